@@ -1,0 +1,82 @@
+"""The two records that flow through synood_ray: the task through the farm, the sample row through storage."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+Box = tuple[int, int, int, int]
+"""Subject box (x0, y0, x1, y1) in pixels of the source image, x1 and y1 exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceImage:
+    """One selected ID image: a row of the run's ID manifest.
+
+    key: unique within the data set (path relative to its root, or ``file.parquet#row``).
+    label: class index in [0, C); name: the class's display name (names may repeat, labels do not).
+    """
+
+    key: str
+    label: int
+    name: str
+    uri: str
+    n_bytes: int
+    width: int
+    height: int
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTask:
+    """One sample to make. ``key`` is unique in the run; ``seed`` depends on the root seed and the source alone."""
+
+    key: str
+    unit: int
+    source: SourceImage
+    draw: int
+    seed: int
+    prompt: str = ""
+
+
+@dataclass(slots=True)
+class SampleRow:
+    """One finished sample: a row of ``parts/*.parquet`` and of the published shards.
+
+    image: PNG bytes of the best image, None if the sample failed before it had one.
+    score_trace, margin_trace: one value a round, in order; margins in ID standard deviations from the boundary.
+    reject_reason: "" (accepted), "rounds" (never in the band), "clip" or "mllm" (still shows its class),
+    or "error: …" (a failed sample; `failed` is true).
+    companion: PNG bytes of the regenerated ID image, or None.
+    milliseconds: wall time by stage, such as {"refine": 812.0}.
+    """
+
+    key: str
+    unit: int
+    image: bytes | None
+    source_key: str
+    source_label: int
+    source_name: str
+    mask: str
+    prompt: str
+    negative_label: str
+    seed: int
+    rounds: int
+    score_trace: list[float]
+    margin_trace: list[float]
+    margin: float
+    accepted: bool
+    failed: bool
+    reject_reason: str
+    companion: bytes | None = None
+    models: dict[str, str] = field(default_factory=dict)
+    attempt: int = 1
+    worker: str = ""
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    code_version: str = ""
+
+
+def sample_seed(root: int, source_key: str, draw: int) -> int:
+    """63-bit seed of one sample: a hash of (root seed, source key, draw), independent of order and batch."""
+    digest = hashlib.sha256(f"{root}\0{source_key}\0{draw}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
