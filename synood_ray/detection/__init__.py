@@ -1,0 +1,1 @@
+"""OOD scores, metrics, and the detector that a user loads and calls."""

@@ -1,0 +1,1 @@
+"""Negative labels: candidate words from WordNet, and NegLabel mining."""

@@ -1,0 +1,1 @@
+"""Fine-tuning of the projector and the negative-label features, alone or under Ray Train."""
