@@ -1,0 +1,67 @@
+"""The map from a class folder (or wnid) to the name that people use: a JSON object or a CSV of two columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from synood_ray.data import files
+from synood_ray.data.images import ClassInfo, display_name
+from synood_ray.errors import UserError
+
+
+def name_classes(keys: Sequence[str], address: str | None) -> list[ClassInfo]:
+    """Classes in the order of ``keys``, named by the file at ``address``, or by themselves without one.
+
+    Raises UserError if the file cannot be read or lacks a key. Keys that it has beyond are ignored (so a CSV may
+    have a heading); equal names of different keys stay different classes.
+    """
+    if address is None:
+        return [ClassInfo(key, display_name(key)) for key in keys]
+    names = read_class_names(address)
+    missing = [key for key in keys if key not in names]
+    if missing:
+        shown = ", ".join(repr(key) for key in missing[:5]) + (" …" if len(missing) > 5 else "")
+        raise UserError(f"data.class_names: {address} has no name for {len(missing)} of {len(keys)} classes: {shown}")
+    return [ClassInfo(key, names[key]) for key in keys]
+
+
+def read_class_names(address: str) -> dict[str, str]:
+    """The map as it stands in the file. Raises UserError naming the file, and the line where there is one."""
+    try:
+        text = files.read_bytes(files.absolute(address)).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"data.class_names: cannot read {address}: {error}") from error
+    names = _from_json(text, address) if address.endswith(".json") else _from_csv(text, address)
+    for key, name in names.items():
+        if not name.split():
+            raise UserError(f"data.class_names: {address} gives {key!r} an empty name")
+    return {key: display_name(name) for key, name in names.items()}
+
+
+def _from_json(text: str, address: str) -> dict[str, str]:
+    try:
+        names = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"data.class_names: {address}, line {error.lineno}: {error.msg}") from error
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f'data.class_names: {address} must be one object of texts, such as {{"n01440764": "tench"}}')
+    return names
+
+
+def _from_csv(text: str, address: str) -> dict[str, str]:
+    names: dict[str, str] = {}
+    rows = csv.reader(io.StringIO(text, newline=""))
+    for row in rows:
+        if not row:
+            continue
+        if len(row) != 2:
+            raise UserError(
+                f"data.class_names: {address}, line {rows.line_num}: {len(row)} columns instead of two "
+                "(class, name); put a name that contains a comma in double quotes"
+            )
+        if names.setdefault(row[0], row[1]) != row[1]:
+            raise UserError(f"data.class_names: {address}, line {rows.line_num}: a second name for {row[0]!r}")
+    return names

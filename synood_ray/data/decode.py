@@ -1,0 +1,131 @@
+"""Encoded image bytes -> RGB picture, or a reason why not.
+
+Only formats that hold one still photograph are opened: Pillow would start Ghostscript for an EPS file.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from synood_ray.config import DataSettings
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
+
+# What Pillow's parsers raise on damaged files, besides OSError and its subclass UnidentifiedImageError.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error)
+
+_EXIF_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Large pictures are judged by data.max_side (and refused by Pillow above 179 million pixels): no warning in between.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class UnusableImage(Exception):  # noqa: N818  (a fact about the data, recorded as a skip)
+    """An image that cannot be used; ``str()`` is the reason."""
+
+
+def read_header(file: BinaryIO, settings: DataSettings) -> tuple[int, int]:
+    """(width, height) in pixels as `decode` will return them, from the header alone.
+
+    Raises UnusableImage for what is no image, has more than one frame, or is outside min_side..max_side.
+    """
+    image = _open(file, settings)
+    return _upright_size(image)
+
+
+def decode(data: bytes, settings: DataSettings) -> Image.Image:
+    """The picture as RGB, uint8, upright: EXIF rotation applied, transparency laid on white, 16 bit scaled to 8.
+
+    Raises UnusableImage(reason) for whatever cannot be decoded in full.
+    """
+    image = _open(io.BytesIO(data), settings)
+    orientation = _orientation(image)
+    try:
+        image.load()
+        rgb = _to_rgb(image)
+    except UnusableImage:
+        raise
+    except _DAMAGE as error:
+        raise UnusableImage(f"cannot be decoded: {_brief(error)}") from error
+    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+
+
+def _open(file: BinaryIO, settings: DataSettings) -> Image.Image:
+    start = file.read(1)
+    file.seek(0)
+    if not start:
+        raise UnusableImage("empty file")
+    try:
+        image = Image.open(file, formats=FORMATS)
+        frames = image.format != "MPO" and getattr(image, "is_animated", False)  # MPO: a camera's JPEG with a preview
+    except Image.DecompressionBombError as error:
+        raise UnusableImage("more than 179 million pixels") from error
+    except UnidentifiedImageError as error:
+        raise UnusableImage("not an image, or of a format that is not read") from error
+    except _DAMAGE as error:
+        raise UnusableImage(f"damaged header: {_brief(error)}") from error
+    if frames:
+        raise UnusableImage("animated, or more than one picture in the file")
+    width, height = image.size
+    if min(width, height) < settings.min_side:
+        raise UnusableImage(f"{width}x{height} pixels: smaller than data.min_side ({settings.min_side})")
+    if max(width, height) > settings.max_side:
+        raise UnusableImage(f"{width}x{height} pixels: larger than data.max_side ({settings.max_side})")
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1..8, without decoding; a PNG that carries EXIF only behind its pixels counts as upright."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except _DAMAGE:
+        return 1  # damaged EXIF does not damage the picture
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scale_to_8_bits(image).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    """Grey pictures of 16-bit integers, of 32-bit integers that hold 16 bits, or of floats in [0, 1]."""
+    import numpy as np
+
+    pixels = np.asarray(image).astype(np.float64)
+    if not np.isfinite(pixels).all():
+        raise UnusableImage("holds pixels that are no numbers")
+    top = 1.0 if image.mode == "F" else 65535.0
+    if pixels.min() < 0 or pixels.max() > top:
+        raise UnusableImage(f"pixel values outside 0..{top:g}")
+    return Image.fromarray(np.rint(pixels * (255.0 / top)).astype(np.uint8))
+
+
+def _brief(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."

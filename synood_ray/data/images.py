@@ -1,0 +1,62 @@
+"""What an image source is: classes, images that can be used, and images that cannot, with the reason."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from synood_ray.records import SourceImage
+
+UNLABELLED = -1
+"""Label of an image whose class is not known or does not matter (OOD test sets)."""
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassInfo:
+    """One ID class. Its label is its place in the source's list.
+
+    key: what the data call it (folder, wnid, ClassLabel name), unique; name: what people call it, may repeat.
+    """
+
+    key: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """An image that cannot be used, and why."""
+
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """Every image of a source, sorted by class and key; sizes come from the headers, no pixel was decoded."""
+
+    images: list[SourceImage]
+    skips: list[Skip]
+
+
+class ImageSource(ABC):
+    """A set of images somewhere. ``uri`` is absolute (``mini://`` and ``s3://`` stay as they are)."""
+
+    uri: str
+    classes: list[ClassInfo]
+
+    @abstractmethod
+    def scan(self, progress: Progress | None = None) -> ScanResult:
+        """List all images with their sizes. Raises UserError if the source as a whole is wrong."""
+
+    @abstractmethod
+    def read(self, image: SourceImage) -> bytes:
+        """The encoded bytes of one image. Raises OSError if it is gone."""
+
+
+def display_name(key: str) -> str:
+    """A class key as it goes into a prompt: line breaks and runs of blanks become one blank."""
+    return " ".join(key.split()) or repr(key)

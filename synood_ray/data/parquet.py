@@ -1,0 +1,198 @@
+"""Images in Parquet files of the Hugging Face layout: a struct<bytes, path> column and a label column.
+
+Class names come from the ClassLabel feature that ``datasets`` stores in the schema; else the labels themselves,
+texts or whole numbers, are the classes.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from synood_ray.config import DataSettings
+from synood_ray.data import files
+from synood_ray.data.class_names import name_classes
+from synood_ray.data.decode import UnusableImage, read_header
+from synood_ray.data.folder import THREADS, some
+from synood_ray.data.images import UNLABELLED, ClassInfo, ImageSource, Progress, ScanResult, Skip
+from synood_ray.data.reader import ImageReader, bytes_field, encoded_images, open_parquet
+from synood_ray.errors import UserError
+from synood_ray.records import Box, SourceImage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BOX_COLUMN = "box"
+
+
+def find_parquet(folder: files.Folder) -> list[str]:
+    """Parquet files meant by an address: the file, those of a pattern (``train-*.parquet``), or a folder's."""
+    address = folder.address
+    if files.is_file(address):
+        return [address] if address.endswith(".parquet") else []
+    if address.endswith(".parquet") and "*" in address:
+        above, _, pattern = address.rpartition("/")
+        return [files.join(above, key) for key in fnmatch.filter(files.Folder(above).files_inside(), pattern)]
+    keys = folder.files_inside() + folder.files_inside("data")
+    return [files.join(address, key) for key in keys if key.endswith(".parquet")]
+
+
+class ParquetSource(ImageSource):
+    """Rows of one or more Parquet files; a key is ``file.parquet#row``. See `synood_ray.data.source.open_source`."""
+
+    def __init__(
+        self,
+        uri: str,
+        addresses: Sequence[str],
+        data: DataSettings,
+        classes: Sequence[ClassInfo] | None,
+        labelled: bool,
+        setting: str,
+    ) -> None:
+        self.uri = uri
+        self.classes = []
+        self._addresses = list(addresses)
+        self._data = data
+        self._reader = ImageReader(data)
+        self._labels: dict[Any, int] | None = None  # value in the label column -> our label
+        schemas = {address: self._check(address, labelled, setting) for address in addresses}
+        if labelled:
+            values = _read_classes(schemas, data.label_column)
+            keys = list(values.values())
+            self.classes = list(classes) if classes is not None else name_classes(keys, data.class_names)
+            known = {info.key: label for label, info in enumerate(self.classes)}
+            unknown = [key for key in keys if key not in known]
+            if unknown:
+                raise UserError(f"{setting}: {uri} has classes that data.uri lacks: {some(unknown)}")
+            self._labels = {value: known[key] for value, key in values.items()}
+
+    def scan(self, progress: Progress | None = None) -> ScanResult:
+        images: list[SourceImage] = []
+        skips: list[Skip] = []
+        with ThreadPoolExecutor(min(THREADS, 8)) as pool:
+            for done, found in enumerate(pool.map(self._scan_file, self._addresses), start=1):
+                images += found.images
+                skips += found.skips
+                if progress:
+                    progress(done, len(self._addresses))
+        return ScanResult(sorted(images, key=lambda image: (image.label, image.key)), skips)
+
+    def read(self, image: SourceImage) -> bytes:
+        return self._reader.read(image)
+
+    def _check(self, address: str, labelled: bool, setting: str) -> pa.Schema:
+        """The file's schema. Raises UserError if it is no Parquet file or lacks a column."""
+        import pyarrow as pa
+
+        try:
+            with open_parquet(address) as file:
+                schema: pa.Schema = file.schema_arrow
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"{setting}: {address} cannot be read as Parquet: {error}") from error
+        wanted = {"data.image_column": self._data.image_column}
+        if labelled:
+            wanted["data.label_column"] = self._data.label_column
+        for name, column in wanted.items():
+            if column not in schema.names:
+                raise UserError(f"{name}: {address} has no column {column!r}; it has {', '.join(schema.names)}")
+        if bytes_field(self._data.image_column, schema) is None:
+            kind = schema.field(self._data.image_column).type
+            raise UserError(f"data.image_column: {address}, column {self._data.image_column!r} is {kind}, not images")
+        return schema
+
+    def _scan_file(self, address: str) -> ScanResult:
+        name = address.removeprefix(f"{self.uri}/") if address != self.uri else address.rpartition("/")[2]
+        images: list[SourceImage] = []
+        skips: list[Skip] = []
+        row = 0
+        with open_parquet(address) as file:
+            schema = file.schema_arrow
+            columns = [bytes_field(self._data.image_column, schema)]
+            columns += [self._data.label_column] if self._labels is not None else []
+            columns += [BOX_COLUMN] if BOX_COLUMN in schema.names else []
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=columns)
+                nothing = [None] * len(table)
+                labels = nothing if self._labels is None else table[self._data.label_column].to_pylist()
+                boxes = table[BOX_COLUMN].to_pylist() if BOX_COLUMN in schema.names else nothing
+                data = encoded_images(table[self._data.image_column])
+                for encoded, label, box in zip(data, labels, boxes, strict=True):
+                    key = f"{name}#{row}"
+                    try:
+                        images.append(self._look_at(address, key, encoded, label, box))
+                    except UnusableImage as error:
+                        skips.append(Skip(key, str(error)))
+                    row += 1
+        return ScanResult(images, skips)
+
+    def _look_at(self, address: str, key: str, encoded: pa.Buffer | None, value: Any, box: Any) -> SourceImage:
+        import pyarrow as pa
+
+        label, name = UNLABELLED, ""
+        if self._labels is not None:
+            if value is None:
+                raise UnusableImage("has no label")
+            if value not in self._labels:
+                raise UserError(
+                    f"data.label_column: {key} in {self.uri} has label {value!r}, outside 0..{len(self._labels) - 1}"
+                )
+            label = self._labels[value]
+            name = self.classes[label].name
+        if encoded is None:
+            raise UnusableImage("the row holds no image bytes")
+        width, height = read_header(pa.BufferReader(encoded), self._data)
+        return SourceImage(key, label, name, address, encoded.size, width, height, _check_box(box, width, height))
+
+
+def _check_box(box: Any, width: int, height: int) -> Box | None:
+    if box is None:
+        return None
+    if len(box) != 4 or any(side is None for side in box):
+        raise UnusableImage(f"box {box} is not [x0, y0, x1, y1]")
+    x0, y0, x1, y1 = (round(side) for side in box)
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise UnusableImage(f"box {[x0, y0, x1, y1]} (x0, y0, x1, y1) does not lie in {width}x{height} pixels")
+    return x0, y0, x1, y1
+
+
+def _read_classes(schemas: dict[str, pa.Schema], column: str) -> dict[Any, str]:
+    """Value in the label column -> class key, in the order of the labels."""
+    addresses = list(schemas)
+    names = [_class_label_names(schema, column) for schema in schemas.values()]
+    for address, other in zip(addresses, names, strict=True):
+        if other != names[0]:
+            raise UserError(f"data.label_column: {address} names other classes than {addresses[0]}")
+    if names[0] is not None:
+        twice = {name for name, count in Counter(names[0]).items() if count > 1}
+        return {i: f"{name}#{i}" if name in twice else name for i, name in enumerate(names[0])}
+    values: set[Any] = set()
+    for address in addresses:
+        values |= _distinct(address, column)
+    kinds = {type(value) for value in values}
+    if not kinds <= {str} and not kinds <= {int}:
+        shown = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise UserError(f"data.label_column: {column!r} holds {shown}; it must hold texts or whole numbers")
+    return {value: str(value) for value in sorted(values)}
+
+
+def _class_label_names(schema: pa.Schema, column: str) -> list[str] | None:
+    """Names of the ClassLabel feature in the schema's ``huggingface`` metadata, None if there is none."""
+    stored = (schema.metadata or {}).get(b"huggingface")
+    if stored is None:
+        return None
+    try:
+        feature = json.loads(stored)["info"]["features"][column]
+        return [str(name) for name in feature["names"]] if feature.get("_type") == "ClassLabel" else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # another writer's metadata
+
+
+def _distinct(address: str, column: str) -> set[Any]:
+    import pyarrow.compute as pc
+
+    with open_parquet(address) as file:
+        return set(pc.unique(file.read(columns=[column])[column]).to_pylist()) - {None}

@@ -1,0 +1,183 @@
+"""Which ID images are synthesized from: per class those with the most information; and a share to calibrate on.
+
+Information is measured as in SynOOD (arXiv 2507.10225), by the size of the encoded file per pixel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from synood_ray.config import DataSettings
+from synood_ray.data.decode import UnusableImage, decode
+from synood_ray.data.folder import THREADS, some
+from synood_ray.data.images import ClassInfo, ImageSource, Progress, Skip
+from synood_ray.data.source import open_source
+from synood_ray.errors import UserError
+from synood_ray.records import SourceImage
+
+StageProgress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The ID images of a run. Everything named here was decoded in full once.
+
+    sources: class by class in label order, the most informative image first, at most data.per_class a class.
+    calibration: the images that the boundary is calibrated on; no image is in both.
+    """
+
+    sources: list[SourceImage]
+    calibration: list[SourceImage]
+    skips: list[Skip]
+    classes: list[ClassInfo]
+
+
+def select(source: ImageSource, data: DataSettings, progress: StageProgress | None = None) -> Selection:
+    """Scan a labelled source and pick its images; the same data and settings give the same selection.
+
+    A picked image that cannot be decoded becomes a skip and the next best takes its place.
+    Raises UserError naming a class that is left without an image.
+    """
+    scan = source.scan(_stage(progress, "scan"))
+    skips = list(scan.skips)
+    by_class: list[list[SourceImage]] = [[] for _ in source.classes]
+    for image in scan.images:
+        by_class[image.label].append(image)
+    _require(source, [bool(images) for images in by_class], skips)
+
+    calibration: list[SourceImage] = []
+    if data.calibration is None:
+        shares = [min(data.per_class, max(1, round(data.holdout * len(images)))) for images in by_class]
+        drawn = [sorted(images, key=_draw) for images in by_class]
+        held_out, bad = _take(source, data, drawn, shares, _stage(progress, "hold out"))
+        skips += bad
+        calibration = [image for images in held_out for image in images]
+        gone = {image.key for image in calibration} | {skip.key for skip in bad}
+        by_class = [[image for image in images if image.key not in gone] for images in by_class]
+
+    ranked = [sorted(images, key=_rank) for images in by_class]
+    chosen, bad = _take(source, data, ranked, [data.per_class] * len(ranked), _stage(progress, "select"))
+    skips += bad
+    _require(source, [bool(images) for images in chosen], skips, held_out=bool(calibration))
+    sources = [image for images in chosen for image in images]
+
+    if data.calibration is not None:
+        other = open_source(data.calibration, data, classes=source.classes, setting="data.calibration")
+        calibration, bad = select_all(other, data, progress, "calibration images")
+        skips += bad
+        shared = {_place(image) for image in sources} & {_place(image) for image in calibration}
+        if shared:
+            raise UserError(
+                f"data.calibration: {data.calibration} shares {len(shared)} selected images with data.uri; "
+                "give other images, or null to hold out a share"
+            )
+    return Selection(sources, calibration, skips, list(source.classes))
+
+
+def select_all(
+    source: ImageSource, data: DataSettings, progress: StageProgress | None = None, what: str = "check"
+) -> tuple[list[SourceImage], list[Skip]]:
+    """Every image of a source that decodes, in its order, and the skips. Raises UserError if none is left."""
+    scan = source.scan(_stage(progress, "scan"))
+    (images,), bad = _take(source, data, [scan.images], [len(scan.images)], _stage(progress, what))
+    if not images:
+        raise UserError(f"{source.uri} holds no usable image{_first([*scan.skips, *bad])}")
+    return images, [*scan.skips, *bad]
+
+
+def bytes_per_pixel(image: SourceImage) -> float:
+    """Encoded size over area: how much there is to see in an image."""
+    return image.n_bytes / (image.width * image.height)
+
+
+def _rank(image: SourceImage) -> tuple[float, str]:
+    return -bytes_per_pixel(image), image.key
+
+
+def _draw(image: SourceImage) -> bytes:
+    """Order of the held-out draw: by a hash of the key, so it depends on nothing else."""
+    return hashlib.sha256(image.key.encode()).digest()
+
+
+def _place(image: SourceImage) -> tuple[str, str]:
+    return image.uri, image.key.rpartition("#")[2] if image.uri.endswith(".parquet") else ""
+
+
+def _take(
+    source: ImageSource,
+    data: DataSettings,
+    ranked: Sequence[Iterable[SourceImage]],
+    wanted: Sequence[int],
+    progress: Progress | None,
+) -> tuple[list[list[SourceImage]], list[Skip]]:
+    """From each list the first ``wanted`` images that decode, in order, and those on the way that do not.
+
+    Works in rounds over all lists at once, each in the order in which the images are stored: a row group is read once.
+    """
+    queues = [iter(images) for images in ranked]
+    taken: list[list[SourceImage]] = [[] for _ in queues]
+    skips: list[Skip] = []
+    total, done = 0, 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        while True:
+            batch = [
+                (at, rank, image)
+                for at, queue in enumerate(queues)
+                for rank, image in enumerate(islice(queue, wanted[at] - len(taken[at])))
+            ]
+            if not batch:
+                return taken, skips
+            total += len(batch)
+            good: dict[int, list[tuple[int, SourceImage]]] = defaultdict(list)
+            batch.sort(key=lambda item: _storage_order(item[2]))
+            reasons = pool.map(lambda item: _fault(source, data, item[2]), batch)
+            for (at, rank, image), reason in zip(batch, reasons, strict=True):
+                if reason is None:
+                    good[at].append((rank, image))
+                else:
+                    skips.append(Skip(image.key, reason))
+                done += 1
+                if progress:
+                    progress(done, total)
+            for at, found in good.items():
+                taken[at] += [image for _, image in sorted(found, key=lambda pair: pair[0])]
+
+
+def _storage_order(image: SourceImage) -> tuple[str, int]:
+    return image.uri, int(image.key.rpartition("#")[2]) if image.uri.endswith(".parquet") else 0
+
+
+def _fault(source: ImageSource, data: DataSettings, image: SourceImage) -> str | None:
+    """Why an image cannot be used, None if it can."""
+    try:
+        decode(source.read(image), data)
+    except UnusableImage as error:
+        return str(error)
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    return None
+
+
+def _require(source: ImageSource, present: Sequence[bool], skips: Sequence[Skip], held_out: bool = False) -> None:
+    empty = [source.classes[label].key for label, there in enumerate(present) if not there]
+    if not empty:
+        return
+    rest = " beyond the held-out one" if held_out else ""
+    cure = "add images, or name calibration images with data.calibration" if held_out else "add images or remove it"
+    raise UserError(f"data.uri: {source.uri} has no usable image{rest} of class {some(empty)}; {cure}{_first(skips)}")
+
+
+def _first(skips: Sequence[Skip]) -> str:
+    if not skips:
+        return ""
+    return f" ({len(skips)} images were skipped, the first is {skips[0].key!r}: {skips[0].reason})"
+
+
+def _stage(progress: StageProgress | None, what: str) -> Progress | None:
+    return None if progress is None else lambda done, total: progress(what, done, total)
