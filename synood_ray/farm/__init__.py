@@ -1,0 +1,1 @@
+"""The only place that knows Ray actors: queue, pools, workers, the driver's loop."""

@@ -1,0 +1,291 @@
+"""The queue of units: who works on what, until when, and what happens when it fails. No Ray, no threads, no I/O.
+
+A unit is in exactly one state. The store decides what is committed; the queue only remembers it, so that a late or
+double answer, from a worker thought dead or from a second copy, is never an error.
+"""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+
+class State(enum.IntEnum):
+    """State of a unit. BLOCKED: not to be handed out before `UnitQueue.add`."""
+
+    WAITING = 0
+    LEASED = 1
+    COMMITTED = 2
+    QUARANTINED = 3
+    BLOCKED = 4
+
+
+_RETURNED = len(State)
+"""Waiting again after a lease; inside the queue told apart from the fresh units, outside the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right and duty to do a unit until the deadline (a time of the queue's clock).
+
+    attempt: number of this lease among all leases of the unit, from 1, counted across runs. copy: a second lease of a
+    unit that somebody else has already, for stragglers.
+    """
+
+    id: int
+    unit: int
+    worker: str
+    attempt: int
+    started: float
+    deadline: float
+    copy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Units in every state."""
+
+    waiting: int
+    leased: int
+    committed: int
+    quarantined: int
+    blocked: int
+
+
+@dataclass(slots=True)
+class _History:
+    """What went wrong with a unit; kept only for units with which something did."""
+
+    failures: int = 0
+    losses: int = 0
+    errors: list[str] = field(default_factory=list)
+
+
+class UnitQueue:
+    """Units 0 … n_units - 1.
+
+    committed, quarantined: where units stand at the start (`storage.progress.scan`); attempts: attempts on record, so
+    that numbers go on. blocked: the other units wait until `add` releases them (a second stage; a retry of some).
+
+    Order: fresh units in turn. A unit that came back waits until no more fresh units are left than there are leases,
+    the tail; from then on it goes first, so that it is not the last to end.
+
+    Budget: max_attempts errors or expired leases, and max_losses deaths of the worker while the unit was in progress.
+    A unit that has used one up is quarantined with its errors; the two are apart because losing a spot machine says
+    little about the unit. Two leases at once are the most that a unit ever has.
+    """
+
+    def __init__(
+        self,
+        n_units: int,
+        committed: Iterable[int] = (),
+        *,
+        quarantined: Iterable[int] = (),
+        attempts: Mapping[int, int] | None = None,
+        blocked: bool = False,
+        max_attempts: int = 3,
+        max_losses: int = 10,
+        deadline: float = 1800.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._max_attempts, self._max_losses = max_attempts, max_losses
+        self._deadline, self._clock = deadline, clock
+        # One byte a unit. A bytearray finds the next waiting one at C speed; numpy fills and counts it.
+        self._states = bytearray([State.BLOCKED if blocked else State.WAITING]) * n_units
+        view = np.frombuffer(self._states, dtype=np.uint8)
+        view[np.fromiter(quarantined, dtype=np.int64)] = State.QUARANTINED
+        view[np.fromiter(committed, dtype=np.int64)] = State.COMMITTED
+        self._counts = np.bincount(view, minlength=_RETURNED + 1).tolist()
+        del view
+        self._cursor = 0  # no fresh unit lies before it
+        self._returned: deque[int] = deque()
+        self._attempts = dict(attempts or {})  # leases so far, of units that are not committed
+        self._history: dict[int, _History] = {}
+        self._leases: dict[int, Lease] = {}
+        self._by_unit: dict[int, list[int]] = {}
+        self._next_id = 0
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    @property
+    def done(self) -> bool:
+        """Whether every unit is committed or quarantined."""
+        return self._counts[State.COMMITTED] + self._counts[State.QUARANTINED] == len(self)
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do and nobody doing anything; blocked units may remain."""
+        counts = self.counts()
+        return not counts.waiting and not counts.leased
+
+    def counts(self) -> Counts:
+        """Units in every state."""
+        waiting, leased, committed, quarantined, blocked, returned = self._counts
+        return Counts(waiting + returned, leased, committed, quarantined, blocked)
+
+    def state(self, unit: int) -> State:
+        """State of a unit."""
+        state = self._states[unit]
+        return State.WAITING if state == _RETURNED else State(state)
+
+    def error(self, unit: int) -> str:
+        """What went wrong with a unit, one line an event; empty if nothing did."""
+        return "\n".join(self._history[unit].errors) if unit in self._history else ""
+
+    def leases(self, unit: int | None = None) -> list[Lease]:
+        """Live leases, of one unit or all, oldest first."""
+        ids = self._leases if unit is None else self._by_unit.get(unit, [])
+        return [self._leases[i] for i in ids]
+
+    def add(self, unit: int) -> bool:
+        """Release a blocked unit. False if it was not blocked."""
+        if self._states[unit] != State.BLOCKED:
+            return False
+        self._move(unit, State.WAITING)
+        self._cursor = min(self._cursor, unit)
+        return True
+
+    def lease(self, worker: str) -> Lease | None:
+        """Hand out a waiting unit, or None if there is none."""
+        unit = self._take()
+        return None if unit is None else self._grant(unit, worker, copy=False)
+
+    def lease_copy(self, worker: str, older_than: float) -> Lease | None:
+        """Hand out a unit that another worker has had for more than older_than seconds: the oldest that has no copy."""
+        now = self._clock()
+        candidates = [
+            lease
+            for lease in self._leases.values()
+            if lease.worker != worker and now - lease.started > older_than and len(self._by_unit[lease.unit]) == 1
+        ]
+        candidates = [lease for lease in candidates if not self._spent(lease.unit)]
+        if not candidates:
+            return None
+        return self._grant(min(candidates, key=lambda lease: (lease.started, lease.id)).unit, worker, copy=True)
+
+    def extend(self, lease: Lease) -> bool:
+        """Start a lease's time anew: its worker has only now begun, or shows progress. False if it is not live."""
+        if lease.id not in self._leases:
+            return False
+        now = self._clock()
+        self._leases[lease.id] = replace(self._leases[lease.id], started=now, deadline=now + self._deadline)
+        return True
+
+    def ack(self, lease: Lease) -> bool:
+        """The lease's unit is in the store. True if this is the first to say so. Counts however late it comes."""
+        return self.commit(lease.unit)
+
+    def commit(self, unit: int) -> bool:
+        """The unit is in the store, whoever put it there. Its leases end."""
+        if self._states[unit] == State.COMMITTED:
+            return False
+        self._end_all(unit)
+        self._move(unit, State.COMMITTED)
+        self._attempts.pop(unit, None)
+        self._history.pop(unit, None)
+        return True
+
+    def nack(self, lease: Lease, error: str) -> State:
+        """The attempt failed. Returns where the unit now stands. A lease that is no longer live changes nothing."""
+        if self._end(lease):
+            self._note(lease, error).failures += 1
+            self._settle(lease.unit)
+        return self.state(lease.unit)
+
+    def release(self, worker: str, error: str = "worker lost", *, lost: bool = True) -> list[Lease]:
+        """The worker is gone; its units go back. Returns its leases, oldest first.
+
+        Workers do their units in the order of their leases, so only the oldest was in progress and counts as a loss.
+        lost=False: the worker left in good order (drained), and none does.
+        """
+        ended = [lease for lease in self._leases.values() if lease.worker == worker]
+        for position, lease in enumerate(ended):
+            self._end(lease)
+            if lost and position == 0:
+                self._note(lease, error).losses += 1
+            self._settle(lease.unit)
+        return ended
+
+    def expire(self, now: float | None = None) -> list[Lease]:
+        """End the leases whose deadline has passed, each a failed attempt, and return them: their workers hang."""
+        now = self._clock() if now is None else now
+        ended = [lease for lease in self._leases.values() if lease.deadline <= now]
+        for lease in ended:
+            self._end(lease)
+            self._note(lease, f"no answer in {now - lease.started:.0f} s").failures += 1
+            self._settle(lease.unit)
+        return ended
+
+    def quarantine(self, unit: int, error: str) -> None:
+        """Give a unit up, such as one whose prompts could not be made. A committed one stays committed."""
+        if self._states[unit] in (State.COMMITTED, State.QUARANTINED):
+            return
+        self._end_all(unit)
+        self._history.setdefault(unit, _History()).errors.append(error)
+        self._move(unit, State.QUARANTINED)
+
+    def _take(self) -> int | None:
+        """The next unit to do. The state of what is handed out is the caller's to change."""
+        while self._returned and self._states[self._returned[0]] != _RETURNED:
+            self._returned.popleft()  # committed or quarantined meanwhile
+        fresh = self._counts[State.WAITING]
+        if self._returned and fresh <= len(self._leases):
+            return self._returned.popleft()
+        if not fresh:
+            return None
+        self._cursor = self._states.index(State.WAITING, self._cursor)
+        return self._cursor
+
+    def _grant(self, unit: int, worker: str, *, copy: bool) -> Lease:
+        now = self._clock()
+        attempt = self._attempts.get(unit, 0) + 1
+        lease = Lease(self._next_id, unit, worker, attempt, now, now + self._deadline, copy)
+        self._next_id += 1
+        self._attempts[unit] = attempt
+        self._leases[lease.id] = lease
+        self._by_unit.setdefault(unit, []).append(lease.id)
+        self._move(unit, State.LEASED)
+        return lease
+
+    def _end(self, lease: Lease) -> bool:
+        """Take a lease away. False if it was not live."""
+        if self._leases.pop(lease.id, None) is None:
+            return False
+        self._by_unit[lease.unit].remove(lease.id)
+        return True
+
+    def _end_all(self, unit: int) -> None:
+        for lease in self.leases(unit):
+            self._end(lease)
+        self._by_unit.pop(unit, None)
+
+    def _settle(self, unit: int) -> None:
+        """Put a unit where it belongs after one of its leases has ended without a commit."""
+        if self._by_unit[unit]:
+            return  # the other lease may still bring it home
+        del self._by_unit[unit]
+        if self._spent(unit):
+            self._move(unit, State.QUARANTINED)
+        else:
+            self._move(unit, _RETURNED)
+            self._returned.append(unit)
+
+    def _spent(self, unit: int) -> bool:
+        history = self._history.get(unit)
+        return history is not None and (history.failures >= self._max_attempts or history.losses >= self._max_losses)
+
+    def _note(self, lease: Lease, error: str) -> _History:
+        history = self._history.setdefault(lease.unit, _History())
+        history.errors.append(f"attempt {lease.attempt} on {lease.worker}: {error}")
+        return history
+
+    def _move(self, unit: int, state: int) -> None:
+        self._counts[self._states[unit]] -= 1
+        self._counts[state] += 1
+        self._states[unit] = state

@@ -1,0 +1,56 @@
+"""The dataset card: a README that the Hugging Face hub and its viewer understand, and people too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from synood_ray.fingerprint import counted_fields
+from synood_ray.storage.run import RunRecord
+
+
+def dataset_card(record: RunRecord, manifest: dict[str, Any]) -> str:
+    """Markdown with YAML front matter. The same run gives the same card."""
+    front = {
+        "pretty_name": "Near-boundary out-of-distribution images",
+        "task_categories": ["image-classification"],
+        "tags": ["out-of-distribution-detection", "synthetic"],
+        "size_categories": [_size_category(sum(shard["rows"] for shard in manifest["shards"]))],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+    }
+    counts = "\n".join(f"| {n} | {manifest[n]} |" for n in ("planned", "accepted", "rejected", "failed", "quarantined"))
+    settings = dict(counted_fields(record.config))
+    config = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(record.packages.items()))
+    return f"""---
+{yaml.safe_dump(front, sort_keys=False)}---
+
+# Near-boundary out-of-distribution images
+
+Images made by synood_ray from the images of {len(record.classes)} classes. Each started as an image of a class and was
+repainted until the OOD score of a CLIP model put it on the boundary between in- and out-of-distribution
+(SynOOD, arXiv 2507.10225). Use the rows with `accepted` true; the others are kept with the reason in `reject_reason`.
+
+| samples | |
+|---|---|
+{counts}
+
+`margin` is the distance from the boundary in standard deviations of the scores of in-distribution images; positive is
+in-distribution. `companion` is an in-distribution image made in the same way, with the source's own class.
+
+```python
+datasets.load_dataset("parquet", data_files="data/train-*.parquet", split="train").filter(lambda row: row["accepted"])
+```
+
+Fingerprint `{record.fingerprint}`, made with {packages}, and these settings:
+
+```yaml
+{config}```
+"""
+
+
+def _size_category(rows: int) -> str:
+    """The hub's name for a number of rows."""
+    bounds = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
+    return next((name for bound, name in bounds if rows < bound), "1M<n<10M")

@@ -1,0 +1,83 @@
+"""Names of everything in a run, and what they mean. A unit's names depend on its number alone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Stage = Literal["prompts", "parts"]
+"""The two stages of synthesis, named like their folders: context prompts, then samples."""
+
+RUN = "run.json"
+CALIBRATION = "calibration.json"
+ID_MANIFEST = "id-manifest.parquet"
+CALIBRATION_MANIFEST = "calibration-manifest.parquet"
+NEGATIVES = "negatives.safetensors"
+SKIPS = "skips.json"
+PUBLICATION = "publication.json"
+MANIFEST = "manifest.json"
+CARD = "README.md"
+EVALUATION = "evaluation.json"
+
+PROMPTS = "prompts/"
+PARTS = "parts/"
+ERRORS = "errors/"
+DATA = "data/"
+DETECTOR = "detector/"
+REPORT = "report/"
+
+_PROMPTS_KEY = re.compile(r"prompts/part-(\d{6,})\.parquet")
+_PART_KEY = re.compile(r"parts/part-(\d{6,})(?:-r(\d+))?\.parquet")
+_ERROR_KEY = re.compile(r"errors/(prompts|part)-(\d{6,})-a(\d+)(-final)?\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorName:
+    """What the name of an error file says. final: the unit was quarantined after this attempt."""
+
+    stage: Stage
+    unit: int
+    attempt: int
+    final: bool
+
+
+def prompts_key(unit: int) -> str:
+    """Context prompts of one unit."""
+    return f"{PROMPTS}part-{unit:06d}.parquet"
+
+
+def part_key(unit: int, retry: int = 0) -> str:
+    """Samples of one unit; retry n >= 1 holds new tries of those of its samples that had failed until then."""
+    return f"{PARTS}part-{unit:06d}{f'-r{retry}' if retry else ''}.parquet"
+
+
+def error_key(stage: Stage, unit: int, attempt: int, final: bool = False) -> str:
+    """The record of one failed attempt (counted from 1) at a unit."""
+    name = "part" if stage == "parts" else stage
+    return f"{ERRORS}{name}-{unit:06d}-a{attempt}{'-final' if final else ''}.json"
+
+
+def shard_key(index: int, total: int) -> str:
+    """Published shard index in [0, total)."""
+    return f"{DATA}train-{index:05d}-of-{total:05d}.parquet"
+
+
+def prompts_unit(key: str) -> int | None:
+    """Unit of a prompts file; None for any other name."""
+    match = _PROMPTS_KEY.fullmatch(key)
+    return int(match[1]) if match else None
+
+
+def part_unit(key: str) -> tuple[int, int] | None:
+    """(unit, retry) of a part; None for any other name."""
+    match = _PART_KEY.fullmatch(key)
+    return (int(match[1]), int(match[2] or 0)) if match else None
+
+
+def parse_error(key: str) -> ErrorName | None:
+    """What an error file's name says; None for any other name."""
+    match = _ERROR_KEY.fullmatch(key)
+    if not match:
+        return None
+    return ErrorName("parts" if match[1] == "part" else "prompts", int(match[2]), int(match[3]), bool(match[4]))

