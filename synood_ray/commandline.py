@@ -6,11 +6,12 @@ and a wrong setting answer at once.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -80,7 +81,7 @@ def load_arguments(
     Prints the help and exits with 0 on ``--help``. Raises UserError in one line for whatever is wrong.
     """
     extra = extra or {}
-    own, dotted = _split(argv, ("preset", "config", *_ALIASES, *extra), (*leaves(), *sections()))
+    own, dotted = _split(argv, ("preset", "config", *_ALIASES, *extra), leaves())
     if own.get("help") is not None:
         _print_help(_synthesis_help(program, description, own.get("preset", DEFAULT_PRESET), extra))
     dotted += [(_ALIASES[name], text) for name, text in own.items() if name in _ALIASES]
@@ -131,7 +132,7 @@ def short_form(settings: Settings, origins: Mapping[str, str] | None = None) -> 
             continue
         origin = (origins or {}).get(path, "settings").partition(", line ")[0]
         groups.setdefault(origin, []).append(f"{path} {show(value)}")
-    lines = [f"{origin}: {', '.join(values)}" for origin, values in groups.items()]
+    lines = [f"{origin}: {' · '.join(values)}" for origin, values in groups.items()]
     wrap = textwrap.TextWrapper(width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(wrap.fill(line) for line in lines) or "all settings at their defaults"
 
@@ -168,6 +169,9 @@ def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str] | No
         return WRONG_INPUT
     except KeyboardInterrupt:
         return _say_interrupted(arguments)
+    except BrokenPipeError:  # `… --help | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except SystemExit as error:
         if error.code == signal.SIGTERM:  # how Ray's own handler leaves
             return _say_interrupted(arguments)
@@ -187,7 +191,7 @@ def _say_interrupted(arguments: Sequence[str]) -> int:
 
 
 def _split(
-    argv: Sequence[str], own: Sequence[str], known: Sequence[str], flags: Sequence[str] = ()
+    argv: Sequence[str], own: Sequence[str], known: Iterable[str], flags: Sequence[str] = ()
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """The job's own options by name, and the dotted ones in order. ``known``: dotted names, for suggestions."""
     options: dict[str, str] = {}
@@ -203,8 +207,9 @@ def _split(
         if name in flags:
             options[name] = text
             continue
-        if name not in own and "." not in name and name not in leaves():
-            raise UserError(f"--{name}: no such option{did_you_mean(name, [*own, *flags, *known])}")
+        if name not in own and "." not in name and name not in leaves() and name not in sections():
+            names = [f"--{option}" for option in (*own, *flags, *known)]
+            raise UserError(f"--{name}: no such option{did_you_mean(f'--{name}', names)}")
         if not equals:
             text = _next(words, name)
         if name in own:
@@ -241,7 +246,8 @@ def _synthesis_help(program: str, description: str, preset: str, extra: Mapping[
         [
             textwrap.fill(description, width()),
             "",
-            f"usage: {script} [--preset NAME] [--config FILE] [--data URI] --output URI [--limit N] [--SETTING VALUE]…",
+            f"usage: {script} [--preset NAME] [--config FILE] [--data URI]",
+            "           --output URI [--limit N] [--SETTING VALUE]…",
             "",
             option("--preset NAME", f"start from a bundled preset: {names} (default: {DEFAULT_PRESET}, unless --config "
                    "or an option names a model; then from the defaults)"),
@@ -264,7 +270,7 @@ def _synthesis_help(program: str, description: str, preset: str, extra: Mapping[
                 [
                     f"{script} --preset mini --output runs/first",
                     f"{script} --data photos --output runs/photos --limit 100 --sampling.rounds 4",
-                    f"{script} --preset imagenet --data s3://images/train --output s3://runs/imagenet --config site.yaml",
+                    f"{script} --preset imagenet --data s3://images/train --output s3://runs/in --config site.yaml",
                 ]
             ),
         ]

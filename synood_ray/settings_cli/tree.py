@@ -144,14 +144,18 @@ def find(path: str, origin: str) -> tuple[Leaf, str]:
 
 def did_you_mean(name: str, names: list[str]) -> str:
     """ "; did you mean X?" if a name is near, else nothing. A last part that fits exactly counts as near."""
-    last = name.rpartition(".")[2]
-    near = [known for known in names if known.rpartition(".")[2] == last]
+    last = _last(name)
+    near = [known for known in names if _last(known) == last]
     if len(near) != 1:
         near = difflib.get_close_matches(name, near or names, 1, 0.0 if near else 0.6)
     if not near:  # a wrong section and a misspelt last part
-        lasts = {known.rpartition(".")[2]: known for known in names}
+        lasts = {_last(known): known for known in names}
         near = [lasts[match] for match in difflib.get_close_matches(last, list(lasts), 1, 0.75)]
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def _last(name: str) -> str:
+    return name.removeprefix("--").rpartition(".")[2]
 
 
 def flatten(values: Mapping[str, Any], origin: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -191,7 +195,3 @@ def _walk_sections(model: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
         if isinstance(value, BaseModel):
             yield f"{prefix}{name}", info.description or (type(value).__doc__ or "").strip().split("\n")[0]
             yield from _walk_sections(value, f"{prefix}{name}.")
-
-
-def _first_in(section: str) -> str:
-    return next(path for path in leaves() if path.startswith(f"{section}."))
