@@ -86,20 +86,15 @@ class Leaf:
 
     @property
     def limits(self) -> list[str]:
-        names = {
-            "ge": "at least",
-            "gt": "more than",
-            "le": "at most",
-            "lt": "less than",
-            "min_length": "entries at least",
-        }
-        found = [
-            (word, getattr(limit, name))
-            for limit in self.info.metadata
-            for name, word in names.items()
-            if hasattr(limit, name)
-        ]
-        return [f"{word} {value:g}" for word, value in found]
+        words = []
+        for limit in self.info.metadata:
+            for name, word in _LIMITS.items():
+                if hasattr(limit, name):
+                    words.append(f"{word} {getattr(limit, name):g}")
+        return words
+
+
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "min_length": "entries: at least"}
 
 
 def _kind_in_words(kind: Any) -> str:
@@ -136,9 +131,8 @@ def find(path: str, origin: str) -> tuple[Leaf, str]:
         if leaf.entries and path.startswith(f"{name}.") and len(path) > len(name) + 1:
             return leaf, path[len(name) + 1 :]
     if path in sections():
-        raise UserError(
-            f"{path}: is a section, not a setting; name one of its settings, such as {_first_in(path)} ({origin})"
-        )
+        first = next(known for known in leaves() if known.startswith(f"{path}."))
+        raise UserError(f"{path}: is a section; name one of its settings, such as {first} ({origin})")
     raise UserError(f"{path}: no such setting{did_you_mean(path, [*leaves(), *sections()])} ({origin})")
 
 
