@@ -1,0 +1,206 @@
+"""The detector: what a run is for. Loaded in one line, called on images, answers ID or OOD and the class."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from safetensors.torch import load, save
+from torch import Tensor
+
+from synood_ray.config import ScorerSettings
+from synood_ray.detection.projector import Projector
+from synood_ray.detection.scores import LOGIT_SCALE, neglabel_score
+from synood_ray.errors import UserError
+from synood_ray.storage.store import Put, Store, open_store
+
+FORMAT = 1
+FOLDER = "detector/"
+DESCRIPTION = "detector.json"
+_SAME_MODEL = 0.02
+"""Largest distance between a class text feature now and when the detector was trained (half precision: 0.002)."""
+
+
+class ImageEncoder(Protocol):
+    """The part of `synood_ray.models.scorer.ClipModel` that a detector calls."""
+
+    device: torch.device
+
+    @property
+    def preprocess(self) -> Any: ...
+
+    def encode_images(self, images: Tensor) -> Tensor: ...
+
+    def encode_classes(self, names: list[str], templates: list[str]) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class DetectorOutput:
+    """score [B] float32, higher = more ID, in (0, 1); is_ood [B] bool: score below the detector's threshold, which
+    keeps 95 % of held-out ID images; label [B] int64: the nearest ID class; name: its name, B strings."""
+
+    score: Tensor
+    is_ood: Tensor
+    label: Tensor
+    name: list[str]
+
+
+@dataclass(frozen=True)
+class DetectorDescription:
+    """Everything about a detector but its weights; stored as detector.json.
+
+    class_names are in order of their labels (names may repeat, labels do not); negative_words and negative_kinds in
+    order of the negative features. model, pretrained, templates name the CLIP, as in the settings ``scorer.*``.
+    threshold: scores below it are OOD. training: the settings it was trained with; data: how many images.
+    weights: the name of the safetensors file beside it, filled in when the detector is saved.
+    """
+
+    recipe: str
+    class_names: list[str]
+    negative_words: list[str]
+    negative_kinds: list[str]
+    groups: int
+    threshold: float
+    model: str
+    pretrained: str | None
+    templates: list[str]
+    training: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, int] = field(default_factory=dict)
+    weights: str = ""
+    format: int = FORMAT
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> DetectorDescription:
+        values = json.loads(data)
+        if values.get("format") != FORMAT:
+            raise UserError(f"{DESCRIPTION} has format {values.get('format')!r}; this version reads format {FORMAT}")
+        return cls(**values)
+
+
+class Detector:
+    """CLIP image tower, residual projector, ID texts and negative labels; everything frozen.
+
+        detector = Detector.load("runs/demo")
+        detector(Image.open("photo.jpg")).is_ood
+
+    id_text [C, D], negative_text [M, D]: L2-normalised. The score is the grouped NegLabel score on projected features.
+    """
+
+    def __init__(
+        self,
+        clip: ImageEncoder,
+        projector: Projector,
+        id_text: Tensor,
+        negative_text: Tensor,
+        description: DetectorDescription,
+    ) -> None:
+        self.clip = clip
+        self.projector = projector.to(clip.device).eval().requires_grad_(False)
+        self.id_text = id_text.detach().float().to(clip.device)
+        self.negative_text = negative_text.detach().float().to(clip.device)
+        self.description = description
+
+    @classmethod
+    def load(cls, uri: str | Path, *, device: str = "auto", clip: ImageEncoder | None = None) -> Detector:
+        """Load from a detector folder or from the run folder that holds one; local path or s3://.
+
+        clip: an encoder that is loaded already; it must be the detector's own model. Raises UserError if there is no
+        detector, or if the model gives other features than the one that the detector was trained on.
+        """
+        store = open_store(str(uri), write=False)
+        prefix = "" if store.exists(DESCRIPTION) else FOLDER
+        if not store.exists(prefix + DESCRIPTION):
+            raise UserError(
+                f"{uri}: no {DESCRIPTION} here or in {FOLDER}; fine-tune first (jobs/finetune.py --run URI)"
+            )
+        return cls.from_store(store, prefix, device=device, clip=clip)
+
+    @classmethod
+    def from_store(
+        cls, store: Store, prefix: str = FOLDER, *, device: str = "auto", clip: ImageEncoder | None = None
+    ) -> Detector:
+        """As `load`, from an open store."""
+        description = DetectorDescription.from_json(store.get(prefix + DESCRIPTION))
+        tensors = load(store.get(prefix + description.weights))
+        if clip is None:
+            from synood_ray.models.scorer import ClipModel
+
+            clip = ClipModel(
+                ScorerSettings(
+                    model=description.model,
+                    pretrained=description.pretrained,
+                    templates=description.templates,
+                    device=device,  # type: ignore[arg-type]
+                )
+            )
+        id_text, negative_text = tensors.pop("id_text"), tensors.pop("negative_text")
+        now = clip.encode_classes(description.class_names[:1], description.templates).cpu()
+        if now.shape[1] != id_text.shape[1] or torch.linalg.vector_norm(now - id_text[:1]) > _SAME_MODEL:
+            raise UserError(f"{store.uri}: model {description.model!r} is not the one that the detector was trained on")
+        projector = Projector(id_text.shape[1], released=bool(tensors.pop("released")))
+        projector.load_state_dict(tensors)
+        return cls(clip, projector, id_text, negative_text, description)
+
+    def save(self, target: Store | str | Path, prefix: str = FOLDER) -> None:
+        """Write the weights, then detector.json, which names them: it is there or the detector is not.
+
+        A folder or URI is written to directly (prefix ""). Raises UserError if another detector is there.
+        """
+        if not isinstance(target, Store):
+            target, prefix = open_store(str(target)), ""
+        tensors = {name: value.cpu().contiguous() for name, value in self.projector.state_dict().items()}
+        tensors["id_text"], tensors["negative_text"] = self.id_text.cpu(), self.negative_text.cpu()
+        tensors["released"] = torch.tensor(self.projector.released)
+        data = save(tensors)
+        # Named after its contents, so that what a crash or a second trainer left behind is never mistaken for it.
+        description = replace(self.description, weights=f"weights-{hashlib.sha256(data).hexdigest()[:12]}.safetensors")
+        target.put_new(prefix + description.weights, data)
+        if target.put_new(prefix + DESCRIPTION, description.to_json()) is Put.DIFFERENT:
+            raise UserError(f"{target.uri}: {prefix or 'this folder'} holds another detector; choose another folder")
+
+    def with_threshold(self, threshold: float) -> Detector:
+        """The same detector with another threshold: scores below it count as OOD."""
+        description = replace(self.description, threshold=threshold)
+        return Detector(self.clip, self.projector, self.id_text, self.negative_text, description)
+
+    @torch.inference_mode()
+    def __call__(self, images: Image.Image | list[Image.Image] | Tensor) -> DetectorOutput:
+        """Judge PIL images of any size and mode, or a float tensor [B, 3, H, W] in [0, 1]; results on the CPU.
+
+        Raises ValueError for an empty list or a tensor of another shape.
+        """
+        batch = self._as_tensor(images).to(self.clip.device)
+        features = self.clip.encode_images(batch)
+        label = self.id_logits(features).argmax(dim=-1).cpu()
+        score = self.score_features(features).cpu()
+        names = [self.description.class_names[i] for i in label.tolist()]
+        return DetectorOutput(score, score < self.description.threshold, label, names)
+
+    def score_features(self, features: Tensor) -> Tensor:
+        """Un-normalised CLIP image features [B, D] -> score [B]."""
+        projected = LOGIT_SCALE * self.projector(features)
+        return neglabel_score(projected @ self.id_text.T, projected @ self.negative_text.T, self.description.groups)
+
+    def id_logits(self, features: Tensor) -> Tensor:
+        """Un-normalised CLIP image features [B, D] -> logits of the ID classes [B, C]."""
+        return LOGIT_SCALE * self.projector(features) @ self.id_text.T
+
+    def _as_tensor(self, images: Image.Image | list[Image.Image] | Tensor) -> Tensor:
+        if isinstance(images, Tensor):
+            if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+                raise ValueError(f"images must be a tensor [B, 3, H, W] with B >= 1, got {tuple(images.shape)}")
+            return images.float()
+        from synood_ray.models.images import to_tensor
+
+        images = [images] if isinstance(images, Image.Image) else images
+        if not images:
+            raise ValueError("no images to judge")
+        return to_tensor(images, self.clip.preprocess.size)

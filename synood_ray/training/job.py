@@ -1,0 +1,215 @@
+"""The fine-tuning job: Ray Train places the workers, our store holds the checkpoints, rank 0 saves the detector.
+
+Checkpoints are objects of the run (``training/…``), created once and never changed, and not Ray's: what is there
+survives the worker, the driver and the cluster alike, and the newest one is where any later start goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass
+from typing import Any
+
+from synood_ray.config import Settings
+from synood_ray.errors import UserError
+from synood_ray.storage import layout
+from synood_ray.storage.publish import read_manifest
+from synood_ray.storage.run import read_run
+from synood_ray.storage.store import Store, open_store
+
+MAX_FAILURES = 3
+"""Lost training workers that Ray Train replaces before it gives up."""
+
+_USER_ERROR = "user_error"
+
+_CHECKPOINTS = 10
+"""About how many checkpoints a training writes, however many epochs it has."""
+
+
+@dataclass(frozen=True)
+class FineTuneResult:
+    """What a fine-tuning ended with. fresh: False if the detector was there already and nothing was computed.
+
+    images: counts by kind (id, accepted, companions, far, calibration); losses: mean loss of every epoch.
+    """
+
+    uri: str
+    threshold: float
+    images: dict[str, int]
+    losses: list[float]
+    fresh: bool
+
+
+def run_finetune(store: Store, settings: Settings) -> FineTuneResult:
+    """Fine-tune on a published run under Ray Train and save ``detector/``. Connect to Ray first.
+
+    A detector of the same settings is left as it is. Raises UserError if the run is not finished, has no accepted
+    image, needs a CLIP and has none, or holds a detector of other settings.
+    """
+    existing = _finished(store, settings)
+    if existing is not None:
+        return existing
+    _check(store, settings)
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    training = settings.training
+    with tempfile.TemporaryDirectory(prefix="synood-train-") as scratch:  # Ray Train's own notes; nothing of ours
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"uri": store.uri, "settings": settings.model_dump(mode="json")},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=training.workers,
+                use_gpu=training.gpus > 0,
+                resources_per_worker={"CPU": 1, "GPU": training.gpus} if training.gpus > 0 else {"CPU": 1},
+            ),
+            run_config=ray.train.RunConfig(
+                storage_path=scratch, failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES)
+            ),
+        )
+        metrics = trainer.fit().metrics or {}
+    if _USER_ERROR in metrics:
+        raise UserError(metrics[_USER_ERROR])
+    result = _finished(store, settings, fresh=True)
+    assert result is not None, "rank 0 saves the detector before the training ends"
+    return result
+
+
+def train(store: Store, settings: Settings, workers: Any = None) -> None:
+    """Encode, fine-tune, set the threshold, save: what one training worker does. Runs without Ray as well.
+
+    workers: a `synood_ray.training.finetune.Workers`; the default trains alone.
+    """
+    import torch
+
+    from synood_ray.detection.detector import Detector, DetectorDescription
+    from synood_ray.detection.metrics import threshold_at
+    from synood_ray.labels.stored import negative_labels
+    from synood_ray.models.scorer import ClipModel
+    from synood_ray.training.features import run_features
+    from synood_ray.training.finetune import Workers, fine_tune
+
+    workers = workers or Workers()
+    record = read_run(store)
+    assert record is not None
+    clip = ClipModel(settings.scorer)
+    negatives = negative_labels(settings, store, record.classes, clip)
+    data = run_features(store, settings, clip, record.classes, negatives, workers)
+    checkpoints = Checkpoints(store, settings)
+    tuned = fine_tune(
+        data.training.to(clip.device),
+        settings.training,
+        settings.seed,
+        workers=workers,
+        checkpoint=checkpoints.newest(),
+        on_epoch=checkpoints.save if workers.rank == 0 else None,
+    )
+    if workers.rank != 0:
+        return
+    scorer = settings.scorer
+    description = DetectorDescription(
+        recipe=settings.training.recipe,
+        class_names=record.classes,
+        negative_words=negatives.words,
+        negative_kinds=list(negatives.kinds),
+        groups=settings.labels.groups,
+        threshold=0.0,
+        model=scorer.model,
+        pretrained=scorer.pretrained,
+        templates=scorer.templates,
+        training={"settings": _identity(settings), "losses": [round(loss, 6) for loss in tuned.history]},
+        data=data.counts(),
+    )
+    detector = Detector(clip, tuned.projector, data.training.id_text, tuned.negative_text, description)
+    with torch.inference_mode():
+        held_out = detector.score_features(data.calibration_features.to(clip.device)).cpu()
+    detector.with_threshold(threshold_at(held_out.numpy())).save(store, layout.DETECTOR)
+    checkpoints.clear()
+
+
+class Checkpoints:
+    """Fine-tuning's checkpoints in the run's store, under a name that depends on the training's settings."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        digest = hashlib.sha256(json.dumps(_identity(settings), sort_keys=True).encode()).hexdigest()[:12]
+        self.store, self.prefix = store, f"training/{digest}-"
+        total = settings.training.epochs + settings.training.label_epochs
+        self.every = max(1, total // _CHECKPOINTS)
+
+    def save(self, epoch: int, state: dict[str, Any]) -> None:
+        """Store the state after this many epochs, if it is due."""
+        from safetensors.torch import save
+
+        if epoch % self.every == 0:
+            self.store.put_new(f"{self.prefix}{epoch:06d}.safetensors", save(state))
+
+    def newest(self) -> dict[str, Any] | None:
+        """The state after the most epochs, None at the start."""
+        from safetensors.torch import load
+
+        keys = [entry.key for entry in self.store.list(self.prefix)]
+        return load(self.store.get(keys[-1])) if keys else None
+
+    def clear(self) -> None:
+        """Remove them: the detector is saved."""
+        for entry in list(self.store.list(self.prefix)):
+            self.store.delete(entry.key)
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """One Ray Train worker."""
+    import ray.train
+    import torch
+
+    from synood_ray.training.distributed import TorchWorkers
+
+    settings = Settings.model_validate(config["settings"])
+    torch.set_num_threads(settings.farm.threads or 1)
+    context = ray.train.get_context()
+    workers = TorchWorkers(context.get_world_rank(), context.get_world_size())
+    try:
+        train(open_store(config["uri"]), settings, workers)
+        ray.train.report({})
+    except UserError as error:  # the user's to mend: trying again would not help
+        ray.train.report({_USER_ERROR: str(error)})
+
+
+def _finished(store: Store, settings: Settings, fresh: bool = False) -> FineTuneResult | None:
+    from synood_ray.storage.run import load_json
+
+    found = load_json(store, f"{layout.DETECTOR}detector.json")
+    if found is None:
+        return None
+    before, now = found["training"]["settings"], json.loads(json.dumps(_identity(settings)))
+    if before != now:
+        names = ", ".join(sorted(name for name in now if before.get(name) != now[name]))
+        raise UserError(
+            f"{store.uri}/{layout.DETECTOR} was trained with other settings ({names}); remove it to train again"
+        )
+    return FineTuneResult(store.uri, found["threshold"], found["data"], found["training"]["losses"], fresh)
+
+
+def _check(store: Store, settings: Settings) -> None:
+    """What can be known to be wrong before a model loads."""
+    from synood_ray.labels.mining import load_candidates
+
+    if read_run(store) is None:
+        raise UserError(f"{store.uri}: no run here; make one with jobs/synthesize.py")
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise UserError(f"{store.uri}: the run is not finished; run jobs/synthesize.py with the same --output again")
+    if settings.scorer.model.startswith("timm:"):
+        raise UserError("scorer.model names a classifier; fine-tuning needs a CLIP: set scorer.model to one")
+    if not store.exists(layout.NEGATIVES):
+        load_candidates(settings.labels)
+
+
+def _identity(settings: Settings) -> dict[str, Any]:
+    """The settings that decide what fine-tuning makes of a run, by dotted name."""
+    operational = {"workers", "gpus"}
+    values = {f"training.{k}": v for k, v in settings.training.model_dump(mode="json").items() if k not in operational}
+    for name in ("model", "pretrained", "templates"):
+        values[f"scorer.{name}"] = getattr(settings.scorer, name)
+    return values | {"labels.groups": settings.labels.groups, "seed": settings.seed}

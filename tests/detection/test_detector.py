@@ -1,0 +1,170 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from synood_ray import Detector
+from synood_ray.config import ScorerSettings
+from synood_ray.detection.detector import DetectorDescription
+from synood_ray.detection.projector import Projector
+from synood_ray.detection.scores import neglabel_score
+from synood_ray.errors import UserError
+from tests.detection.tiny_clip import WIDTH, ColourClip, save_tiny_clip
+
+NAMES = ["crane", "fox", "crane"]  # names may repeat
+WORDS = [f"word {i}" for i in range(7)]
+
+
+def make_detector(clip: ColourClip, *, released: bool = False, threshold: float = 0.5) -> Detector:
+    projector = Projector(WIDTH, released=released)
+    with torch.no_grad():
+        projector.gate.normal_(generator=torch.Generator().manual_seed(1))
+    description = DetectorDescription(
+        recipe="synood",
+        class_names=NAMES,
+        negative_words=WORDS,
+        negative_kinds=["noun"] * 7,
+        groups=3,
+        threshold=threshold,
+        model="a model",
+        pretrained=None,
+        templates=["{}."],
+    )
+    return Detector(clip, projector, clip.encode_classes(NAMES, ["{}."]), clip.encode_text(WORDS), description)
+
+
+def pictures(n: int = 5) -> list[Image.Image]:
+    return [Image.new("RGB", (8 + 3 * i, 9), (40 * i, 255 - 50 * i, 30 * i)) for i in range(n)]
+
+
+def test_answers_have_the_promised_shapes() -> None:
+    output = make_detector(ColourClip())(pictures())
+    assert output.score.shape == output.is_ood.shape == output.label.shape == (5,)
+    assert (output.score.dtype, output.is_ood.dtype, output.label.dtype) == (torch.float32, torch.bool, torch.int64)
+    assert output.name == [NAMES[i] for i in output.label]
+
+
+def test_score_is_the_grouped_score_of_projected_features() -> None:
+    clip = ColourClip()
+    detector = make_detector(clip)
+    features = torch.randn(4, WIDTH, generator=torch.Generator().manual_seed(3))
+    direction = F.normalize(features, dim=1)
+    p = detector.projector
+    u = F.normalize(
+        direction + p.gate * F.relu(F.layer_norm(p.linear(direction), (WIDTH,), p.norm.weight, p.norm.bias))
+    )
+    expected = neglabel_score(100 * u @ detector.id_text.T, 100 * u @ detector.negative_text.T, groups=3)
+    assert torch.allclose(detector.score_features(features), expected, atol=1e-6)
+
+
+def test_one_picture_a_list_and_a_tensor_agree() -> None:
+    detector = make_detector(ColourClip())
+    square = Image.new("RGB", (8, 8), (200, 10, 60))
+    tensor = torch.tensor([200, 10, 60]).view(1, 3, 1, 1).expand(1, 3, 8, 8) / 255
+    assert torch.allclose(detector(square).score, detector([square, square]).score[:1])
+    assert torch.allclose(detector(square).score, detector(tensor).score)
+
+
+def test_threshold_divides_id_from_ood() -> None:
+    detector = make_detector(ColourClip())
+    scores = detector(pictures()).score
+    middle = scores.median().item()
+    assert detector.with_threshold(middle)(pictures()).is_ood.tolist() == (scores < middle).tolist()
+
+
+@pytest.mark.parametrize("images", [[], torch.zeros(3, 8, 8), torch.zeros(0, 3, 8, 8), torch.zeros(2, 1, 8, 8)])
+def test_wrong_input_is_refused(images: object) -> None:
+    with pytest.raises(ValueError, match="images"):
+        make_detector(ColourClip())(images)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_saved_and_loaded_detector_is_the_same(tmp_path: Path, released: bool) -> None:
+    clip = ColourClip()
+    detector = make_detector(clip, released=released)
+    detector.save(tmp_path / "detector")
+    detector.save(tmp_path / "detector")  # again: nothing changes
+    loaded = Detector.load(tmp_path / "detector", clip=clip)
+    assert torch.equal(loaded(pictures()).score, detector(pictures()).score)
+    assert loaded.description.class_names == NAMES
+    assert loaded.projector.released is released
+
+
+def test_detector_is_found_in_its_run_folder(tmp_path: Path) -> None:
+    make_detector(ColourClip()).save(tmp_path / "run" / "detector")
+    assert Detector.load(tmp_path / "run", clip=ColourClip()).description.groups == 3
+
+
+def test_another_detector_is_not_overwritten(tmp_path: Path) -> None:
+    make_detector(ColourClip()).save(tmp_path)
+    with pytest.raises(UserError, match="holds another detector"):
+        make_detector(ColourClip(), threshold=0.7).save(tmp_path)
+
+
+def test_left_over_weights_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "weights-000000000000.safetensors").write_bytes(b"half a fil")
+    detector = make_detector(ColourClip())
+    detector.save(tmp_path)
+    assert torch.equal(Detector.load(tmp_path, clip=ColourClip())(pictures()).score, detector(pictures()).score)
+
+
+def test_missing_detector_and_other_model_are_the_users_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no detector\.json"):
+        Detector.load(tmp_path)
+
+    class OtherClip(ColourClip):
+        def encode_text(self, prompts: list[str]) -> torch.Tensor:
+            return -super().encode_text(prompts)
+
+    make_detector(ColourClip()).save(tmp_path / "detector")
+    with pytest.raises(UserError, match="not the one that the detector was trained on"):
+        Detector.load(tmp_path, clip=OtherClip())
+
+
+@pytest.mark.real
+def test_load_brings_its_own_clip(tmp_path: Path) -> None:
+    from synood_ray.models.scorer import ClipModel
+
+    folder = str(save_tiny_clip(tmp_path / "clip"))
+    clip = ClipModel(ScorerSettings(model=folder, pretrained=None))
+    description = DetectorDescription("synood", NAMES, WORDS, ["noun"] * 7, 7, 0.5, folder, None, ["a {}."])
+    id_text, negative_text = clip.encode_classes(NAMES, ["a {}."]), clip.encode_text(WORDS)
+    detector = Detector(clip, Projector(WIDTH), id_text, negative_text, description)
+    detector.save(tmp_path / "detector")
+    output = Detector.load(tmp_path / "detector")(pictures())
+    assert torch.equal(output.score, detector(pictures()).score)
+
+
+def test_untrained_projector_changes_nothing() -> None:
+    features = 7 * torch.randn(6, WIDTH, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(Projector(WIDTH)(features), F.normalize(features, dim=-1), atol=1e-6)
+
+
+def test_released_projector_is_the_published_formula() -> None:
+    projector = Projector(WIDTH, released=True, seed=4)
+    x = 7 * torch.randn(6, WIDTH, generator=torch.Generator().manual_seed(0))
+    inner = x @ projector.linear.weight.T + projector.linear.bias
+    centred = inner - inner.mean(1, keepdim=True)
+    normed = centred / (centred.pow(2).mean(1, keepdim=True) + 1e-5).sqrt()
+    expected = x + normed.clamp(min=0)
+    assert torch.allclose(projector(x), expected / expected.norm(dim=1, keepdim=True), atol=1e-5)
+
+
+def test_projector_depends_on_its_seed_alone() -> None:
+    torch.manual_seed(1)
+    first = Projector(WIDTH, seed=9)
+    torch.manual_seed(2)
+    before = torch.random.get_rng_state()
+    second = Projector(WIDTH, seed=9)
+    assert torch.equal(first.linear.weight, second.linear.weight)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_projector_can_learn_from_its_zero_start() -> None:
+    projector = Projector(WIDTH)
+    projector(torch.randn(4, WIDTH))[:, 0].sum().backward()
+    assert projector.gate.grad is not None
+    assert projector.gate.grad.abs().sum() > 0

@@ -1,0 +1,155 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from synood_ray.config import TrainingSettings
+from synood_ray.training.finetune import Checkpoint, FineTuned, Workers, fine_tune
+from synood_ray.training.outliers import far_outliers
+from tests.training.world import CLASSES, NEGATIVES, make_world
+
+FAST = TrainingSettings(epochs=6, label_epochs=2, batch_size=32, lr=5e-3, label_lr=1e-3)
+OFFICIAL = FAST.model_copy(update={"recipe": "official"})
+
+
+def weights(tuned: FineTuned) -> torch.Tensor:
+    return torch.cat([*(p.flatten() for p in tuned.projector.parameters()), tuned.negative_text.flatten()])
+
+
+def test_our_recipe_learns_the_boundary_and_keeps_what_it_knew() -> None:
+    world = make_world()
+    tuned = fine_tune(world.data, FAST)
+    assert world.auroc(tuned, world.near_test) > world.auroc(None, world.near_test) + 0.1
+    assert world.auroc(tuned, world.far_test) > world.auroc(None, world.far_test) - 0.03
+    assert world.accuracy(tuned) >= world.accuracy(None) - 0.02
+    assert tuned.history[FAST.epochs - 1] < tuned.history[0]
+
+
+def test_outliers_are_what_helps() -> None:
+    world = make_world()
+    ours, id_only, far_only = (
+        world.auroc(fine_tune(data, FAST), world.near_test)
+        for data in (world.data, world.data.id_only(), world.data.far_only())
+    )
+    assert ours > max(id_only, far_only) + 0.1
+
+
+def test_far_images_survive_our_recipe_better_than_the_official_one() -> None:
+    world = make_world()
+    ours, official = (world.auroc(fine_tune(world.data, settings), world.far_test) for settings in (FAST, OFFICIAL))
+    assert ours > official + 0.02
+
+
+def test_official_recipe_is_the_published_two_stages() -> None:
+    """Checked against a second, plain implementation of the same steps with full batches."""
+    world = make_world(per_class=4)
+    data = world.data
+    settings = OFFICIAL.model_copy(update={"epochs": 1, "label_epochs": 1, "batch_size": 10_000})
+    tuned = fine_tune(data, settings, seed=3)
+
+    from synood_ray.detection.projector import Projector
+
+    used = sorted(set(data.ood_negatives.tolist()))
+    projector = Projector(data.id_features.shape[1], released=True, seed=3)
+    text = torch.cat([data.id_text, data.negative_text[used]])
+    targets = torch.cat([data.id_labels, torch.tensor([CLASSES + used.index(n) for n in data.ood_negatives.tolist()])])
+    features = torch.cat([data.id_features, data.ood_features])
+    adam = torch.optim.Adam(
+        [p for name, p in projector.named_parameters() if name != "gate"], lr=settings.lr, weight_decay=1e-5
+    )
+    F.cross_entropy(100 * projector(features) @ text.T, targets).backward()
+    adam.step()
+    assert torch.allclose(tuned.projector.linear.weight, projector.linear.weight, atol=1e-5)
+
+    labels = data.negative_text[used].clone().requires_grad_(True)
+    sgd = torch.optim.SGD([labels], lr=settings.label_lr, momentum=0.9)
+    all_text = torch.cat([data.id_text, F.normalize(labels, dim=1)])
+    F.cross_entropy(100 * F.normalize(data.ood_features, dim=1) @ all_text.T, targets[len(data.id_labels) :]).backward()
+    sgd.step()
+    assert torch.allclose(tuned.negative_text[used], F.normalize(labels.detach(), dim=1), atol=1e-5)
+    unused = [n for n in range(NEGATIVES) if n not in used]
+    assert torch.equal(tuned.negative_text[unused], data.negative_text[unused])
+
+
+@pytest.mark.parametrize("settings", [FAST, OFFICIAL], ids=["synood", "official"])
+def test_the_seed_decides_everything(settings: TrainingSettings) -> None:
+    data = make_world(per_class=5).data
+    torch.manual_seed(1)
+    first = fine_tune(data, settings, seed=7)
+    torch.manual_seed(2)
+    assert torch.equal(weights(first), weights(fine_tune(data, settings, seed=7)))
+    assert not torch.equal(weights(first), weights(fine_tune(data, settings, seed=8)))
+
+
+@pytest.mark.parametrize("settings", [FAST, OFFICIAL], ids=["synood", "official"])
+@pytest.mark.parametrize("stop_after", [1, 4, 7])
+def test_resuming_goes_on_bit_by_bit(settings: TrainingSettings, stop_after: int) -> None:
+    data = make_world(per_class=5).data
+    states: dict[int, Checkpoint] = {}
+    whole = fine_tune(data, settings, on_epoch=states.__setitem__)
+    assert list(states) == list(range(1, settings.epochs + settings.label_epochs + 1))
+    resumed = fine_tune(data, settings, checkpoint=states[stop_after])
+    assert torch.equal(weights(whole), weights(resumed))
+    assert whole.history == resumed.history
+
+
+class Recorder(Workers):
+    """Stands in for the other workers: adds what they recorded at the same call."""
+
+    def __init__(self, rank: int, size: int, others: list[list[torch.Tensor]]) -> None:
+        super().__init__(rank, size)
+        self.others, self.calls = others, 0
+        self.own: list[torch.Tensor] = []
+
+    def sum(self, tensors: list[torch.Tensor]) -> None:
+        self.own.append(torch.cat([t.detach().flatten() for t in tensors]).clone())
+        if self.others:
+            offset = 0
+            for tensor in tensors:
+                part = sum(other[self.calls][offset : offset + tensor.numel()] for other in self.others)
+                tensor += part.view_as(tensor)  # type: ignore[union-attr]
+                offset += tensor.numel()
+        self.calls += 1
+
+
+def test_workers_slices_add_up_to_the_whole_batch() -> None:
+    """One step: the sum of two workers' gradients is the lone worker's gradient, though slices are uneven."""
+    data = make_world(per_class=5).data
+    settings = FAST.model_copy(update={"epochs": 1, "label_epochs": 0, "batch_size": 10_001})
+    alone, first = Recorder(0, 1, []), Recorder(0, 2, [])
+    fine_tune(data, settings, workers=alone)
+    fine_tune(data, settings, workers=first)
+    second = Recorder(1, 2, [first.own])
+    together = fine_tune(data, settings, workers=second)
+    assert torch.allclose(first.own[0] + second.own[0], alone.own[0], atol=1e-6)
+    assert torch.allclose(weights(together), weights(fine_tune(data, settings)), atol=1e-5)
+
+
+def test_a_worker_without_images_in_the_last_batch_still_takes_part() -> None:
+    data = make_world(per_class=5).data.id_only()  # 60 images: a last batch of one
+    settings = FAST.model_copy(update={"epochs": 1, "label_epochs": 0, "batch_size": 59})
+    lone = Recorder(1, 2, [])
+    fine_tune(data, settings, workers=lone)
+    assert lone.calls == 3  # two steps and the loss
+    assert lone.own[1].abs().sum() == 0
+
+
+def test_no_id_images_is_refused() -> None:
+    data = make_world(per_class=2).data
+    with pytest.raises(ValueError, match="ID images"):
+        fine_tune(replace(data, id_features=data.id_features[:0], id_labels=data.id_labels[:0]), FAST)
+
+
+def test_far_outliers_swap_the_class_for_a_negative_label() -> None:
+    world = make_world()
+    data = world.data
+    moved = data.far_features - data.id_features
+    norms = data.id_features.norm(dim=1, keepdim=True)
+    swapped = moved / norms + data.id_text[data.id_labels]
+    distances = (swapped.unsqueeze(1) - data.negative_text).norm(dim=-1)
+    assert distances.min(1).values.max() < 1e-5
+    counts = distances.argmin(1).bincount(minlength=NEGATIVES)
+    assert counts.max() - counts.min() <= 1  # all labels are dealt out before one comes again
+    again = far_outliers(data.id_features, data.id_labels, data.id_text, data.negative_text)
+    assert torch.equal(again, data.far_features)
