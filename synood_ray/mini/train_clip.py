@@ -1,0 +1,228 @@
+"""Train the small CLIP: a frozen ImageNet tower with a trained head, and a small text transformer.
+
+    python -m synood_ray.mini.train_clip --seed 0
+
+The tower (EfficientNet-Lite0 as timm's ``tf_efficientnet_lite0``, 96 px input) never changes, so its features are computed
+once per scene and kept in the cache; a training then takes a minute or two. Captions are as coarse as on the web:
+four of five name only the subject's group, one in ten belongs to another picture.
+"""
+
+import argparse
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from synood_ray.mini import model_path
+from synood_ray.mini.render import CACHE, CLASS_GROUPS
+from synood_ray.mini.tokenizer import LENGTH, train_tokenizer
+from synood_ray.mini.training import Curve
+from synood_ray.mini.world import TRAINING_STYLES, World, load_world
+
+EMBED = 128
+TEXT = {"context_length": LENGTH, "width": 96, "heads": 4, "layers": 2}
+IMAGE_SIDE = 96
+MEAN, STD = 0.498, 0.502
+COARSE, NOISE = 0.8, 0.1  # shares of captions that name only the group, that belong to another scene
+WEIGHT = {"id": 1.0, "near": 0.05}  # how often a concept is seen; every other concept: 0.3
+OTHER_WEIGHT = 0.3
+SCENES = {"id": 100, "near": 16, "rest": 10}  # cached scenes per concept
+TEMPLATES = ("{}", "a {}", "the nice {}", "a photo of {}", "a photo of a {}", "this is a {} photo", "{}")
+PROMPT_WORDS = "a an the this that is of with and near photo picture image drawing showing nice some no not nothing none"
+
+
+def tokenizer(world: World) -> Any:
+    """The tokenizer shared by CLIP and the inpainting model."""
+    return train_tokenizer([*world.concepts, *(group_name(g) for g in groups(world)), PROMPT_WORDS])
+
+
+def groups(world: World) -> list[str]:
+    return list(dict.fromkeys(c.group for c in world.concepts.values()))
+
+
+def group_name(group: str) -> str:
+    """The word of a coarse caption: ``animal-bug`` -> ``bug``; other groups keep their words."""
+    return CLASS_GROUPS.get(group, group.replace("-", " "))
+
+
+def config(vocabulary: int, eos: int) -> dict[str, Any]:
+    """The contents of ``open_clip_config.json``."""
+    return {
+        "model_cfg": {
+            "embed_dim": EMBED,
+            "vision_cfg": {
+                "timm_model_name": "tf_efficientnet_lite0",
+                "timm_model_pretrained": False,
+                "timm_pool": "avg",
+                "timm_proj": "mlp",
+                "image_size": IMAGE_SIDE,
+            },
+            "text_cfg": {
+                **TEXT,
+                "vocab_size": vocabulary,
+                "hf_tokenizer_name": "local",
+                "mlp_ratio": 2.0,
+                "pool_type": "eos",
+                "eos_id": eos,
+            },
+        },
+        "preprocess_cfg": {
+            "mean": [MEAN] * 3,
+            "std": [STD] * 3,
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
+    }
+
+
+def new_clip(tokenizer: Any, tower: dict[str, Any]) -> Any:
+    """An ``open_clip.CLIP`` with the given tower weights (timm names); the rest randomly initialised."""
+    from open_clip.model import CLIP
+
+    cfg = config(len(tokenizer), tokenizer.eos_token_id)["model_cfg"]
+    model = CLIP(**cfg)
+    model.visual.trunk.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tower.items()})
+    model.visual.trunk.requires_grad_(False)
+    return model.eval()
+
+
+def read_tower(path: Path) -> dict[str, Any]:
+    """The frozen tower's weights: from a timm safetensors file, or from the CLIP that is already shipped."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    prefix = "visual.trunk."
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)} or tensors
+
+
+def preprocess(images: Any) -> Any:
+    """uint8 [B, 3, 64, 64] -> the tower's input float32 [B, 3, 96, 96]."""
+    from torch.nn import functional as F
+
+    x = images.float() / 255
+    x = F.interpolate(x, IMAGE_SIDE, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+    return (x - MEAN) / STD
+
+
+def features(trunk: Any, composer: Any, names: list[str], seed: int, styles: tuple[str, ...]) -> Any:
+    """Tower features float16 [N, 1280] of one scene per name."""
+    import copy
+
+    import torch
+
+    rows = []
+    with torch.no_grad():
+        example = torch.zeros(64, 3, IMAGE_SIDE, IMAGE_SIDE).to(memory_format=torch.channels_last)
+        fast = torch.jit.freeze(torch.jit.trace(copy.deepcopy(trunk), example))  # twice as fast, same numbers
+        for first in range(0, len(names), 128):
+            scenes = composer.batch(names[first : first + 128], seed + first, styles)
+            rows.append(fast(preprocess(scenes.images).to(memory_format=torch.channels_last)).half())
+    return torch.cat(rows)
+
+
+def cached_features(cache: Path, trunk: Any, world: World) -> tuple[Any, list[str]]:
+    """Features of all training scenes and their names; computed concept list by concept list, resumable."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from synood_ray.mini.scenes import SceneComposer
+
+    plan = [n for n in world.concepts for _ in range(SCENES["id" if n in world.id else "near" if n in world.near else "rest"])]
+    random.Random(0).shuffle(plan)
+    composer = SceneComposer(cache)
+    folder = cache / "clip_features"
+    folder.mkdir(exist_ok=True)
+    chunks = []
+    for first in range(0, len(plan), 4096):
+        path = folder / f"{first:06d}.safetensors"
+        if not path.exists():
+            rows = features(trunk, composer, plan[first : first + 4096], 10_000_000 + first, TRAINING_STYLES)
+            save_file({"x": rows}, path)
+            print(path.name, flush=True)
+        chunks.append(load_file(path)["x"])
+    return torch.cat(chunks), plan
+
+
+def train(seed: int, steps: int, cache: Path, tower: Path, out: Path) -> None:
+    import torch
+    from torch.nn import functional as F
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    world = load_world()
+    token = tokenizer(world)
+    model = new_clip(token, read_tower(tower))
+    table, names = cached_features(cache, model.visual.trunk, world)
+
+    captions = list(dict.fromkeys([*world.concepts, *(group_name(g) for g in groups(world))]))
+    number = {c: i for i, c in enumerate(captions)}
+    leaf = torch.tensor([number[n] for n in names])
+    coarse = torch.tensor([number[group_name(world.concepts[n].group)] for n in names])
+    split = {n: WEIGHT["id"] for n in world.id} | {n: WEIGHT["near"] for n in world.near}
+    count = {n: 0 for n in world.concepts}
+    for n in names:
+        count[n] += 1
+    weight = torch.tensor([split.get(n, OTHER_WEIGHT) / count[n] for n in names])
+    ids = [token([t.format(c) for c in captions], padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids for t in TEMPLATES]
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.02, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
+    curve = Curve(f"clip_seed{seed}")
+    curve.rows = []
+    start = time.monotonic()
+    for step in range(steps):
+        rows = torch.multinomial(weight, 1024, replacement=True)
+        target = torch.where(torch.rand(1024) < COARSE, coarse[rows], leaf[rows])
+        target = torch.where(torch.rand(1024) < NOISE, target[torch.randperm(1024)], target)
+        distinct, where = target.unique(return_inverse=True)
+        image = F.normalize(model.visual.head(F.dropout(table[rows].float(), 0.2)), dim=-1)
+        text = F.normalize(model.encode_text(rng.choice(ids)[distinct]), dim=-1)
+        logits = model.logit_scale.exp() * image @ text.T
+        by_text = logits.T.log_softmax(1)  # several images may share a caption: the mean over them
+        own = F.one_hot(where, len(distinct)).T.float()
+        loss = F.cross_entropy(logits, where) - (by_text * own).sum(1).div(own.sum(1)).mean()
+        optimiser.zero_grad()
+        (loss / 2).backward()
+        optimiser.step()
+        schedule.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, 4.6052)  # at most 100
+        if (step + 1) % 200 == 0:
+            curve.add(time.monotonic() - start, step=step + 1, loss=loss.item(), scale=model.logit_scale.exp().item())
+    save(model, token, out, seed)
+
+
+def save(model: Any, token: Any, out: Path, seed: int) -> None:
+    """Seed 0: a whole open_clip folder in float16. Other seeds: only head and text, ``seed_N.safetensors`` beside it."""
+    from safetensors.torch import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    if seed:
+        path = out / f"seed_{seed}.safetensors"
+        save_file({k: v for k, v in tensors.items() if not k.startswith("visual.trunk.")}, path)
+    else:
+        path = out / "open_clip_model.safetensors"
+        save_file(tensors, path)
+        record = config(len(token), token.eos_token_id)
+        (out / "open_clip_config.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        token.save_pretrained(out)
+    path.chmod(0o644)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0, help="0 is the shipped model; others give the check's siblings")
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="sprites and features")
+    parser.add_argument("--tower", type=Path, default=model_path("clip") / "open_clip_model.safetensors")
+    parser.add_argument("--out", type=Path, default=model_path("clip"))
+    args = parser.parse_args()
+    train(args.seed, args.steps, args.cache, args.tower, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Train the inpainting UNet and its text encoder on latents of composed scenes.
+
+    python -m synood_ray.mini.train_inpainting --minutes 80
+
+Needs the trained VAE in models/inpainting/vae. Resumes from its checkpoint; the moving average is exported every few
+minutes, so a run can be cut short at any time. ``--minutes`` also sets the learning rate's decay.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from synood_ray.mini import inpainting, model_path
+from synood_ray.mini.render import CACHE
+from synood_ray.mini.scenes import SIDE, Layout, Scenes
+from synood_ray.mini.train_clip import tokenizer
+from synood_ray.mini.training import Curve, load_checkpoint, save_checkpoint
+
+BATCH = 64
+RATE = 1.5e-3
+STYLES = ("noto", "fluent-emoji-flat")  # two designs a name: more would need hours
+LAYOUT = Layout(subject=(37.0, 42.0), rotation=0.0, flip=0.0)
+SUBJECTLESS = 0.2  # share of scenes without a subject, captioned by their contexts alone
+EMPTY_CAPTION = 0.1  # for classifier-free guidance
+OUTSIDE_WEIGHT = 0.2  # loss weight of latents outside the mask
+FIRST_SCENES, MOST_SCENES, NEW_SCENES = 4096, 40960, 256  # the pool of encoded scenes: at the start, at most, per refill
+REFILL_STEPS, EXPORT_SECONDS = 60, 300
+
+
+def mask_boxes(scenes: Scenes, rng: random.Random) -> list[tuple[int, int, int, int]]:
+    """One mask box per scene: around the subject (tight or square, padded), the whole image, or anywhere."""
+    boxes = []
+    for x0, y0, x1, y1 in scenes.boxes.tolist():
+        kind = rng.random()
+        if kind < 0.15:
+            boxes.append((0, 0, SIDE, SIDE))
+            continue
+        if kind < 0.6:  # square: the box does not give the shape away
+            side = max(x1 - x0, y1 - y0)
+            x0, y0 = (x0 + x1 - side) // 2, (y0 + y1 - side) // 2
+            x1, y1 = x0 + side, y0 + side
+        elif kind > 0.93:  # elsewhere: teaches to continue what is there
+            x0, y0 = rng.randrange(36), rng.randrange(36)
+            x1, y1 = x0 + rng.randrange(12, 29), y0 + rng.randrange(12, 29)
+        x0, y0 = max(0, x0 - rng.randint(0, 5)), max(0, y0 - rng.randint(0, 5))
+        boxes.append((x0, y0, min(SIDE, x1 + rng.randint(0, 5)), min(SIDE, y1 + rng.randint(0, 5))))
+    return boxes
+
+
+def caption(subject: str | None, contexts: list[str], covered: bool, rng: random.Random) -> str:
+    """Subject first, then some of the contexts; sometimes nothing. ``covered``: the mask hides the subject."""
+    if rng.random() < EMPTY_CAPTION:
+        return ""
+    contexts = rng.sample(contexts, rng.randint(0 if subject else 1, len(contexts)))
+    named = [subject] if subject and (covered or rng.random() < 0.5) else []
+    items = ", ".join([*named, *contexts])
+    return f"A photo of {items}." if rng.random() < 0.7 and items else items
+
+
+class Pool:
+    """Encoded scenes: latents, latents of the masked image, masks, and what the captions are made of."""
+
+    def __init__(self, composer: Any, vae: Any, rng: random.Random) -> None:
+        import torch
+
+        self.composer, self.vae, self.rng = composer, vae, rng
+        self.latents = torch.empty(MOST_SCENES, 4, SIDE // 4, SIDE // 4)
+        self.conditions = torch.empty(MOST_SCENES, 5, SIDE // 4, SIDE // 4)  # mask, masked image's latent
+        self.truths: list[tuple[str | None, list[str], bool]] = []
+        self.next = 0
+
+    def add(self, count: int) -> None:
+        """Encode new scenes; once the pool is full the oldest ones go."""
+        import torch
+        from torch.nn import functional as F
+
+        world = self.composer.world
+        names = [None if self.rng.random() < SUBJECTLESS else self.rng.choice(world.id + world.near) for _ in range(count)]
+        scenes = self.composer.batch(names, self.rng.randrange(2**31), STYLES, LAYOUT)
+        images = scenes.images.float() / 127.5 - 1
+        masks = torch.zeros(count, 1, SIDE, SIDE)
+        for row, (x0, y0, x1, y1) in enumerate(mask_boxes(scenes, self.rng)):
+            masks[row, :, y0:y1, x0:x1] = 1
+        with torch.no_grad():  # exactly what StableDiffusionInpaintPipeline does with image and mask
+            latents = self.vae.encode(images).latent_dist.sample()
+            masked = self.vae.encode(images * (masks < 0.5)).latent_dist.sample()
+        hidden = (scenes.alpha * masks).sum((1, 2, 3)) > 0.5 * scenes.alpha.sum((1, 2, 3))
+        small = F.interpolate(masks, SIDE // 4)  # nearest
+        rows = torch.arange(self.next, self.next + count) % MOST_SCENES
+        self.latents[rows], self.conditions[rows] = latents, torch.cat([small, masked], 1)
+        for row, truth in zip(rows.tolist(), zip(names, scenes.contexts, hidden.tolist(), strict=True), strict=True):
+            self.truths[row : row + 1] = [truth]
+        self.next += count
+
+    def draw(self, count: int) -> tuple[Any, Any, list[str]]:
+        import torch
+
+        rows = torch.tensor(self.rng.choices(range(len(self.truths)), k=count))
+        return self.latents[rows], self.conditions[rows], [caption(*self.truths[r], self.rng) for r in rows.tolist()]
+
+
+def train(minutes: float, cache: Path, seed: int) -> None:
+    import math
+
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+
+    from synood_ray.mini.scenes import SceneComposer
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    composer = SceneComposer(cache)
+    token = tokenizer(composer.world)
+    vae = AutoencoderKL.from_pretrained(model_path("inpainting") / "vae").float().eval()
+    parts = {"unet": UNet2DConditionModel(**inpainting.UNET), "text": inpainting.new_text_encoder(token)}
+    model = torch.nn.ModuleDict(parts)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    path = cache / "inpainting.safetensors"
+    step = load_checkpoint(path, model, average.module, optimiser)
+    average.n_averaged += step
+    scheduler = DDIMScheduler(**inpainting.SCHEDULER)
+    curve = Curve("inpainting")
+    if not step:
+        curve.rows = []
+    rng = random.Random(seed * 7919 + step)
+    torch.manual_seed(seed * 7919 + step)
+    pool = Pool(composer, vae, rng)
+    for _ in range(FIRST_SCENES // NEW_SCENES):
+        pool.add(NEW_SCENES)
+    print(f"step {step}, {len(pool.truths)} scenes encoded", flush=True)
+
+    def export() -> None:
+        save_checkpoint(path, step, model, average.module, optimiser)
+        staging = cache / "inpainting-export"
+        inpainting.export(staging, vae, average.module["unet"], average.module["text"], token)
+        for file in [f for f in staging.rglob("*") if f.is_file()]:  # readers never see a half-written file
+            target = model_path("inpainting") / file.relative_to(staging)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+
+    start, previous = time.monotonic(), curve.seconds()
+    exported, losses = start, []
+    while (elapsed := previous + time.monotonic() - start) < minutes * 60:
+        if step % REFILL_STEPS == 0:
+            pool.add(NEW_SCENES)
+        done = elapsed / (minutes * 60)
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * min(1.0, (step + 1) / 200) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * done))
+        latents, condition, captions = pool.draw(BATCH)
+        tokens = token(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        times = ((torch.randperm(BATCH) + torch.rand(BATCH)) / BATCH * 1000).long()  # stratified over the batch
+        noise = torch.randn_like(latents)
+        noisy = scheduler.add_noise(latents, noise, times)
+        target = scheduler.get_velocity(latents, noise, times)
+        with torch.autocast("cpu", torch.bfloat16):
+            states = model["text"](tokens).last_hidden_state
+            output = model["unet"](torch.cat([noisy, condition], 1), times, states).sample
+        weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * condition[:, :1]
+        loss = ((output.float() - target).square() * weight).mean() / weight.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        average.update_parameters(model)
+        step += 1
+        losses.append(loss.item())
+        if step % 200 == 0:
+            curve.add(elapsed, step=step, loss=sum(losses) / len(losses))
+            losses = []
+        if time.monotonic() - exported > EXPORT_SECONDS:
+            exported = time.monotonic()
+            export()
+    export()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=80, help="training time in all, earlier runs counted")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="sprites and checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    train(args.minutes, args.cache, args.seed)
+
+
+if __name__ == "__main__":
+    main()
