@@ -37,7 +37,7 @@ class DataSettings(Section):
     calibration: str | None = Field(
         None, description="held-out ID images for the boundary, same formats as uri; none: a share of uri is held out"
     )
-    holdout: Share = Field(0.2, description="share of every class held out for calibration when data.calibration is none")
+    holdout: Share = Field(0.2, description="share of a class held out for calibration when data.calibration is none")
     per_class: int = Field(50, ge=1, description="images a class that are kept: those with the most bytes per pixel")
     min_side: int = Field(16, ge=1, description="images with a shorter side are skipped, pixels")
     max_side: int = Field(16384, ge=1, description="images with a longer side are skipped, pixels")
@@ -47,7 +47,7 @@ class DescriberSettings(Section):
     """The multimodal LLM that names an image's context without its subject."""
 
     model: str = Field("Qwen/Qwen2.5-VL-7B-Instruct", description="local folder, mini:// or hub id, served by vLLM")
-    endpoint: str | None = Field(None, description="base URL of a running OpenAI-compatible server (…/v1), instead of model")
+    endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible server (…/v1), instead of model")
     contexts: str | None = Field(
         None, description="JSONL file (image path -> text) or prompts folder of another run, instead of a model"
     )
@@ -73,7 +73,7 @@ class InpainterSettings(Section):
     """The diffusion inpainting pipeline (Stable Diffusion 1.5, 2 or XL inpainting)."""
 
     model: str = Field(
-        "sd2-community/stable-diffusion-2-inpainting", description="local folder, mini:// or hub id of a diffusers pipeline"
+        "sd2-community/stable-diffusion-2-inpainting", description="folder, mini:// or hub id of a diffusers pipeline"
     )
     resolution: int = Field(0, ge=0, description="side of the square image, pixels; 0: the model's own")
     dtype: DType = Field("auto", description="auto: bfloat16 on a GPU, float32 on a CPU")
@@ -84,7 +84,7 @@ class InpainterSettings(Section):
 class ScorerSettings(Section):
     """The CLIP whose OOD score draws the boundary."""
 
-    model: str = Field("ViT-B-16", description="open_clip name, local folder, mini://, hf-hub: id, or timm:FOLDER for a classifier")
+    model: str = Field("ViT-B-16", description="open_clip name, folder, mini://, hf-hub:ID, or timm:FOLDER")
     pretrained: str | None = Field("openai", description="open_clip pretrained tag; not used for a folder")
     score: Literal["energy", "msp", "neglabel"] = Field("energy", description="OOD score, higher = more ID")
     temperature: float = Field(1.0, gt=0.0, description="temperature of energy and MSP, on logits of 100 cos")
@@ -98,11 +98,12 @@ class SamplingSettings(Section):
     """Boundary sampling: how an ID image becomes an image on the ID/OOD boundary."""
 
     recipe: Literal["newton", "fresh", "official"] = Field(
-        "newton", description="newton: ours; fresh: new noise each round, no gradient (control); official: the released recipe"
+        "newton", description="newton: ours; fresh: new noise each round, no gradient; official: the released recipe"
     )
     per_image: int = Field(1, ge=1, description="samples made from one selected image")
     band: float = Field(0.25, gt=0.0, description="|margin| that counts as near the boundary, ID standard deviations")
     rounds: int = Field(6, ge=1, description="denoising passes a sample may take before it is rejected")
+    solver: Literal["dpm++", "ddim"] = Field("dpm++", description="ODE solver of the denoising pass")
     steps: int = Field(20, ge=1, description="solver steps of a full pass; strength of them are run")
     strength: float = Field(0.6, gt=0.0, le=1.0, description="how far the image is re-noised, share of the schedule")
     guidance: float = Field(3.0, ge=1.0, description="classifier-free guidance scale; 1 = off")
@@ -110,11 +111,11 @@ class SamplingSettings(Section):
     mask: Literal["box", "whole", "files"] = Field(
         "box", description="what is repainted: the subject's box (box column, else a centred box), all, or mask files"
     )
-    box_share: float = Field(0.75, gt=0.0, le=1.0, description="side of the centred box where the data has none, share of the image")
+    box_share: float = Field(0.75, gt=0.0, le=1.0, description="side of the centred box, share of the image's")
     masks: str | None = Field(None, description="folder of mask images named like the images, for mask: files")
-    clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 over ID and negative labels is its own class")
+    clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 is its own class")
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
-    id_companions: bool = Field(True, description="also store a regenerated ID image of every source (same pass, own prompt)")
+    id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
     strict: bool = Field(False, description="one image at a time: bytes do not depend on the batch (slower)")
     batch_size: int = _operational(16, "samples refined at once", ge=1)
 
@@ -122,7 +123,9 @@ class SamplingSettings(Section):
 class LabelSettings(Section):
     """Negative labels (NegLabel mining, ICLR 2024)."""
 
-    candidates: str = Field("wordnet", description="wordnet, or a text file with one word a line; local path or mini://")
+    candidates: str = Field(
+        "wordnet", description="wordnet, or a text file with one word a line; local path or mini://"
+    )
     noun_prompt: str = Field("the nice {}", description="prompt of a noun candidate")
     adjective_prompt: str = Field("This is a {} photo", description="prompt of an adjective candidate")
     quantile: Share = Field(0.95, description="quantile over ID classes of the cosine that ranks a candidate")
@@ -133,7 +136,7 @@ class LabelSettings(Section):
 class TrainingSettings(Section):
     """Fine-tuning of the residual projector and the negative-label features."""
 
-    recipe: Literal["synood", "official"] = Field("synood", description="synood: ours; official: the released loss and order")
+    recipe: Literal["synood", "official"] = Field("synood", description="synood: ours; official: the released loss")
     epochs: int = Field(3, ge=1, description="passes over the images for the projector")
     label_epochs: int = Field(5, ge=0, description="passes for the negative-label features")
     batch_size: int = Field(128, ge=1, description="images a step, summed over workers")
@@ -148,7 +151,9 @@ class TrainingSettings(Section):
 class EvaluationSettings(Section):
     """Test sets of jobs/evaluate.py; name -> URI in the formats of data.uri."""
 
-    id_test: str | None = Field(None, description="ID test images; none: the held-out calibration images, and the report says so")
+    id_test: str | None = Field(
+        None, description="ID test images; none: the calibration images, and the report says so"
+    )
     near: dict[str, str] = Field({}, description="near-OOD test sets")
     far: dict[str, str] = Field({}, description="far-OOD test sets")
     bootstrap: int = Field(1000, ge=0, description="class-bootstrap draws for the 95 % intervals; 0: none")
@@ -174,7 +179,7 @@ class PoolSettings(Section):
 class FarmSettings(Section):
     """Ray actors, units of work and what happens when something dies."""
 
-    unit_size: int = Field(32, ge=1, description="samples a unit: what is committed at once and what a lost machine may cost")
+    unit_size: int = Field(32, ge=1, description="samples a unit: committed at once, what a lost machine may cost")
     describers: PoolSettings = _operational(PoolSettings(), "pool of vLLM engines")
     samplers: PoolSettings = _operational(PoolSettings(max=2), "pool of diffusion workers")
     scorers: PoolSettings = _operational(PoolSettings(), "pool of CLIP scorers, with scorer.placement: actor")
@@ -192,7 +197,7 @@ class Settings(Section):
 
     preset: str = _operational("", "name of the preset the settings started from")
     output: str = _operational("", "run folder; local path or s3://")
-    seed: int = Field(0, ge=0, description="root seed; every sample's own seed is derived from it and the sample's source")
+    seed: int = Field(0, ge=0, description="root seed; a sample's own seed derives from it and its source")
     limit: int | None = Field(None, ge=1, description="plan only the first N samples")
     data: DataSettings = DataSettings()
     describer: DescriberSettings = DescriberSettings()

@@ -73,6 +73,14 @@ def read_run(store: Store) -> RunRecord | None:
         raise UserError(f"{store.uri}/{layout.RUN}: damaged ({error}); choose another output") from error
 
 
+def stored_config(store: Store) -> dict[str, Any]:
+    """The settings a run was made with. UserError if there is no run."""
+    record = read_run(store)
+    if record is None:
+        raise UserError(f"{store.uri}: no run here; make one with jobs/synthesize.py --output {store.uri}")
+    return record.config
+
+
 def check_settings(record: RunRecord, settings: Settings, uri: str, *, id_manifest_sha256: str | None = None) -> None:
     """Raise UserError, naming the fields, unless these settings make the same samples as the run at uri.
 

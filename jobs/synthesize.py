@@ -1,0 +1,27 @@
+"""Make near-boundary out-of-distribution images of an image set: select, describe, sample, publish."""
+
+from __future__ import annotations
+
+import sys
+
+from synood_ray.commandline import load_arguments, main_guard, short_form
+
+
+def main(argv: list[str]) -> int:
+    loaded = load_arguments(argv, program="jobs/synthesize.py", description=__doc__ or "")
+    settings = loaded.settings
+    print(short_form(settings, loaded.origins), flush=True)
+
+    from synood_ray.farm.synthesis import synthesize
+
+    result = synthesize(settings, say=lambda line: print(line, flush=True))
+    status = result.status
+    print(
+        f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "
+        f"{status.rejected} rejected, {status.failed} failed; {result.computed} units computed now"
+    )
+    return 3 if status.quarantined > settings.farm.max_quarantined else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main_guard(main))

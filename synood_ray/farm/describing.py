@@ -1,0 +1,74 @@
+"""DescriberActor: holds the multimodal LLM; writes context prompts, and answers the semantic check."""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from synood_ray.config import Settings
+from synood_ray.farm.images import SourceLoader
+from synood_ray.farm.reports import UnitReport
+from synood_ray.models.images import from_png
+from synood_ray.records import SampleTask
+from synood_ray.storage import layout
+from synood_ray.storage.parts import PromptRow, encode_prompts
+from synood_ray.storage.store import open_store
+
+if TYPE_CHECKING:
+    from synood_ray.models.describer import Describer
+
+
+class DescriberActor:
+    """Describe units of samples. One engine a process: when it dies, the process goes, and Ray starts another."""
+
+    def __init__(self, settings: dict[str, Any], output: str) -> None:
+        self.settings = Settings.model_validate(settings)
+        self.store = open_store(output)
+        self.loader = SourceLoader(self.settings)
+
+    def ready(self) -> None:
+        """Load the engine."""
+        self.describer  # noqa: B018 - made on first use
+
+    @cached_property
+    def describer(self) -> Describer:
+        from synood_ray.models.describer import open_describer
+
+        return open_describer(self.settings.describer)
+
+    def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
+        """Write ``prompts/part-….parquet`` for one unit."""
+        from synood_ray.models.describer import EngineDeadError
+
+        begin = time.perf_counter()
+        images = [self.loader.image(task.source) for task in tasks]
+        try:
+            contexts = self.describer.describe(
+                images, [task.source.name for task in tasks], [task.source.key for task in tasks]
+            )
+        except EngineDeadError:
+            os._exit(1)  # a dead engine stays dead: Ray restarts the process (exit_actor() would not be retried)
+        rows = [
+            PromptRow(
+                key=task.key,
+                unit=unit,
+                source_key=task.source.key,
+                context=context.text,
+                raw=context.raw,
+                prompt=self.settings.describer.prompt.format(context=context.text, subject=task.source.name),
+            )
+            for task, context in zip(tasks, contexts, strict=True)
+        ]
+        self.store.put_new(layout.prompts_key(unit), encode_prompts(rows))
+        return UnitReport(unit=unit, samples=len(rows), seconds={"describe": time.perf_counter() - begin})
+
+    def shows(self, images: list[bytes], subjects: list[str]) -> list[bool | None]:
+        """The semantic check on PNG images: does it still show its subject? None = the describer cannot tell."""
+        from synood_ray.models.describer import EngineDeadError
+
+        try:
+            return self.describer.shows([from_png(data) for data in images], subjects)
+        except EngineDeadError:
+            os._exit(1)

@@ -1,0 +1,124 @@
+"""One synthesis run from settings to published shards; resumes whatever part of it exists already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from synood_ray.config import Settings
+from synood_ray.farm.plan import Plan
+from synood_ray.records import SourceImage
+from synood_ray.storage import layout
+from synood_ray.storage.progress import RunStatus, run_status, scan
+from synood_ray.storage.publish import publish, read_manifest
+from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, put_json, read_run
+from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
+from synood_ray.storage.store import Store, open_store
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What a call of `synthesize` did. computed: units this call made; seconds: wall time by stage."""
+
+    status: RunStatus
+    computed: int
+    seconds: dict[str, float]
+
+
+def synthesize(settings: Settings, say: Say = print) -> Synthesis:
+    """Select, describe, sample and publish into settings.output; whatever is there already is kept.
+
+    Raises UserError for wrong settings, unusable images or an output that belongs to another configuration, before
+    any model loads; KeyboardInterrupt leaves everything committed so far.
+    """
+    begin = time.perf_counter()
+    seconds: dict[str, float] = {}
+    store = open_store(settings.output)
+    record = read_run(store)
+    if record is not None:
+        check_settings(record, settings, settings.output)
+        if read_manifest(store) is not None:
+            say(f"{settings.output} is finished already: nothing to do")
+            return Synthesis(run_status(store), 0, seconds)
+    plan, record = _plan(settings, store, record, say)
+    seconds["select"] = time.perf_counter() - begin
+
+    committed = len(scan(store, "parts").committed)
+    if committed:
+        say(f"resuming: {committed} of {len(plan)} units are committed")
+    computed = 0
+    if committed < len(plan):
+        computed = _drive(settings, store, plan, record, seconds, say)
+    begin = time.perf_counter()
+    if run_status(store).committed == len(plan):
+        manifest = publish(store)
+        say(f"published {len(manifest['shards'])} shards, manifest.json")
+    seconds["publish"] = time.perf_counter() - begin
+    return Synthesis(run_status(store), computed, seconds)
+
+
+def _plan(settings: Settings, store: Store, record: RunRecord | None, say: Say) -> tuple[Plan, RunRecord]:
+    """The plan of this run: from its stored ID manifest, or from a new selection, which is then stored."""
+    sources: Sequence[SourceImage]
+    if record is not None:
+        sources, classes = decode_sources(store.get(layout.ID_MANIFEST)), record.classes
+    else:
+        sources, classes = _select(settings, store, say)
+    unit_size, per_image = settings.farm.unit_size, settings.sampling.per_image
+    plan = Plan(sources, per_image=per_image, unit_size=unit_size, limit=settings.limit, seed=settings.seed)
+    record = check_or_create_run(
+        store,
+        settings,
+        id_manifest_sha256=sources_digest(sources),
+        planned=plan.samples,
+        units=len(plan),
+        classes=classes,
+    )
+    return plan, record
+
+
+def _select(settings: Settings, store: Store, say: Say) -> tuple[list[SourceImage], list[str]]:
+    from synood_ray.data.selection import select
+    from synood_ray.data.source import open_source
+
+    selection = select(open_source(settings.data.uri, settings.data), settings.data)
+    say(
+        f"selected {len(selection.sources)} images of {len(selection.classes)} classes, "
+        f"{len(selection.calibration)} held out for the boundary, {len(selection.skips)} skipped"
+    )
+    for skip in selection.skips[:5]:
+        say(f"  skipped {skip.key}: {skip.reason}")
+    if len(selection.skips) > 5:
+        say(f"  … all {len(selection.skips)} in {layout.SKIPS}")
+    store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
+    store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
+    put_json(store, layout.SKIPS, {"skips": [asdict(skip) for skip in selection.skips]})
+    return selection.sources, [info.name for info in selection.classes]
+
+
+def _drive(
+    settings: Settings,
+    store: Store,
+    plan: Plan,
+    record: RunRecord,
+    seconds: dict[str, float],
+    say: Say,
+) -> int:
+    from synood_ray.farm.cluster import connect
+    from synood_ray.farm.driver import Driver
+    from synood_ray.farm.progress import Progress
+
+    begin = time.perf_counter()
+    say(connect())
+    driver = Driver(settings, store, plan, record.classes, say=say)
+    with Progress(driver, settings.farm.status_every, say) as progress:
+        driver.on_progress = progress.update
+        totals = driver.run()
+    seconds["synthesis"] = time.perf_counter() - begin
+    seconds.update(totals.seconds)
+    if driver.quarantined:
+        say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
+    return totals.units

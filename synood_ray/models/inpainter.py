@@ -1,0 +1,257 @@
+"""The inpainter: a frozen diffusers inpainting pipeline, taken apart so that noise can be refined.
+
+The pipelines' own ``latents=`` argument is taken as pure noise even when strength < 1, so the loop here mixes
+noise and image itself (`add_noise`), encodes everything constant once, and offers the decoder's
+vector-Jacobian product. One code path serves Stable Diffusion 1.5, 2 and XL inpainting at every size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from synood_ray.config import InpainterSettings
+from synood_ray.errors import UserError
+from synood_ray.locations import is_folder, resolve
+from synood_ray.models.devices import choose_device, choose_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """What stays the same while one image is refined; all at latent size, batch first.
+
+    latents: the image [B, 4, h, w], scaled; mask: [B, 1, h, w], 1 = repaint; masked: the image without the
+    masked part [B, 4, h, w], scaled.
+    """
+
+    latents: Tensor
+    mask: Tensor
+    masked: Tensor
+
+    def __getitem__(self, index: Any) -> Canvas:
+        return Canvas(self.latents[index], self.mask[index], self.masked[index])
+
+    @staticmethod
+    def stack(parts: list[Canvas]) -> Canvas:
+        import torch
+
+        return Canvas(*(torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "mask", "masked")))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Text conditions: embeds [B, T, D]; pooled [B, P] for SDXL, else None."""
+
+    embeds: Tensor
+    pooled: Tensor | None
+
+    @staticmethod
+    def stack(parts: list[Prompts]) -> Prompts:
+        import torch
+
+        pooled = [p.pooled for p in parts if p.pooled is not None]
+        return Prompts(torch.cat([p.embeds for p in parts]), torch.cat(pooled) if pooled else None)
+
+
+class Inpainter:
+    """Encode, re-noise, denoise, decode. Everything frozen; images are [B, 3, H, W] in [0, 1]."""
+
+    def __init__(self, settings: InpainterSettings) -> None:
+        import transformers
+        from diffusers import AutoPipelineForInpainting
+        from diffusers.utils import logging
+
+        logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
+        self.device = choose_device(settings.device)
+        self.dtype = choose_dtype(settings.dtype, self.device)
+        try:
+            pipe = AutoPipelineForInpainting.from_pretrained(
+                resolve(settings.model), dtype=self.dtype, local_files_only=is_folder(settings.model)
+            )
+        except (OSError, ValueError) as error:
+            message = str(error).strip().splitlines()[0]
+            raise UserError(f"inpainter.model {settings.model!r} cannot be loaded: {message}") from error
+        self._adopt(pipe, settings)
+
+    @classmethod
+    def from_pipeline(cls, pipe: Any, settings: InpainterSettings) -> Inpainter:
+        """Wrap a pipeline that is already in memory (random weights at full size, tests)."""
+        self = cls.__new__(cls)
+        self.device = choose_device(settings.device)
+        self.dtype = choose_dtype(settings.dtype, self.device)
+        self._adopt(pipe.to(self.dtype), settings)
+        return self
+
+    def _adopt(self, pipe: Any, settings: InpainterSettings) -> None:
+        import torch
+
+        channels = pipe.unet.config.in_channels
+        if channels != 2 * pipe.vae.config.latent_channels + 1:
+            raise UserError(f"inpainter.model {settings.model!r} takes {channels} channels; an inpainting UNet takes 9")
+        pipe.set_progress_bar_config(disable=True)
+        self.pipe = pipe.to(self.device)
+        self.vae, self.unet = pipe.vae, pipe.unet
+        for module in pipe.components.values():
+            if isinstance(module, torch.nn.Module):
+                module.eval().requires_grad_(False)
+        if self.device.type == "cuda":
+            self.unet.to(memory_format=torch.channels_last)
+            self.vae.to(memory_format=torch.channels_last)
+        if settings.compile:
+            self.unet = torch.compile(self.unet)
+        self.is_xl = hasattr(pipe, "text_encoder_2")
+        self.factor = pipe.vae_scale_factor
+        self.scaling_factor: float = pipe.vae.config.scaling_factor
+        self.resolution = settings.resolution or int(pipe.unet.config.sample_size) * self.factor
+        if self.resolution % self.factor:
+            raise UserError(f"inpainter.resolution {self.resolution} is not a multiple of {self.factor}")
+        self._prompts: dict[str, Prompts] = {}
+        self.denoiser_calls = 0  # UNet evaluations so far, one a sample and step, guidance counted twice
+
+    # -- what is computed once a sample ---------------------------------------------------------------------
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of ``text`` in the diffusion model's tokenizer, without start and end."""
+        return len(self.pipe.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode_prompt(self, prompt: str) -> Prompts:
+        """Embeds of one prompt (batch of 1), remembered: contexts repeat, and every round asks again."""
+        import torch
+
+        if prompt not in self._prompts:
+            if len(self._prompts) >= 4096:
+                self._prompts.clear()
+            with torch.inference_mode():
+                encoded = self.pipe.encode_prompt(
+                    prompt=prompt, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+                )
+            self._prompts[prompt] = Prompts(encoded[0], encoded[2] if self.is_xl else None)
+        return self._prompts[prompt]
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images -> scaled latents [B, 4, h, w], the posterior's mode: the same image gives the same latents."""
+        import torch
+
+        with torch.inference_mode():
+            pixels = (images.to(self.device, self.dtype) * 2 - 1).contiguous()
+            return self.vae.encode(pixels).latent_dist.mode() * self.scaling_factor
+
+    def canvas(self, images: Tensor, masks: Tensor) -> Canvas:
+        """Images [B, 3, H, W] in [0, 1] and masks [B, 1, H, W] (1 = repaint) -> their constant conditions."""
+        import torch
+        from torch.nn import functional as F
+
+        with torch.inference_mode():
+            images, masks = images.to(self.device), masks.to(self.device)
+            # The pipelines feed the masked image in [-1, 1] with zeros, mid grey, where it is repainted.
+            masked = (images * 2 - 1) * (masks < 0.5)
+            small = F.interpolate(masks, size=tuple(side // self.factor for side in images.shape[-2:]))
+            return Canvas(self.encode(images), small.to(self.dtype), self.encode((masked + 1) / 2))
+
+    def scheduler(self, solver: str | None) -> Any:
+        """A solver of its own for one loop: "dpm++" (second order, few steps), "ddim", or None: the model's own."""
+        import diffusers
+
+        classes = {"dpm++": diffusers.DPMSolverMultistepScheduler, "ddim": diffusers.DDIMScheduler}
+        own = self.pipe.scheduler
+        return classes[solver].from_config(own.config) if solver else type(own).from_config(own.config)
+
+    # -- one pass ----------------------------------------------------------------------------------------------
+
+    def denoise(
+        self,
+        noise: Tensor,
+        canvas: Canvas,
+        prompts: Prompts,
+        *,
+        steps: int,
+        strength: float,
+        guidance: float,
+        scheduler: Any,
+    ) -> Tensor:
+        """Re-noise the image with ``noise`` to ``strength`` of the schedule and denoise it back: z_0 [B, 4, h, w].
+
+        z_T = sqrt(a_T) z_in + sqrt(1 - a_T) eps (scheduler.add_noise), then int(steps * strength) solver steps
+        with classifier-free guidance, both halves in one batch. At strength 1, z_T is pure noise.
+        """
+        import torch
+
+        batch = noise.shape[0]
+        with torch.inference_mode():
+            scheduler.set_timesteps(steps, device=self.device)
+            start = max(steps - int(steps * strength), 0) * scheduler.order
+            timesteps = scheduler.timesteps[start:]
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(start)
+            noise = noise.to(self.device, self.dtype)
+            if strength >= 1:
+                latents = noise * scheduler.init_noise_sigma
+            else:
+                latents = scheduler.add_noise(canvas.latents, noise, timesteps[:1].repeat(batch))
+            guided = guidance > 1
+            condition, arguments = self._condition(prompts, batch, guided)
+            mask, masked = (torch.cat([x, x]) if guided else x for x in (canvas.mask, canvas.masked))
+            for timestep in timesteps:
+                inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, timestep)
+                predicted = self.unet(
+                    torch.cat([inputs, mask, masked], dim=1),
+                    timestep,
+                    encoder_hidden_states=condition,
+                    added_cond_kwargs=arguments,
+                    return_dict=False,
+                )[0]
+                self.denoiser_calls += predicted.shape[0]
+                if guided:
+                    without, with_ = predicted.chunk(2)
+                    predicted = without + guidance * (with_ - without)
+                latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+        return latents
+
+    def _condition(self, prompts: Prompts, batch: int, guided: bool) -> tuple[Tensor, dict[str, Tensor] | None]:
+        import torch
+
+        embeds, pooled = prompts.embeds, prompts.pooled
+        if guided:
+            empty = self.encode_prompt("")
+            zeros = self.is_xl and self.pipe.config.get("force_zeros_for_empty_prompt", False)
+            negative = torch.zeros_like(embeds) if zeros else empty.embeds.expand_as(embeds)
+            embeds = torch.cat([negative, embeds])
+            if pooled is not None and empty.pooled is not None:
+                pooled = torch.cat([torch.zeros_like(pooled) if zeros else empty.pooled.expand_as(pooled), pooled])
+        if pooled is None:
+            return embeds, None
+        side = (self.resolution, self.resolution)
+        ids = [*side, 0, 0, *side]  # original size, crop corner, target size: SDXL's micro-conditioning
+        time_ids = torch.tensor([ids], device=self.device, dtype=self.dtype).repeat(embeds.shape[0], 1)
+        return embeds, {"text_embeds": pooled, "time_ids": time_ids}
+
+    # -- back to pixels ------------------------------------------------------------------------------------------
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents -> images [B, 3, H, W] float32 in [0, 1]."""
+        import torch
+
+        with torch.inference_mode():
+            return self._decode(latents).float().clamp(0, 1)
+
+    def decode_with_vjp(self, latents: Tensor) -> tuple[Tensor, Any]:
+        """Images float32 in [0, 1], and a function that carries dS/dImage [B, 3, H, W] back to dS/dz_0 [B, 4, h, w]."""
+        import torch
+
+        with torch.enable_grad():
+            leaf = latents.detach().clone().requires_grad_(True)
+            images = self._decode(leaf).float().clamp(0, 1)
+
+        def pull_back(gradient: Tensor) -> Tensor:
+            (result,) = torch.autograd.grad(images, leaf, gradient.to(images))
+            return result.float()
+
+        return images.detach(), pull_back
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        decoded = self.vae.decode(latents.to(self.dtype) / self.scaling_factor, return_dict=False)[0]
+        return decoded / 2 + 0.5

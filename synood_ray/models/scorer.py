@@ -1,0 +1,258 @@
+"""The scorer: CLIP (or a plain classifier) that says how in-distribution an image is, and in which direction.
+
+Everything is frozen and differentiable with respect to the image: resizing and normalisation are part of the
+chain, so that dScore/dImage can be carried on through the inpainter's decoder.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from synood_ray.config import ScorerSettings
+from synood_ray.detection import scores
+from synood_ray.errors import UserError
+from synood_ray.locations import is_folder, resolve
+from synood_ray.models.devices import choose_device, choose_dtype
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+LOGIT_SCALE = 100.0  # logits are 100 cos, whatever temperature the checkpoint learned (NegLabel, MCM, SynOOD)
+TIMM = "timm:"
+OFFICIAL_TARGET = -5.0  # the released recipe's target of E' = mean(l) - logsumexp(l); E' <= -ln C, so out of reach
+
+
+def official_loss(logits: Tensor) -> Tensor:
+    """The released loss (-5 - E')^2 a sample [B], from class logits [B, C]; E' = mean(l) - logsumexp(l)."""
+    energy = logits.mean(-1) - logits.logsumexp(-1)
+    return (OFFICIAL_TARGET - energy).square()
+
+
+class Classifier(Protocol):
+    """What gives class logits: [B, 3, H, W] in [0, 1] -> [B, C]."""
+
+    def logits(self, images: Tensor) -> Tensor: ...
+
+
+class ClipModel:
+    """A frozen open_clip model with its tokenizer.
+
+    settings.model: an open_clip architecture (with `pretrained`), ``hf-hub:ID``, or a folder that holds
+    ``open_clip_config.json``, weights and tokenizer.
+    """
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        import open_clip
+
+        name = settings.model
+        folder = is_folder(name)
+        if folder:
+            name = f"local-dir:{resolve(name)}"
+        try:
+            pretrained = None if folder else settings.pretrained
+            model, _, _ = open_clip.create_model_and_transforms(name, pretrained=pretrained)
+            self.tokenizer = open_clip.get_tokenizer(name)
+        except (RuntimeError, FileNotFoundError, OSError) as error:
+            raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {_first_line(error)}") from error
+        self.device = choose_device(settings.device)
+        self.dtype = choose_dtype(settings.dtype, self.device, on_gpu="float32")
+        self.model = model.to(self.device, self.dtype).eval().requires_grad_(False)
+        self.preprocess = Preprocess.from_clip(model.visual, self.device)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] in [0, 1] -> un-normalised features [B, D] float32; differentiable."""
+        return self.model.encode_image(self.preprocess(images.to(self.device)).to(self.dtype)).float()
+
+    def encode_text(self, prompts: list[str], batch_size: int = 512) -> Tensor:
+        """Prompts -> L2-normalised features [N, D] float32."""
+        import torch
+        from torch.nn import functional as F
+
+        with torch.no_grad():
+            parts = [
+                self.model.encode_text(self.tokenizer(prompts[i : i + batch_size]).to(self.device)).float()
+                for i in range(0, len(prompts), batch_size)
+            ]
+        return F.normalize(torch.cat(parts), dim=-1)
+
+    def encode_classes(self, names: list[str], templates: list[str]) -> Tensor:
+        """Class names -> the normalised mean over templates of their normalised text features [C, D]."""
+        import torch
+        from torch.nn import functional as F
+
+        features = [self.encode_text([template.format(name) for name in names]) for template in templates]
+        return F.normalize(torch.stack(features).mean(0), dim=-1)
+
+
+class Preprocess:
+    """Resize to the model's square input (bicubic, antialiased) and normalise; differentiable."""
+
+    def __init__(self, size: int, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        import torch
+
+        self.size = size
+        self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)
+
+    @classmethod
+    def from_clip(cls, visual: torch.nn.Module, device: torch.device) -> Preprocess:
+        config = cast("dict[str, Any]", visual.preprocess_cfg)
+        size = config["size"]
+        side = size if isinstance(size, int) else size[0]
+        return cls(side, tuple(config["mean"]), tuple(config["std"]), device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        from torch.nn import functional as F
+
+        if images.shape[-1] != self.size:
+            images = F.interpolate(
+                images, size=(self.size, self.size), mode="bicubic", antialias=images.shape[-1] > self.size
+            ).clamp(0, 1)  # bicubic overshoots; 8-bit images cannot
+        return (images - self.mean) / self.std
+
+
+class ClipClassifier:
+    """Zero-shot class logits of a CLIP: 100 cos between image and class texts."""
+
+    def __init__(self, clip: ClipModel, class_features: Tensor) -> None:
+        self.clip = clip
+        self.class_features = class_features.to(clip.device)
+
+    def logits(self, images: Tensor) -> Tensor:
+        from torch.nn import functional as F
+
+        return LOGIT_SCALE * F.normalize(self.clip.encode_images(images), dim=-1) @ self.class_features.T
+
+
+class TimmClassifier:
+    """Logits of a timm or torchvision-style classifier saved in a folder (the paper scores with a ResNet-50).
+
+    The folder holds ``model.safetensors`` and ``config.json`` with architecture, class_names, input_size, mean
+    and std. Its columns are reordered to the run's class names.
+    """
+
+    def __init__(self, settings: ScorerSettings, class_names: list[str]) -> None:
+        import timm
+        import torch
+        from safetensors.torch import load_file
+
+        folder = Path(resolve(settings.model.removeprefix(TIMM)))
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            weights = load_file(folder / "model.safetensors")
+        except FileNotFoundError as error:
+            raise UserError(f"scorer.model {settings.model!r}: {error.filename} is missing") from error
+        missing = [name for name in class_names if name not in config["class_names"]]
+        if missing:
+            raise UserError(f"scorer.model {settings.model!r} does not know the class {missing[0]!r}")
+        self.device = choose_device(settings.device)
+        self.dtype = choose_dtype(settings.dtype, self.device, on_gpu="float32")
+        arguments = config.get("architecture_args", {})
+        model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **arguments)
+        model.load_state_dict({name: value.float() for name, value in weights.items()})
+        self.model = model.to(self.device, self.dtype).eval().requires_grad_(False)
+        self.columns = torch.tensor([config["class_names"].index(name) for name in class_names], device=self.device)
+        size = config["input_size"]
+        side = size if isinstance(size, int) else size[-1]
+        self.preprocess = Preprocess(side, tuple(config["mean"]), tuple(config["std"]), self.device)
+
+    def logits(self, images: Tensor) -> Tensor:
+        logits = self.model(self.preprocess(images.to(self.device)).to(self.dtype)).float()
+        return logits[:, self.columns]
+
+
+class Scorer:
+    """S(x), the OOD score (higher = more ID), and its gradient with respect to the image.
+
+    negatives: L2-normalised negative-label features [M, D], needed for ``score: neglabel`` and `still_shows`.
+    """
+
+    def __init__(
+        self, settings: ScorerSettings, class_names: list[str], negatives: Tensor | None = None, groups: int = 100
+    ) -> None:
+        self.settings = settings
+        self.groups = groups
+        self.class_names = class_names
+        self.clip: ClipModel | None = None
+        self.classifier: Classifier
+        if settings.model.startswith(TIMM):
+            if settings.score == "neglabel":
+                raise UserError("scorer.score 'neglabel' needs a CLIP, but scorer.model names a classifier")
+            self.classifier = TimmClassifier(settings, class_names)
+        else:
+            self.clip = ClipModel(settings)
+            self.classifier = ClipClassifier(self.clip, self.clip.encode_classes(class_names, settings.templates))
+        self.negatives = negatives
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Class logits [B, C] of images [B, 3, H, W] in [0, 1]; differentiable."""
+        return self.classifier.logits(images)
+
+    def differentiable_score(self, images: Tensor) -> Tensor:
+        """S(x) [B] with the graph that leads back to the images."""
+        if self.settings.score == "neglabel":
+            return scores.neglabel_score(*self._clip_logits(images), groups=self.groups)
+        return self._from_logits(self.logits(images))
+
+    def _from_logits(self, logits: Tensor) -> Tensor:
+        score = scores.energy if self.settings.score == "energy" else scores.msp
+        return score(logits, self.settings.temperature)
+
+    def score(self, images: Tensor) -> Tensor:
+        """S(x) [B] float32 of images [B, 3, H, W] in [0, 1]."""
+        import torch
+
+        with torch.inference_mode():
+            return self.differentiable_score(images)
+
+    def score_and_gradient(self, images: Tensor, objective: str = "score") -> tuple[Tensor, Tensor]:
+        """S(x) [B] and the gradient [B, 3, H, W] of the objective: every image has its own, whatever the batch.
+
+        objective: "score" for dS/dx, "official" for the gradient of the released recipe's loss.
+        """
+        import torch
+
+        with torch.enable_grad():
+            images = images.detach().clone().requires_grad_(True)
+            if objective == "official":
+                logits = self.logits(images)
+                value = official_loss(logits)
+                score = self.score(images) if self.settings.score == "neglabel" else self._from_logits(logits)
+            else:
+                value = score = self.differentiable_score(images)
+            (gradient,) = torch.autograd.grad(value.sum(), images)
+        return score.detach(), gradient
+
+    def still_shows(self, images: Tensor, labels: Tensor) -> Tensor:
+        """[B] bool: the top-1 over ID classes and negative labels is the image's own class (labels [B] int)."""
+        import torch
+
+        with torch.inference_mode():
+            if self.negatives is None or self.clip is None:
+                top = self.logits(images).argmax(-1)
+                return top == labels.to(top.device)
+            id_logits, negative_logits = self._clip_logits(images)
+            top = torch.cat([id_logits, negative_logits], dim=-1).argmax(-1)
+            return top == labels.to(top.device)
+
+    def nearest_negative(self, images: Tensor) -> Tensor:
+        """[B] index of the negative label with the largest cosine to each image."""
+        import torch
+
+        with torch.inference_mode():
+            return self._clip_logits(images)[1].argmax(-1)
+
+    def _clip_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        from torch.nn import functional as F
+
+        if self.clip is None or self.negatives is None or not isinstance(self.classifier, ClipClassifier):
+            raise ValueError("negative labels are needed; pass negatives to Scorer")
+        features = LOGIT_SCALE * F.normalize(self.clip.encode_images(images), dim=-1)
+        return features @ self.classifier.class_features.T, features @ self.negatives.to(features.device).T
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

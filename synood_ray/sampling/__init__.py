@@ -1,0 +1,1 @@
+"""Boundary calibration and the refinement loop; plain torch, without Ray."""

@@ -1,0 +1,43 @@
+"""How a score's gradient changes a sample's noise: our Newton step, and the released recipe's update."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OFFICIAL_STEP = 10.0
+OFFICIAL_BATCH = 2  # its loss is a mean over the batch, so the batch size is part of its step
+
+
+def newton_step(gradient: Tensor, residual: Tensor, mask: Tensor, max_rms: float) -> Tensor:
+    """The change d of each sample's noise that moves its score by ``residual``, to first order.
+
+    d = residual * g / |g|^2, with g = dS/dz_0 inside the mask (skip gradient: the denoiser counts as identity),
+    the root mean square of d inside the mask bounded by ``max_rms``.
+
+    gradient: [B, C, h, w]; residual: tau - S [B]; mask: [B, 1, h, w], 1 = repaint. Each sample has its own
+    step: nothing depends on the batch.
+    """
+    g = gradient.float() * mask
+    squared = g.flatten(1).square().sum(1).clamp_min(1e-20)
+    step = (residual / squared).view(-1, 1, 1, 1) * g
+    inside = (mask.flatten(1).sum(1) * gradient.shape[1]).clamp_min(1)
+    rms = (step.flatten(1).square().sum(1) / inside).sqrt().clamp_min(1e-20)
+    return step * (max_rms / rms).clamp_max(1.0).view(-1, 1, 1, 1)
+
+
+def unit_rms(noise: Tensor) -> Tensor:
+    """Noise [B, ...] scaled to root mean square 1 a sample: what the denoiser was trained on."""
+    rms = noise.flatten(1).square().mean(1).sqrt().clamp_min(1e-20)
+    return noise / rms.view(-1, *[1] * (noise.dim() - 1))
+
+
+def official_step(gradient: Tensor, scaling_factor: float) -> Tensor:
+    """The released update of the noise, from dL/dz_0 [B, C, h, w] of `models.scorer.official_loss`.
+
+    The gradient is taken with respect to z_0 / scaling_factor, the loss is the mean over a batch of 2, and the
+    noise is not brought back to unit variance.
+    """
+    return -OFFICIAL_STEP * gradient * scaling_factor / OFFICIAL_BATCH

@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from synood_ray.config import InpainterSettings
+from synood_ray.errors import UserError
+from synood_ray.models.inpainter import Inpainter, Prompts
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def inpainter() -> Inpainter:
+    return Inpainter(InpainterSettings(model="mini://models/inpainting"))
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    smooth = torch.rand(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    return torch.nn.functional.interpolate(smooth, size=(64, 64), mode="bilinear")
+
+
+def test_everything_is_frozen(inpainter: Inpainter) -> None:
+    for module in (inpainter.unet, inpainter.vae, inpainter.pipe.text_encoder):
+        assert not module.training and not any(p.requires_grad for p in module.parameters())
+
+
+def test_encoding_is_deterministic_and_decoding_comes_back(inpainter: Inpainter, images: torch.Tensor) -> None:
+    latents = inpainter.encode(images)
+    assert torch.equal(latents, inpainter.encode(images))
+    error = (inpainter.decode(latents) - images).square().mean()
+    assert -10 * torch.log10(error) > 20  # dB
+
+
+def test_the_loop_equals_the_pipeline_at_full_strength(inpainter: Inpainter, images: torch.Tensor) -> None:
+    """Strength 1 starts from pure noise, the one case in which the pipeline's ``latents=`` means the same."""
+    mask = torch.zeros(2, 1, 64, 64)
+    mask[..., 16:48, 12:52] = 1
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(1))
+    prompts = ["A photo of a moon.", "A photo of a tree."]
+    canvas = inpainter.canvas(images, mask)
+    encoded = Prompts.stack([inpainter.encode_prompt(prompt) for prompt in prompts])
+    ours = inpainter.denoise(
+        noise, canvas, encoded, steps=3, strength=1.0, guidance=2.0, scheduler=inpainter.scheduler(None)
+    )
+    theirs = inpainter.pipe(
+        prompt=prompts,
+        image=images,
+        mask_image=mask,
+        masked_image_latents=canvas.masked,
+        latents=noise,
+        num_inference_steps=3,
+        strength=1.0,
+        guidance_scale=2.0,
+        height=64,
+        width=64,
+        output_type="latent",
+    ).images
+    assert torch.allclose(ours, theirs, atol=2e-4)
+
+
+def test_strength_decides_how_much_is_run(inpainter: Inpainter, images: torch.Tensor) -> None:
+    canvas = inpainter.canvas(images, torch.ones(2, 1, 64, 64))
+    encoded = Prompts.stack([inpainter.encode_prompt("")] * 2)
+    noise = torch.randn(2, 4, 16, 16)
+    before = inpainter.denoiser_calls
+    scheduler = inpainter.scheduler("dpm++")
+    inpainter.denoise(noise, canvas, encoded, steps=10, strength=0.4, guidance=1.0, scheduler=scheduler)
+    assert inpainter.denoiser_calls - before == 2 * 4
+    inpainter.denoise(noise, canvas, encoded, steps=10, strength=0.4, guidance=3.0, scheduler=scheduler)
+    assert inpainter.denoiser_calls - before == 2 * 4 + 2 * 2 * 4
+
+
+def test_the_decoders_vjp_against_finite_differences(inpainter: Inpainter, images: torch.Tensor) -> None:
+    latents = inpainter.encode(images)
+    decoded, pull_back = inpainter.decode_with_vjp(latents)
+    assert torch.allclose(decoded, inpainter.decode(latents), atol=1e-5)
+    target = torch.randn(decoded.shape, generator=torch.Generator().manual_seed(2))
+    gradient = pull_back(target)
+    direction = gradient / gradient.norm()
+    step = 0.05
+    ahead, behind = inpainter.decode(latents + step * direction), inpainter.decode(latents - step * direction)
+    difference = ((ahead - behind) * target).sum() / (2 * step)
+    assert float(difference) == pytest.approx(float((gradient * direction).sum()), rel=0.05)
+
+
+def test_a_pipeline_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"inpainter\.model"):
+        Inpainter(InpainterSettings(model="/nowhere/at/all"))

@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+
+from synood_ray.config import ScorerSettings
+from synood_ray.errors import UserError
+from synood_ray.models.scorer import Scorer, official_loss
+
+NAMES = ["red apple", "bus", "fox"]
+
+
+def test_official_loss_by_hand() -> None:
+    logits = torch.tensor([[1.0, 3.0]])
+    energy = 2.0 - math.log(math.exp(1) + math.exp(3))
+    assert float(official_loss(logits)) == pytest.approx((-5 - energy) ** 2, rel=1e-6)
+
+
+def test_the_official_target_is_out_of_reach() -> None:
+    # Jensen: mean(l) - logsumexp(l) <= -ln C, with equality for equal logits.
+    logits = torch.randn(1000, 1000)
+    assert (logits.mean(-1) - logits.logsumexp(-1) <= -math.log(1000)).all()
+
+
+@pytest.fixture(scope="module")
+def scorer() -> Scorer:
+    settings = ScorerSettings(model="mini://models/clip", pretrained=None, templates=["a photo of a {}."])
+    found = Scorer(settings, NAMES)
+    assert found.clip is not None
+    found.negatives = found.clip.encode_text(["a photo of a moon.", "a photo of a chair."])
+    return found
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("score", ["energy", "msp", "neglabel"])
+@pytest.mark.parametrize("side", [64, 200])  # smaller and larger than the model's input
+def test_gradient_against_finite_differences(scorer: Scorer, score: str, side: int) -> None:
+    scorer.settings = scorer.settings.model_copy(update={"score": score})
+    generator = torch.Generator().manual_seed(0)
+    smooth = torch.rand(2, 3, 8, 8, generator=generator) * 0.6 + 0.2
+    images = torch.nn.functional.interpolate(smooth, size=(side, side), mode="bilinear")
+    _, gradient = scorer.score_and_gradient(images)
+    direction = gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    step = 2e-4  # the score bends within a hundredth of the image range
+    difference = (scorer.score(images + step * direction) - scorer.score(images - step * direction)) / (2 * step)
+    expected = (gradient * direction).flatten(1).sum(1)
+    assert torch.allclose(difference, expected, rtol=0.05)
+
+
+@pytest.mark.real
+def test_an_images_gradient_is_its_own(scorer: Scorer) -> None:
+    scorer.settings = scorer.settings.model_copy(update={"score": "energy"})
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    _, together = scorer.score_and_gradient(images)
+    _, alone = scorer.score_and_gradient(images[1:2])
+    assert torch.allclose(together[1], alone[0], atol=1e-4 * float(together.abs().max()))
+
+
+@pytest.mark.real
+def test_energy_is_logsumexp_of_100_cos(scorer: Scorer) -> None:
+    scorer.settings = scorer.settings.model_copy(update={"score": "energy"})
+    assert scorer.clip is not None
+    images = torch.rand(2, 3, 64, 64)
+    image = torch.nn.functional.normalize(scorer.clip.encode_images(images), dim=-1)
+    text = scorer.clip.encode_text([f"a photo of a {name}." for name in NAMES])
+    assert torch.allclose(scorer.score(images), (100 * image @ text.T).exp().sum(-1).log(), rtol=1e-4)
+
+
+def test_a_missing_model_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"scorer\.model"):
+        Scorer(ScorerSettings(model="no-such-architecture", pretrained=None), NAMES)
+    with pytest.raises(UserError, match=r"config\.json"):
+        Scorer(ScorerSettings(model="timm:/nowhere", pretrained=None), NAMES)

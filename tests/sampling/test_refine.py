@@ -1,0 +1,80 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from synood_ray.config import SamplingSettings
+from synood_ray.sampling.refine import Refined, Refiner, RefineTask
+from tests.sampling.worlds import SIDE, LinearInpainter, LinearScorer, calibration
+
+
+def task(key: str, level: float = 0.5, seed: int = 0, **extra: bool) -> RefineTask:
+    return RefineTask(key, torch.full((3, SIDE, SIDE), level), torch.ones(1, SIDE, SIDE), "", seed, **extra)
+
+
+def refiner(inpainter: LinearInpainter | None = None, tau: float = 0.0, **settings: object) -> Refiner:
+    sampling = SamplingSettings.model_validate({"max_step": 10.0, **settings})
+    return Refiner(inpainter or LinearInpainter(), LinearScorer(), calibration(tau), sampling)
+
+
+def by_key(results: Iterator[Refined]) -> dict[str, Refined]:
+    return {result.key: result for result in results}
+
+
+def test_newton_reaches_a_linear_boundary() -> None:
+    results = by_key(refiner(rounds=6).run([task(str(i), seed=i) for i in range(20)]))
+    assert len(results) == 20
+    assert all(r.accepted and abs(r.margin) <= 0.25 for r in results.values())
+    assert all(abs(r.margin_trace[-1]) == min(map(abs, r.margin_trace)) for r in results.values())
+
+
+def test_a_sample_stops_in_the_round_in_which_it_is_accepted() -> None:
+    for result in refiner().run([task(str(i), seed=i) for i in range(20)]):
+        assert all(abs(margin) > 0.25 for margin in result.margin_trace[:-1])
+
+
+def test_out_of_rounds_is_rejected_with_the_best_image() -> None:
+    (result,) = refiner(tau=1000.0, rounds=3, recipe="fresh").run([task("a")])
+    assert not result.accepted and result.rounds == 3
+    assert result.margin == min(result.margin_trace, key=abs)
+    assert LinearScorer().score(result.image[None])[0] == pytest.approx(max(result.score_trace))
+
+
+def test_free_slots_are_refilled_at_once() -> None:
+    inpainter = LinearInpainter()
+    list(refiner(inpainter, batch_size=4).run([task(str(i), seed=i) for i in range(30)]))
+    tail = 6  # at most `rounds` passes can run with fewer samples than slots, once the tasks are used up
+    assert all(batch == 4 for batch in inpainter.batches[:-tail])
+
+
+@pytest.mark.parametrize("recipe", ["newton", "fresh", "official"])
+def test_a_result_does_not_depend_on_batch_or_order(recipe: str) -> None:
+    tasks = [task(str(i), level=0.1 * i, seed=i) for i in range(10)]
+    reference = by_key(refiner(recipe=recipe, strict=True).run(tasks))
+    for batch_size, order in ((1, tasks), (3, tasks[::-1]), (16, tasks[5:] + tasks[:5])):
+        results = by_key(refiner(recipe=recipe, batch_size=batch_size).run(order))
+        for key, expected in reference.items():
+            assert results[key].score_trace == pytest.approx(expected.score_trace, abs=1e-5)
+            assert torch.allclose(results[key].image, expected.image, atol=1e-6)
+
+
+def test_official_never_stops_and_keeps_its_last_image() -> None:
+    results = list(refiner(recipe="official").run([task(str(i), seed=i) for i in range(5)]))
+    assert all(r.rounds == 3 and r.margin == r.margin_trace[-1] for r in results)
+    for result in results:
+        assert float(LinearScorer().score(result.image[None])[0]) == pytest.approx(result.score_trace[-1])
+
+
+def test_a_companion_takes_one_pass() -> None:
+    (result,) = refiner(tau=1000.0).run([task("a", refine=False)])
+    assert result.rounds == 1
+
+
+def test_none_in_the_stream_means_go_on_with_what_is_there() -> None:
+    def stream() -> Iterator[RefineTask | None]:
+        yield task("a", seed=1)
+        yield None
+        yield None
+        yield task("b", seed=2)
+
+    assert set(by_key(refiner(tau=1000.0, rounds=5).run(stream()))) == {"a", "b"}

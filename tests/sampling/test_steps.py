@@ -1,0 +1,51 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synood_ray.sampling.steps import newton_step, official_step, unit_rms
+
+
+def test_newton_step_moves_a_linear_score_by_the_residual() -> None:
+    gradient = torch.randn(3, 4, 8, 8)
+    residual = torch.tensor([0.5, -2.0, 0.01])
+    mask = torch.ones(3, 1, 8, 8)
+    step = newton_step(gradient, residual, mask, max_rms=100.0)
+    assert torch.allclose((step * gradient).flatten(1).sum(1), residual, atol=1e-5)
+
+
+def test_newton_step_stays_inside_the_mask_and_below_its_bound() -> None:
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 2:5, 3:6] = 1
+    step = newton_step(torch.randn(1, 4, 8, 8), torch.tensor([1e6]), mask, max_rms=0.3)
+    assert step[(mask == 0).expand_as(step)].abs().max() == 0
+    inside = step[(mask == 1).expand_as(step)]
+    assert inside.square().mean().sqrt() == pytest.approx(0.3, rel=1e-4)
+
+
+def test_newton_step_without_gradient_is_finite() -> None:
+    step = newton_step(torch.zeros(1, 4, 2, 2), torch.tensor([1.0]), torch.ones(1, 1, 2, 2), max_rms=0.3)
+    assert torch.isfinite(step).all()
+
+
+@given(st.integers(1, 5), st.integers(0, 2**31))
+def test_each_sample_has_its_own_step(batch: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    gradient = torch.randn(batch, 4, 4, 4, generator=generator)
+    residual = torch.randn(batch, generator=generator)
+    mask = torch.ones(batch, 1, 4, 4)
+    together = newton_step(gradient, residual, mask, 0.3)
+    for index in range(batch):
+        one = slice(index, index + 1)
+        assert torch.equal(together[one], newton_step(gradient[one], residual[one], mask[one], 0.3))
+
+
+def test_unit_rms_is_a_sample_each() -> None:
+    scaled = unit_rms(torch.tensor([[3.0, 4.0], [0.1, 0.1]]).view(2, 1, 1, 2))
+    assert torch.allclose(scaled.square().mean((1, 2, 3)), torch.ones(2))
+
+
+def test_official_step_is_the_released_update() -> None:
+    # eps <- eps - 10 * d mean_over_2(loss) / d (z_0 / scaling_factor)
+    gradient = torch.full((1, 4, 2, 2), 2.0)
+    assert torch.allclose(official_step(gradient, 0.5), torch.full((1, 4, 2, 2), -10 * 2.0 * 0.5 / 2))

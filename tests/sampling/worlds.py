@@ -1,0 +1,60 @@
+"""A world small enough to work out by hand: latents are pixels, and the score is a known linear function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from synood_ray.models.inpainter import Canvas, Prompts
+from synood_ray.sampling.calibration import Calibration
+
+SIDE = 4
+
+
+class LinearInpainter:
+    """z_0 = 0.5 z_in + 0.5 eps inside the mask, z_in outside; decode is the identity on [B, 3, 4, 4]."""
+
+    device = torch.device("cpu")
+    resolution = SIDE
+    scaling_factor = 1.0
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.fail_on: float | None = None  # an image of this mean makes its batch fail
+
+    def scheduler(self, solver: str | None) -> None:
+        return None
+
+    def encode_prompt(self, prompt: str) -> Prompts:
+        return Prompts(torch.zeros(1, 1, 1), None)
+
+    def canvas(self, images: Tensor, masks: Tensor) -> Canvas:
+        return Canvas(images.clone(), masks.clone(), images * (1 - masks))
+
+    def denoise(self, noise: Tensor, canvas: Canvas, prompts: Prompts, **_: Any) -> Tensor:
+        self.batches.append(len(noise))
+        if self.fail_on is not None and any(abs(float(z.mean()) - self.fail_on) < 1e-6 for z in canvas.latents):
+            raise RuntimeError("the denoiser met an image that it cannot bear")
+        return canvas.latents * (1 - canvas.mask) + canvas.mask * (0.5 * canvas.latents + 0.5 * noise)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return latents
+
+    def decode_with_vjp(self, latents: Tensor) -> tuple[Tensor, Any]:
+        return latents, lambda gradient: gradient
+
+
+class LinearScorer:
+    """S(x) = 10 times the mean of x; its gradient is constant."""
+
+    def score(self, images: Tensor) -> Tensor:
+        return 10 * images.flatten(1).mean(1)
+
+    def score_and_gradient(self, images: Tensor, objective: str = "score") -> tuple[Tensor, Tensor]:
+        return self.score(images), torch.full_like(images, 10 / images[0].numel())
+
+
+def calibration(tau: float = 0.0, sigma: float = 1.0) -> Calibration:
+    return Calibration(tau, sigma, tau + 2 * sigma, "energy", 1.0, "linear", "linear", "", 100)
