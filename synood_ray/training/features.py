@@ -63,8 +63,6 @@ def run_features(
     id_labels = torch.tensor([source.label for source in sources])
     samples = _sample_features(clip, store, workers)
     ood = samples.features[samples.accepted]
-    if len(ood) == 0:
-        raise UserError(f"{store.uri}: no sample was accepted, so there is nothing to learn from; see sampling.band")
     id_text = clip.encode_classes(class_names, settings.scorer.templates).float().cpu()
     training = TrainingData(
         id_features=id_features,

@@ -200,6 +200,8 @@ def _check(store: Store, settings: Settings) -> None:
     manifest = read_manifest(store)
     if manifest is None:
         raise UserError(f"{store.uri}: the run is not finished; run jobs/synthesize.py with the same --output again")
+    if manifest["accepted"] == 0:
+        raise UserError(f"{store.uri}: no sample was accepted, so there is nothing to learn from; see sampling.band")
     if settings.scorer.model.startswith("timm:"):
         raise UserError("scorer.model names a classifier; fine-tuning needs a CLIP: set scorer.model to one")
     if not store.exists(layout.NEGATIVES):

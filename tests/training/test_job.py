@@ -1,0 +1,169 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from synood_ray import Detector
+from synood_ray.config import Settings
+from synood_ray.errors import UserError
+from synood_ray.models.scorer import ClipModel
+from synood_ray.storage.store import Store, open_store
+from synood_ray.training.finetune import Workers
+from synood_ray.training.job import Checkpoints, run_finetune, train
+from tests.detection.tiny_clip import save_tiny_clip
+from tests.training.run_folder import COLOURS, make_run, make_settings
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_clip(tmp_path_factory.mktemp("clip")))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, clip: str) -> Settings:
+    return make_settings(tmp_path, clip)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Store:
+    return make_run(settings)
+
+
+def test_training_saves_a_detector_with_a_threshold_that_keeps_id(store: Store, settings: Settings) -> None:
+    train(store, settings)
+    detector = Detector.load(settings.output)
+    description = detector.description
+    assert description.class_names == sorted(COLOURS)
+    assert "bus" not in description.negative_words  # named in a class; the other labels are mined
+    assert description.data == {"id": 12, "accepted": 6, "companions": 10, "far": 12, "calibration": 3}
+    assert len(description.training["losses"]) == 3
+    held_out = [Image.open(path) for path in _held_out(store, settings)]
+    assert (~detector(held_out).is_ood).all()
+
+
+def _held_out(store: Store, settings: Settings) -> list[str]:
+    from synood_ray.storage import layout
+    from synood_ray.storage.sources import decode_sources
+
+    return [image.uri for image in decode_sources(store.get(layout.CALIBRATION_MANIFEST))]
+
+
+def test_two_workers_see_what_one_sees(store: Store, settings: Settings) -> None:
+    """Rank 0 and 1 of a pair encode disjoint halves that add up to everything."""
+    from synood_ray.labels.stored import negative_labels
+    from synood_ray.training.features import run_features
+
+    clip = ClipModel(settings.scorer)
+    names = sorted(COLOURS)
+    negatives = negative_labels(settings, store, names, clip)
+    whole = run_features(store, settings, clip, names, negatives, Workers())
+    summed: list[list[torch.Tensor]] = []
+
+    class Half(Workers):
+        def sum(self, tensors: list[torch.Tensor]) -> None:
+            summed.append([tensor.clone() for tensor in tensors])
+
+    class OtherHalf(Workers):
+        calls = 0
+
+        def sum(self, tensors: list[torch.Tensor]) -> None:
+            for tensor, other in zip(tensors, summed[OtherHalf.calls], strict=True):
+                assert not ((tensor != 0) & (other != 0)).any(), "both workers encoded the same image"
+                tensor += other
+            OtherHalf.calls += 1
+
+    run_features(store, settings, clip, names, negatives, Half(0, 2))
+    together = run_features(store, settings, clip, names, negatives, OtherHalf(1, 2))
+    assert torch.allclose(together.training.id_features, whole.training.id_features, atol=1e-6)
+    assert torch.allclose(together.training.ood_features, whole.training.ood_features, atol=1e-6)
+    assert torch.equal(together.training.companion_labels, whole.training.companion_labels)
+    assert torch.allclose(together.calibration_features, whole.calibration_features, atol=1e-6)
+
+
+def test_an_interrupted_training_goes_on_from_its_checkpoint(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class WorkerLostError(Exception):
+        pass
+
+    save = Checkpoints.save
+
+    def save_and_die(self: Checkpoints, epoch: int, state: dict[str, torch.Tensor]) -> None:
+        save(self, epoch, state)
+        if epoch == 2:
+            raise WorkerLostError
+
+    with monkeypatch.context() as patch, pytest.raises(WorkerLostError):
+        patch.setattr(Checkpoints, "save", save_and_die)
+        train(store, settings)
+    assert not store.exists("detector/detector.json")
+    checkpoint = Checkpoints(store, settings).newest()
+    assert checkpoint is not None
+    assert len(checkpoint["history"]) == 2
+
+    train(store, settings)
+    assert not list(store.list("training/"))
+    resumed = Detector.load(settings.output)
+    other = settings.model_copy(update={"output": str(Path(settings.output).parent / "whole")})
+    train(make_run(other), other)
+    whole = Detector.load(other.output)
+    assert torch.equal(resumed.projector.linear.weight, whole.projector.linear.weight)
+    assert torch.equal(resumed.negative_text, whole.negative_text)
+
+
+def test_a_detector_of_the_same_settings_is_kept(store: Store, settings: Settings) -> None:
+    train(store, settings)
+    before = store.get("detector/detector.json")
+    result = run_finetune(store, settings)  # no Ray here: nothing is to be done
+    assert not result.fresh
+    assert result.images["accepted"] == 6
+    assert store.get("detector/detector.json") == before
+    settings.training.lr = 0.5
+    with pytest.raises(UserError, match=r"other settings \(training\.lr\)"):
+        run_finetune(store, settings)
+
+
+def test_wrong_runs_are_refused_before_anything_loads(tmp_path: Path, settings: Settings) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no run here"):
+        run_finetune(open_store(str(tmp_path / "empty")), settings)
+    with pytest.raises(UserError, match="no sample was accepted"):
+        run_finetune(make_run(settings, accept=False), settings)
+    other = settings.model_copy(update={"output": str(tmp_path / "unfinished")})
+    store = make_run(other)
+    store.delete("manifest.json")
+    with pytest.raises(UserError, match="not finished"):
+        run_finetune(store, other)
+
+
+def test_changed_images_are_the_users_mistake(store: Store, settings: Settings) -> None:
+    next(iter((Path(settings.data.uri) / "red fox").iterdir())).write_bytes(b"no image")
+    with pytest.raises(UserError, match="have changed"):
+        train(store, settings)
+
+
+@pytest.fixture
+def local_ray() -> Iterator[None]:
+    import ray
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("local_ray")
+def test_ray_train_with_two_workers_equals_one_process(store: Store, settings: Settings) -> None:
+    settings.training.workers = 2
+    result = run_finetune(store, settings)
+    assert result.fresh
+    assert result.images == {"id": 12, "accepted": 6, "companions": 10, "far": 12, "calibration": 3}
+    together = Detector.load(settings.output)
+
+    other = settings.model_copy(update={"output": str(Path(settings.output).parent / "alone")})
+    train(make_run(other), other)
+    alone = Detector.load(other.output)
+    assert torch.allclose(together.projector.linear.weight, alone.projector.linear.weight, atol=1e-4)
+    assert torch.allclose(together.negative_text, alone.negative_text, atol=1e-3)
