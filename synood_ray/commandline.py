@@ -73,17 +73,18 @@ def load_arguments(
     require_data: bool = True,
     require_output: bool = True,
     extra: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Settings from ``--preset --config --data --output --limit`` and dotted options for every field.
 
     Without a preset named anywhere it is `DEFAULT_PRESET`, unless the file or the command line names a model: then
-    the defaults are the start. extra: the job's own options, name -> help.
+    the defaults are the start. extra, flags: the job's own options with and without a value, name -> help.
     Prints the help and exits with 0 on ``--help``. Raises UserError in one line for whatever is wrong.
     """
-    extra = extra or {}
-    own, dotted = _split(argv, ("preset", "config", *_ALIASES, *extra), leaves())
+    extra, flags = extra or {}, flags or {}
+    own, dotted = _split(argv, ("preset", "config", *_ALIASES, *extra), leaves(), flags=tuple(flags))
     if own.get("help") is not None:
-        _print_help(_synthesis_help(program, description, own.get("preset", DEFAULT_PRESET), extra))
+        _print_help(_synthesis_help(program, description, own.get("preset", DEFAULT_PRESET), {**extra, **flags}))
     dotted += [(_ALIASES[name], text) for name, text in own.items() if name in _ALIASES]
     command = overrides(dotted)
     layers = [command]
@@ -102,7 +103,7 @@ def load_arguments(
         raise UserError("data.uri: no images named; give --data with a folder of class folders or a Parquet file")
     if require_output and not settings.output:
         raise UserError("output: no run folder named; give --output with a folder or an s3:// location")
-    return Loaded(settings, origins, {name: own[name] for name in extra if name in own})
+    return Loaded(settings, origins, {name: own[name] for name in (*extra, *flags) if name in own})
 
 
 def load_run_arguments(
@@ -205,7 +206,9 @@ def _split(
             raise UserError(f"{word!r}: what is this? Settings are given as --name value")
         name, equals, text = word[2:].partition("=")
         if name in flags:
-            options[name] = text
+            if equals:
+                raise UserError(f"--{name}: takes no value")
+            options[name] = ""
             continue
         if name not in own and "." not in name and name not in leaves() and name not in sections():
             names = [f"--{option}" for option in (*own, *flags, *known)]

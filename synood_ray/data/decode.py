@@ -17,8 +17,11 @@ from synood_ray.config import DataSettings
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 
-# What Pillow's parsers raise on damaged files, besides OSError and its subclass UnidentifiedImageError.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error)
+# What Pillow raises on damaged files (found by fuzzing). No KeyError or TypeError: those would be our own mistakes.
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, RuntimeError),
+    *(struct.error, zlib.error),
+)
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -33,6 +36,7 @@ _UPRIGHT = {
 
 # Large pictures are judged by data.max_side (and refused by Pillow above 179 million pixels): no warning in between.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")  # remarks on damaged EXIF
 
 
 class UnusableImage(Exception):  # noqa: N818  (a fact about the data, recorded as a skip)
