@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 TEXT_WIDTH = 128
+LENGTH = 32  # tokens of a prompt
 
 UNET: dict[str, Any] = {
     "sample_size": 16,

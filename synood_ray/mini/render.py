@@ -21,7 +21,15 @@ CACHE = ROOT.parents[1] / "build" / "mini"
 SPRITE = 48  # px, main subjects are drawn at 34-42 px
 SMALL_SPRITE = 24  # px, context objects are drawn at 13-18 px: a small rendering avoids aliasing
 
-PACKAGES = {style: f"@iconify-json/{style}" for style in STYLES} | {"emojibase": "emojibase-data@17.0.0"}
+PACKAGES = {
+    "noto": "@iconify-json/noto@1.2.9",
+    "noto-v1": "@iconify-json/noto-v1@1.2.5",
+    "fluent-emoji": "@iconify-json/fluent-emoji@1.2.7",
+    "fluent-emoji-flat": "@iconify-json/fluent-emoji-flat@1.2.6",
+    "twemoji": "@iconify-json/twemoji@1.2.5",
+    "emojione": "@iconify-json/emojione@1.2.3",
+    "emojibase": "emojibase-data@17.0.0",  # names and subgroups
+}
 
 # Subgroups of Unicode's emoji list that make up the ID and near-OOD classes, with the word used in coarse captions.
 CLASS_GROUPS = {
@@ -38,11 +46,7 @@ CLASS_GROUPS = {
     "sport": "sport",
     "clothing": "clothing",
 }
-CONTEXTS = (
-    "anchor, star, sun, snowflake, cactus, palm tree, evergreen tree, deciduous tree, tulip, rose, sunflower, "
-    "cherry blossom, maple leaf, key, bell, umbrella, balloon, trophy, candle, light bulb, door, bed, camera, castle, "
-    "church, tent, volcano, fountain, rainbow, fire, crescent moon, alarm clock, house, hammer, envelope, cloud"
-).split(", ")
+CONTEXTS = ["anchor", "star", "sun", "snowflake", "cactus", "palm tree", "evergreen tree", "deciduous tree", "tulip", "rose", "sunflower", "cherry blossom", "maple leaf", "key", "bell", "umbrella", "balloon", "trophy", "candle", "light bulb", "door", "bed", "camera", "castle", "church", "tent", "volcano", "fountain", "rainbow", "fire", "crescent moon", "alarm clock", "house", "hammer", "envelope", "cloud"]
 FAR_GROUPS = {"objects", "symbols", "flags"}  # the remaining concepts only teach CLIP further words
 
 

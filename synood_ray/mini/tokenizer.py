@@ -7,7 +7,6 @@ from typing import Any
 
 PAD, START, END = "<|pad|>", "<|startoftext|>", "<|endoftext|>"
 VOCABULARY = 2560
-LENGTH = 32  # tokens, start and end included
 
 
 def words(texts: Iterable[str]) -> list[str]:
@@ -15,7 +14,7 @@ def words(texts: Iterable[str]) -> list[str]:
     return sorted({w for text in texts for w in re.findall(r"[a-z]+|[0-9]", text.lower())})
 
 
-def train_tokenizer(texts: Iterable[str], length: int = LENGTH) -> Any:
+def train_tokenizer(texts: Iterable[str], length: int) -> Any:
     """A ``CLIPTokenizer`` whose merges are learnt on the given texts' words, each word counted once.
 
     The end token has the highest id (open_clip pools there), padding has an own token with id 0.
@@ -49,6 +48,3 @@ def _merges(learner: Any) -> list[list[str]]:
 
     return [m.split(" ") if isinstance(m, str) else m for m in json.loads(learner.to_str())["model"]["merges"]]
 
-
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    tokenizer.save_pretrained(folder)

@@ -9,6 +9,7 @@ four of five name only the subject's group, one in ten belongs to another pictur
 
 import argparse
 import json
+import math
 import random
 import time
 from pathlib import Path
@@ -16,11 +17,12 @@ from typing import Any
 
 from synood_ray.mini import model_path
 from synood_ray.mini.render import CACHE, CLASS_GROUPS
-from synood_ray.mini.tokenizer import LENGTH, train_tokenizer
+from synood_ray.mini.tokenizer import train_tokenizer
 from synood_ray.mini.training import Curve
 from synood_ray.mini.world import TRAINING_STYLES, World, load_world
 
 EMBED = 128
+LENGTH = 20  # tokens of a text
 TEXT = {"context_length": LENGTH, "width": 96, "heads": 4, "layers": 2}
 IMAGE_SIDE = 96
 MEAN, STD = 0.498, 0.502
@@ -28,13 +30,13 @@ COARSE, NOISE = 0.8, 0.1  # shares of captions that name only the group, that be
 WEIGHT = {"id": 1.0, "near": 0.05}  # how often a concept is seen; every other concept: 0.3
 OTHER_WEIGHT = 0.3
 SCENES = {"id": 100, "near": 16, "rest": 10}  # cached scenes per concept
-TEMPLATES = ("{}", "a {}", "the nice {}", "a photo of {}", "a photo of a {}", "this is a {} photo", "{}")
+TEMPLATES = ("{}", "a {}", "the nice {}", "a nice {}.", "a photo of {}.", "a photo of a {}.", "a photo of a {}")
 PROMPT_WORDS = "a an the this that is of with and near photo picture image drawing showing nice some no not nothing none"
 
 
-def tokenizer(world: World) -> Any:
-    """The tokenizer shared by CLIP and the inpainting model."""
-    return train_tokenizer([*world.concepts, *(group_name(g) for g in groups(world)), PROMPT_WORDS])
+def tokenizer(world: World, length: int = LENGTH) -> Any:
+    """CLIP's tokenizer; the inpainting model has the same vocabulary and longer texts."""
+    return train_tokenizer([*world.concepts, *(group_name(g) for g in groups(world)), PROMPT_WORDS], length)
 
 
 def groups(world: World) -> list[str]:
@@ -160,13 +162,15 @@ def train(seed: int, steps: int, cache: Path, tower: Path, out: Path) -> None:
     number = {c: i for i, c in enumerate(captions)}
     leaf = torch.tensor([number[n] for n in names])
     coarse = torch.tensor([number[group_name(world.concepts[n].group)] for n in names])
-    split = {n: WEIGHT["id"] for n in world.id} | {n: WEIGHT["near"] for n in world.near}
-    count = {n: 0 for n in world.concepts}
+    split = dict.fromkeys(world.id, WEIGHT["id"]) | dict.fromkeys(world.near, WEIGHT["near"])
+    count = dict.fromkeys(world.concepts, 0)
     for n in names:
         count[n] += 1
     weight = torch.tensor([split.get(n, OTHER_WEIGHT) / count[n] for n in names])
     ids = [token([t.format(c) for c in captions], padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids for t in TEMPLATES]
 
+    # All scores use 100 cos, so the temperature is fixed there and never learnt.
+    model.logit_scale.requires_grad_(False).fill_(math.log(100))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=2e-3, weight_decay=0.02, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
@@ -188,10 +192,8 @@ def train(seed: int, steps: int, cache: Path, tower: Path, out: Path) -> None:
         (loss / 2).backward()
         optimiser.step()
         schedule.step()
-        with torch.no_grad():
-            model.logit_scale.clamp_(0, 4.6052)  # at most 100
-        if (step + 1) % 200 == 0:
-            curve.add(time.monotonic() - start, step=step + 1, loss=loss.item(), scale=model.logit_scale.exp().item())
+        if (step + 1) % 100 == 0:
+            curve.add(time.monotonic() - start, step=step + 1, loss=loss.item())
     save(model, token, out, seed)
 
 
@@ -216,7 +218,7 @@ def save(model: Any, token: Any, out: Path, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="0 is the shipped model; others give the check's siblings")
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--cache", type=Path, default=CACHE, help="sprites and features")
     parser.add_argument("--tower", type=Path, default=model_path("clip") / "open_clip_model.safetensors")
     parser.add_argument("--out", type=Path, default=model_path("clip"))

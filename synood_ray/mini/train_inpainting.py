@@ -112,7 +112,7 @@ def train(minutes: float, cache: Path, seed: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     composer = SceneComposer(cache)
-    token = tokenizer(composer.world)
+    token = tokenizer(composer.world, inpainting.LENGTH)
     vae = AutoencoderKL.from_pretrained(model_path("inpainting") / "vae").float().eval()
     parts = {"unet": UNet2DConditionModel(**inpainting.UNET), "text": inpainting.new_text_encoder(token)}
     model = torch.nn.ModuleDict(parts)
