@@ -76,8 +76,8 @@ def export(folder: Path, vae: Any, unet: Any, text_encoder: Any, tokenizer: Any)
     """Save copies of the parts to ``folder`` in float16; ``from_pretrained`` gives float32 back."""
     import copy
 
-    parts = [copy.deepcopy(part).half().eval() for part in (vae, unet, text_encoder)]
-    assemble(*parts, tokenizer).save_pretrained(folder, safe_serialization=True)
+    vae, unet, text_encoder = (copy.deepcopy(part).half().eval() for part in (vae, unet, text_encoder))
+    assemble(vae, unet, text_encoder, tokenizer).save_pretrained(folder, safe_serialization=True)
     # transformers loads in the dtype that the configuration names, diffusers in float32: ask for float32 in both
     config = folder / "text_encoder" / "config.json"
     record = json.loads(config.read_text(encoding="utf-8"))

@@ -81,9 +81,7 @@ def write(file: str, cache: Path, world: World) -> int:
         ],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
-    images = [
-        {"bytes": jpeg(image), "path": f"{file}-{row:05d}.jpg"} for row, image in enumerate(scenes.images)
-    ]
+    images = [{"bytes": jpeg(image), "path": f"{file}-{row:05d}.jpg"} for row, image in enumerate(scenes.images)]
     table = pa.table(
         {
             "image": images,

@@ -2,8 +2,8 @@
 
     python -m synood_ray.mini.referee
 
-The shipped CLIP cannot: it is kept ignorant of near classes on purpose. The probe sees all names equally often, and half
-of its scenes after a round trip through the VAE.
+The shipped CLIP cannot: it is kept ignorant of near classes on purpose. The probe sees all names equally often, and
+half of its scenes after a round trip through the VAE.
 """
 
 import argparse

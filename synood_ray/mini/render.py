@@ -46,7 +46,44 @@ CLASS_GROUPS = {
     "sport": "sport",
     "clothing": "clothing",
 }
-CONTEXTS = ["anchor", "star", "sun", "snowflake", "cactus", "palm tree", "evergreen tree", "deciduous tree", "tulip", "rose", "sunflower", "cherry blossom", "maple leaf", "key", "bell", "umbrella", "balloon", "trophy", "candle", "light bulb", "door", "bed", "camera", "castle", "church", "tent", "volcano", "fountain", "rainbow", "fire", "crescent moon", "alarm clock", "house", "hammer", "envelope", "cloud"]
+CONTEXTS = [
+    "anchor",
+    "star",
+    "sun",
+    "snowflake",
+    "cactus",
+    "palm tree",
+    "evergreen tree",
+    "deciduous tree",
+    "tulip",
+    "rose",
+    "sunflower",
+    "cherry blossom",
+    "maple leaf",
+    "key",
+    "bell",
+    "umbrella",
+    "balloon",
+    "trophy",
+    "candle",
+    "light bulb",
+    "door",
+    "bed",
+    "camera",
+    "castle",
+    "church",
+    "tent",
+    "volcano",
+    "fountain",
+    "rainbow",
+    "fire",
+    "crescent moon",
+    "alarm clock",
+    "house",
+    "hammer",
+    "envelope",
+    "cloud",
+]
 FAR_GROUPS = {"objects", "symbols", "flags"}  # the remaining concepts only teach CLIP further words
 
 
@@ -91,7 +128,9 @@ def build_world(cache: Path) -> dict[str, Any]:
         slug, name = plain(entry["label"], "-"), plain(entry["label"], " ")
         styles = [i for i, s in enumerate(STYLES) if slug in sets[s]]
         drawn = sum(i < len(TRAINING_STYLES) for i in styles)
-        gendered = re.match(r"(man|woman|men|women|boy|girl)s?\b", name) and meta["groups"][str(entry["group"])] != "objects"
+        gendered = (
+            re.match(r"(man|woman|men|women|boy|girl)s?\b", name) and meta["groups"][str(entry["group"])] != "objects"
+        )
         if drawn >= 2 and not gendered and name not in concepts:
             concepts[name] = (slug, meta["subgroups"][str(entry["subgroup"])], styles)
             major[name] = meta["groups"][str(entry["group"])]
@@ -111,11 +150,7 @@ def build_world(cache: Path) -> dict[str, Any]:
             split["id_alternative"].append(pair[0])
             split["near_alternative"] += pair[1:]
     used = set(split["id"]) | set(split["near"]) | set(CONTEXTS)
-    far = [
-        n
-        for n, (_, g, _) in concepts.items()
-        if n not in used and g not in CLASS_GROUPS and major[n] in FAR_GROUPS
-    ]
+    far = [n for n, (_, g, _) in concepts.items() if n not in used and g not in CLASS_GROUPS and major[n] in FAR_GROUPS]
     other = [n for n in concepts if n not in used and n not in set(far)]
     return {
         "about": "concept name -> [icon slug, Unicode subgroup, indices into STYLES]; splits are lists of names",
@@ -174,7 +209,9 @@ def render(cache: Path, world: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=CACHE, help="where packages and sprites are kept")
-    parser.add_argument("--rebuild-world", action="store_true", help="write world.json anew (it is frozen: think twice)")
+    parser.add_argument(
+        "--rebuild-world", action="store_true", help="write world.json anew (it is frozen: think twice)"
+    )
     args = parser.parse_args()
     fetch(args.cache)
     world_file = ROOT / "world.json"

@@ -188,4 +188,3 @@ def boxes_of(alpha: torch.Tensor, present: torch.Tensor, centre: torch.Tensor, s
     low = (centre - side[:, None] / 2).floor().clamp(0, SIDE).long()
     high = (centre + side[:, None] / 2).ceil().clamp(0, SIDE).long()
     return torch.where(present[:, None], tight, torch.cat([low, high], 1))
-

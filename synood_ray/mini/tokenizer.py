@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 PAD, START, END = "<|pad|>", "<|startoftext|>", "<|endoftext|>"
@@ -29,7 +28,7 @@ def train_tokenizer(texts: Iterable[str], length: int) -> Any:
         vocab_size=VOCABULARY - 256, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
     learner.train_from_iterator(words(texts), trainer)
-    merges = [tuple(m) for m in _merges(learner)]
+    merges: Any = [tuple(m) for m in _merges(learner)]
     tokens = [PAD, *alphabet, *(c + "</w>" for c in alphabet), *("".join(m) for m in merges), START, END]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(
@@ -47,4 +46,3 @@ def _merges(learner: Any) -> list[list[str]]:
     import json
 
     return [m.split(" ") if isinstance(m, str) else m for m in json.loads(learner.to_str())["model"]["merges"]]
-

@@ -2,9 +2,9 @@
 
     python -m synood_ray.mini.train_clip --seed 0
 
-The tower (EfficientNet-Lite0 as timm's ``tf_efficientnet_lite0``, 96 px input) never changes, so its features are computed
-once per scene and kept in the cache; a training then takes a minute or two. Captions are as coarse as on the web:
-four of five name only the subject's group, one in ten belongs to another picture.
+The tower (EfficientNet-Lite0 as timm's ``tf_efficientnet_lite0``, 96 px input) never changes, so its features are
+computed once per scene and kept in the cache; a training then takes minutes. Captions are as coarse as on the web: four
+of five name only the subject's group, one in ten belongs to another picture.
 """
 
 import argparse
@@ -31,7 +31,9 @@ WEIGHT = {"id": 1.0, "near": 0.05}  # how often a concept is seen; every other c
 OTHER_WEIGHT = 0.3
 SCENES = {"id": 100, "near": 16, "rest": 10}  # cached scenes per concept
 TEMPLATES = ("{}", "a {}", "the nice {}", "a nice {}.", "a photo of {}.", "a photo of a {}.", "a photo of a {}")
-PROMPT_WORDS = "a an the this that is of with and near photo picture image drawing showing nice some no not nothing none"
+PROMPT_WORDS = (
+    "a an the this that is of with and near photo picture image drawing showing nice some no not nothing none"
+)
 
 
 def tokenizer(world: World, length: int = LENGTH) -> Any:
@@ -130,7 +132,11 @@ def cached_features(cache: Path, trunk: Any, world: World) -> tuple[Any, list[st
 
     from synood_ray.mini.scenes import SceneComposer
 
-    plan = [n for n in world.concepts for _ in range(SCENES["id" if n in world.id else "near" if n in world.near else "rest"])]
+    plan = [
+        n
+        for n in world.concepts
+        for _ in range(SCENES["id" if n in world.id else "near" if n in world.near else "rest"])
+    ]
     random.Random(0).shuffle(plan)
     composer = SceneComposer(cache)
     folder = cache / "clip_features"
@@ -167,7 +173,16 @@ def train(seed: int, steps: int, cache: Path, tower: Path, out: Path) -> None:
     for n in names:
         count[n] += 1
     weight = torch.tensor([split.get(n, OTHER_WEIGHT) / count[n] for n in names])
-    ids = [token([t.format(c) for c in captions], padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids for t in TEMPLATES]
+    ids = [
+        token(
+            [t.format(c) for c in captions],
+            padding="max_length",
+            max_length=LENGTH,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
+        for t in TEMPLATES
+    ]
 
     # All scores use 100 cos, so the temperature is fixed there and never learnt.
     model.logit_scale.requires_grad_(False).fill_(math.log(100))
@@ -198,7 +213,7 @@ def train(seed: int, steps: int, cache: Path, tower: Path, out: Path) -> None:
 
 
 def save(model: Any, token: Any, out: Path, seed: int) -> None:
-    """Seed 0: a whole open_clip folder in float16. Other seeds: only head and text, ``seed_N.safetensors`` beside it."""
+    """Seed 0: a whole open_clip folder in float16. Other seeds: head and text alone, ``seed_N.safetensors``."""
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,11 @@ LAYOUT = Layout(subject=(37.0, 42.0), rotation=0.0, flip=0.0)
 SUBJECTLESS = 0.2  # share of scenes without a subject, captioned by their contexts alone
 EMPTY_CAPTION = 0.1  # for classifier-free guidance
 OUTSIDE_WEIGHT = 0.2  # loss weight of latents outside the mask
-FIRST_SCENES, MOST_SCENES, NEW_SCENES = 4096, 40960, 256  # the pool of encoded scenes: at the start, at most, per refill
+FIRST_SCENES, MOST_SCENES, NEW_SCENES = (
+    4096,
+    40960,
+    256,
+)  # the pool of encoded scenes: at the start, at most, per refill
 REFILL_STEPS, EXPORT_SECONDS = 60, 300
 
 
@@ -77,7 +81,9 @@ class Pool:
         from torch.nn import functional as F
 
         world = self.composer.world
-        names = [None if self.rng.random() < SUBJECTLESS else self.rng.choice(world.id + world.near) for _ in range(count)]
+        names = [
+            None if self.rng.random() < SUBJECTLESS else self.rng.choice(world.id + world.near) for _ in range(count)
+        ]
         scenes = self.composer.batch(names, self.rng.randrange(2**31), STYLES, LAYOUT)
         images = scenes.images.float() / 127.5 - 1
         masks = torch.zeros(count, 1, SIDE, SIDE)
@@ -94,11 +100,15 @@ class Pool:
             self.truths[row : row + 1] = [truth]
         self.next += count
 
+    def caption(self, row: int) -> str:
+        subject, contexts, covered = self.truths[row]
+        return caption(subject, contexts, covered, self.rng)
+
     def draw(self, count: int) -> tuple[Any, Any, list[str]]:
         import torch
 
         rows = torch.tensor(self.rng.choices(range(len(self.truths)), k=count))
-        return self.latents[rows], self.conditions[rows], [caption(*self.truths[r], self.rng) for r in rows.tolist()]
+        return self.latents[rows], self.conditions[rows], [self.caption(r) for r in rows.tolist()]
 
 
 def train(minutes: float, cache: Path, seed: int) -> None:
@@ -106,6 +116,7 @@ def train(minutes: float, cache: Path, seed: int) -> None:
 
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     from synood_ray.mini.scenes import SceneComposer
 
@@ -116,12 +127,12 @@ def train(minutes: float, cache: Path, seed: int) -> None:
     vae = AutoencoderKL.from_pretrained(model_path("inpainting") / "vae").float().eval()
     parts = {"unet": UNet2DConditionModel(**inpainting.UNET), "text": inpainting.new_text_encoder(token)}
     model = torch.nn.ModuleDict(parts)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    average: Any = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     path = cache / "inpainting.safetensors"
     step = load_checkpoint(path, model, average.module, optimiser)
     average.n_averaged += step
-    scheduler = DDIMScheduler(**inpainting.SCHEDULER)
+    scheduler: Any = DDIMScheduler(**inpainting.SCHEDULER)
     curve = Curve("inpainting")
     if not step:
         curve.rows = []

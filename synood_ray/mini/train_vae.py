@@ -55,6 +55,7 @@ def psnr(output: Any, target: Any) -> float:
 def train(minutes: float, cache: Path, seed: int) -> None:
     import torch
     from diffusers import AutoencoderKL
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     from synood_ray.mini.scenes import SceneComposer
     from synood_ray.mini.world import VALIDATION_STYLE
@@ -62,15 +63,17 @@ def train(minutes: float, cache: Path, seed: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     composer = SceneComposer(cache)
-    vae = AutoencoderKL(**CONFIG)
-    average = torch.optim.swa_utils.AveragedModel(vae, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    vae: Any = AutoencoderKL(**CONFIG)
+    average: Any = AveragedModel(vae, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     optimiser = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4, fused=True)
     curve = Curve("vae")
     path = cache / "vae.safetensors"
     step = load_checkpoint(path, vae, average.module, optimiser)
     if step:
         average.n_averaged += step
-    known = [n for n in composer.world.id + composer.world.near if VALIDATION_STYLE in composer.world.concepts[n].styles]
+    known = [
+        n for n in composer.world.id + composer.world.near if VALIDATION_STYLE in composer.world.concepts[n].styles
+    ]
     held_out = composer.batch(known[::3], 5, (VALIDATION_STYLE,)).images.float() / 127.5 - 1
     start, previous = time.monotonic(), curve.seconds()
     pool = torch.empty(0)

@@ -50,8 +50,9 @@ def test_inpainting_is_the_stock_pipeline_and_keeps_what_is_not_masked() -> None
     from synood_ray.mini.check import read_images
     from synood_ray.mini.check_inpainting import inpaint, load_pipeline, square_masks
 
-    pipeline: Any = load_pipeline()
-    assert type(pipeline) is StableDiffusionInpaintPipeline
+    loaded = load_pipeline()
+    assert type(loaded) is StableDiffusionInpaintPipeline
+    pipeline: Any = loaded
     assert {p.dtype for p in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
     data = read_images("id_test")
     masks = square_masks(data.boxes[:4])

@@ -14,7 +14,7 @@ from synood_ray.mini.world import STYLES, load_world
 @pytest.fixture
 def composer(tmp_path: Path) -> SceneComposer:
     names = list(load_world().concepts)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for key, side in (("big", 48), ("small", 24)):
         index = [(s, names.index(n)) for s in range(len(STYLES)) for n in ("fox", "wolf", *load_world().context)]
         sprites = torch.zeros(len(index), 4, side, side, dtype=torch.uint8)
