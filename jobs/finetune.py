@@ -12,7 +12,7 @@ def main(argv: list[str]) -> int:
         argv,
         program="jobs/finetune.py",
         description=__doc__ or "",
-        overrides_of=("training", "labels", "scorer.device"),
+        overrides_of=("training", "labels", "scorer.device", "farm"),
     )
 
     from synood_ray.farm.cluster import connect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ class DescriberActor:
         self.settings = Settings.model_validate(settings)
         self.store = open_store(output)
         self.loader = SourceLoader(self.settings)
+        self.lock = threading.Lock()  # units and semantic checks come in threads; the engine takes one call at a time
 
     def ready(self) -> None:
         """Load the engine."""
@@ -40,14 +42,14 @@ class DescriberActor:
 
     def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
         """Write ``prompts/part-….parquet`` for one unit."""
-        from synood_ray.models.describer import EngineDeadError
+        from synood_ray.models.describer import EngineDeadError, fill_prompt
 
         begin = time.perf_counter()
         images = [self.loader.image(task.source) for task in tasks]
+        names, keys = [task.source.name for task in tasks], [task.source.key for task in tasks]
         try:
-            contexts = self.describer.describe(
-                images, [task.source.name for task in tasks], [task.source.key for task in tasks]
-            )
+            with self.lock:
+                contexts = self.describer.describe(images, names, keys)
         except EngineDeadError:
             os._exit(1)  # a dead engine stays dead: Ray restarts the process (exit_actor() would not be retried)
         rows = [
@@ -57,7 +59,7 @@ class DescriberActor:
                 source_key=task.source.key,
                 context=context.text,
                 raw=context.raw,
-                prompt=self.settings.describer.prompt.format(context=context.text, subject=task.source.name),
+                prompt=fill_prompt(self.settings.describer, context),
             )
             for task, context in zip(tasks, contexts, strict=True)
         ]
@@ -68,7 +70,9 @@ class DescriberActor:
         """The semantic check on PNG images: does it still show its subject? None = the describer cannot tell."""
         from synood_ray.models.describer import EngineDeadError
 
+        pictures = [from_png(data) for data in images]
         try:
-            return self.describer.shows([from_png(data) for data in images], subjects)
+            with self.lock:
+                return self.describer.shows(pictures, subjects)
         except EngineDeadError:
             os._exit(1)

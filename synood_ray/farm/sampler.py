@@ -115,6 +115,7 @@ class SamplerActor:
 
     def _load(self, tasks: list[SampleTask], prompts: dict[str, str]) -> tuple[list[RefineTask], dict[str, SampleRow]]:
         """Refinement work for the tasks whose image can be read, and failed rows for the others."""
+        from synood_ray.models.describer import Context, fill_prompt
         from synood_ray.sampling.refine import RefineTask
 
         side = self.inpainter.resolution
@@ -130,7 +131,7 @@ class SamplerActor:
                 continue
             work.append(RefineTask(task.key, image, mask, prompts[task.key], task.seed))
             if companions:
-                own = self.settings.describer.prompt.format(context=task.source.name, subject=task.source.name)
+                own = fill_prompt(self.settings.describer, Context(task.source.name, ""))
                 work.append(RefineTask(task.key + COMPANION, image, mask, own, task.seed + 1, refine=False))
         return work, rows
 

@@ -1,0 +1,86 @@
+"""`ray job submit` to a cluster of its own, token authentication on, as on a real one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.jobs.conftest import ROOT, environment, status
+
+pytestmark = pytest.mark.real
+RAY = str(Path(sys.executable).parent / "ray")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A head node started by hand; yields the environment that talks to it, dashboard address included."""
+    home = tmp_path_factory.mktemp("ray")
+    token = home / "token"
+    token.write_text("0123456789abcdef" * 4)
+    dashboard, port = free_port(), free_port()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ours = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), PATH=path)
+    options = [f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2", "--temp-dir=/tmp/ray-" + str(port)]
+    head = subprocess.Popen(
+        [RAY, "start", "--head", "--block", *options],
+        env=ours,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert head.stdout is not None
+    said = ""
+    for line in head.stdout:
+        said += line
+        if "Ray runtime started" in line:
+            break
+    else:
+        pytest.fail(f"ray start said:\n{said}")
+    yield {**ours, "DASHBOARD": f"http://127.0.0.1:{dashboard}"}
+    os.killpg(head.pid, signal.SIGTERM)
+    head.wait(timeout=60)
+
+
+def test_submitted_job_succeeds_and_its_run_is_whole(
+    cluster: dict[str, str], finished_run: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    address = ("--address", cluster["DASHBOARD"])
+    entrypoint = [sys.executable, "jobs/synthesize.py", "--preset", "mini", "--output", str(output), "--limit", "16"]
+    entrypoint += ["--farm.unit_size", "8", "--describer.contexts", str(finished_run / "prompts")]
+    work = tmp_path / "work"  # a small working directory: the repository without its environments and runs
+    subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", str(work)], check=True)
+    submitted = subprocess.run(
+        [RAY, "job", "submit", *address, "--working-dir", str(work), "--", *entrypoint],
+        env=cluster,
+        text=True,
+        capture_output=True,
+        timeout=600,
+    )
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert re.search(r"succeeded", submitted.stdout)
+    assert status(output)["published"] is True
+
+    refused = subprocess.run(
+        [RAY, "job", "list", *address],
+        env={**cluster, "RAY_AUTH_TOKEN_PATH": str(tmp_path / "none"), "RAY_AUTH_MODE": "disabled"},
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert refused.returncode != 0, "the cluster should have asked for its token"
