@@ -137,7 +137,7 @@ class LocalStore(Store):
             return
         except OSError as error:
             self._complain(error)
-        # Folders sort with their slash, so that keys come out in the same order as from an object store.
+        # Folders sort with their slash, so that keys come out in the same order as from S3.
         for name, entry in sorted(entries, key=lambda pair: os.fsencode(pair[0])):
             key = base + name
             if key == f"{TEMPORARY}/" or not (key.startswith(prefix) or prefix.startswith(key)):

@@ -27,8 +27,8 @@ VOLATILE = ("worker", "attempt", "milliseconds")
 
 _COUNTS = b"synood_ray"
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_FOOTER = 32 * 1024
-"""Bytes read from the end of a part for its counts; its footer has about 10 kB."""
+_FOOTER = 64 * 1024
+"""Bytes read from the end of a part for its counts: its footer has 10 kB, and about 45 bytes more a class."""
 
 _HF_IMAGE = {"_type": "Image"}
 
@@ -185,13 +185,13 @@ def _row(found: dict[str, Any]) -> SampleRow:
 
 def _unique(names: Sequence[str]) -> list[str]:
     counts = Counter(names)
-    unique: list[str] = []
+    shown: dict[str, None] = {}
     for label, name in enumerate(names):
-        shown = name if counts[name] == 1 else f"{name} #{label}"
-        while shown in unique or (shown != name and shown in counts):  # a class may really be called "crane #3"
-            shown += "'"
-        unique.append(shown)
-    return unique
+        unique = name if counts[name] == 1 else f"{name} #{label}"
+        while unique in shown or (unique != name and unique in counts):  # a class may really be called "crane #3"
+            unique += "'"
+        shown[unique] = None
+    return list(shown)
 
 
 def _hf_feature(kind: pa.DataType) -> dict[str, Any]:

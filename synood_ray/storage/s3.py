@@ -25,8 +25,9 @@ from botocore.exceptions import (
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
-    ResponseParserError,
 )
+from botocore.exceptions import ConnectionError as BotoConnectionError
+from botocore.parsers import ResponseParserError
 
 from synood_ray.errors import UserError
 from synood_ray.storage.s3_errors import code_of, complaint, is_transient
@@ -39,7 +40,7 @@ BUDGET = 120.0
 OPEN_BUDGET = 5.0
 """The same for the first contact: a wrong endpoint should be told at once."""
 
-_BROKEN = (HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError)
+_BROKEN = (BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError)
 """A connection that failed, an answer that was cut off or garbled: the request may or may not have been carried out."""
 _EXPECTED = {"NoSuchKey", "404", "PreconditionFailed", "412", "InvalidRange", "416"}
 """Answers that are results, not failures; the caller of `_call` handles them."""
@@ -47,6 +48,8 @@ _EXPECTED = {"NoSuchKey", "404", "PreconditionFailed", "412", "InvalidRange", "4
 
 class S3Store(Store):
     """See `Store`. The client is shared by all threads."""
+
+    page_size = 1000  # objects a listing request
 
     def __init__(
         self,
@@ -85,7 +88,7 @@ class S3Store(Store):
 
     def put_new(self, key: str, data: bytes) -> Put:
         name = self.prefix + check_key(key)
-        while True:
+        for _ in range(5):
             try:
                 self._call(
                     f"write {key}",
@@ -98,6 +101,7 @@ class S3Store(Store):
                 except NotFound:
                     continue  # deleted in between
             return Put.SAME if _sha256(taken) == _sha256(data) else Put.DIFFERENT
+        raise UserError(f"{self.uri}/{key}: the server neither writes nor has it; is there a folder of that name?")
 
     def get(self, key: str) -> bytes:
         return self._read(key, {})
@@ -116,7 +120,7 @@ class S3Store(Store):
     def list(self, prefix: str = "") -> Iterator[Entry]:
         token = None
         while True:
-            page = self._page(self.prefix + prefix, token)
+            page = self._page(self.prefix + prefix, token, self.page_size)
             for found in page.get("Contents", []):
                 if not found["Key"].endswith("/"):  # consoles mark "folders" with such empty objects
                     yield Entry(found["Key"].removeprefix(self.prefix), found["Size"])
@@ -149,7 +153,7 @@ class S3Store(Store):
                 raise NotFound(key) from None
             raise
 
-    def _page(self, prefix: str, token: str | None, limit: int = 1000, budget: float | None = None) -> dict[str, Any]:
+    def _page(self, prefix: str, token: str | None, limit: int, budget: float | None = None) -> dict[str, Any]:
         extra = {"ContinuationToken": token} if token else {}
         return self._call(
             "list",

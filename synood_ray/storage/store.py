@@ -48,7 +48,8 @@ class Entry:
 class Store(ABC):
     """Objects under a root, named by relative keys such as ``parts/part-000007.parquet``.
 
-    Keys are case-sensitive. Safe to use from several threads. Send `uri`, not the store, to other processes.
+    Keys are case-sensitive, and none may be the folder of another (``a`` beside ``a/b``). Several threads may use a
+    store; to other processes send its `uri`.
     """
 
     uri: str
@@ -67,7 +68,10 @@ class Store(ABC):
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """All objects whose key starts with prefix (a string prefix, not only a folder), in order of UTF-8 bytes."""
+        """All objects whose key starts with prefix (any string, not only a folder), read page by page.
+
+        Within a folder they come in order of their UTF-8 bytes; servers differ in how they order folders among files.
+        """
 
     @abstractmethod
     def exists(self, key: str) -> bool:
@@ -100,7 +104,7 @@ def open_store(uri: str, *, write: bool = True) -> Store:
 def check_key(key: str) -> str:
     """Return the key if every store can hold it as it is; ValueError otherwise (a defect of ours, not the user's)."""
     segments = key.split("/")
-    if any(s in ("", ".", "..") for s in segments) or "\0" in key or segments[0] == TEMPORARY:
+    if any(s in ("", ".", "..") for s in segments) or re.search(r"[\x00-\x1f\x7f\\]", key) or segments[0] == TEMPORARY:
         raise ValueError(f"not a valid key: {key!r}")
     encoded = key.encode()  # UnicodeEncodeError, a ValueError, for lone surrogates
     if len(encoded) > 1000 or any(len(s.encode()) > 255 for s in segments):

@@ -1,0 +1,83 @@
+"""Stores to test against: a folder, a mock S3 server, and a real one."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from synood_ray.storage.store import Store, open_store
+from tests.storage.seaweed import AWS_ENVIRONMENT, Seaweed
+
+BUCKET = "synood-test"
+
+
+@pytest.fixture(scope="session")
+def moto_endpoint() -> Iterator[str]:
+    """URL of a mock S3 server with an empty bucket."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def weed_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a SeaweedFS."""
+    server = Seaweed(tmp_path_factory.mktemp("seaweed"))
+    server.start()
+    yield server.endpoint
+    server.kill()
+
+
+def use_s3(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> str:
+    """Point the AWS environment at endpoint and return a fresh location in its bucket."""
+    for name, value in {**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_REGION", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    _make_bucket(endpoint)
+    return f"s3://{BUCKET}/{uuid.uuid4().hex}"
+
+
+@functools.cache
+def _make_bucket(endpoint: str) -> None:
+    import boto3
+
+    boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket=BUCKET)
+
+
+@pytest.fixture
+def moto_uri(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh location on the mock server."""
+    return use_s3(monkeypatch, moto_endpoint)
+
+
+@pytest.fixture(params=["folder", "moto", pytest.param("seaweed", marks=pytest.mark.real)])
+def uri(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fresh location of every kind of store in turn."""
+    if request.param == "folder":
+        return str(tmp_path / "run")
+    return use_s3(
+        monkeypatch, request.getfixturevalue({"moto": "moto_endpoint", "seaweed": "weed_endpoint"}[request.param])
+    )
+
+
+@pytest.fixture
+def store(uri: str) -> Store:
+    """A fresh store of every kind in turn."""
+    return open_store(uri)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Store:
+    """A fresh store in a folder."""
+    return open_store(str(tmp_path / "run"))
