@@ -1,0 +1,226 @@
+"""report/index.html: one self-contained page about a run, for a person to look at."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from PIL import Image
+
+from synood_ray.config import Settings
+from synood_ray.data.decode import UnusableImage, decode
+from synood_ray.data.reader import ImageReader
+from synood_ray.detection.evaluate import METHODS
+from synood_ray.detection.metrics import METRICS
+from synood_ray.models.images import from_png, to_square
+from synood_ray.report.charts import Series, histogram, roc, sparkline
+from synood_ray.report.rows import Sample, Samples
+from synood_ray.storage import layout
+from synood_ray.storage.progress import run_status
+from synood_ray.storage.run import load_json, read_run
+from synood_ray.storage.sources import decode_sources
+from synood_ray.storage.store import Store
+
+INDEX = f"{layout.REPORT}index.html"
+GALLERY, REJECTS, SKIPS = 24, 8, 20
+"""How many accepted samples, rejected samples and skipped input images are shown."""
+
+_THUMBNAIL = 160
+_SMALL = 96
+"""Images up to this side are shown pixel by pixel, as PNG; larger ones as JPEG thumbnails."""
+
+_MARGIN_EDGES = np.linspace(-3, 3, 49)
+METRIC_NAMES = {
+    "auroc": "AUROC",
+    "fpr95_id_positive": "FPR95 (ID positive)",
+    "fpr95_ood_positive": "FPR95 (OOD positive)",
+    "aupr_in": "AUPR in",
+    "aupr_out": "AUPR out",
+}
+BEFORE, AFTER = "neglabel", "synood"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One sample as the page shows it; source and image are data URIs (source None if it is gone)."""
+
+    sample: Sample
+    source: str | None
+    image: str
+    trace: Markup
+
+
+def write_report(store: Store, settings: Settings, evaluation: Mapping[str, Any] | None = None) -> str:
+    """Write the report of a run, in place of an older one; returns its key, ``report/index.html``.
+
+    evaluation: the contents of evaluation.json; None: as stored, or left out if there is none.
+    Images are shown by their bytes in the page; nothing is loaded from anywhere.
+    """
+    html = render(store, settings, evaluation or load_json(store, layout.EVALUATION))
+    store.delete(INDEX)
+    store.put_new(INDEX, html.encode())
+    return INDEX
+
+
+def render(store: Store, settings: Settings, evaluation: Mapping[str, Any] | None) -> str:
+    """The page as text."""
+    samples = Samples(store)
+    sources = {source.key: source for source in decode_sources(store.get(layout.ID_MANIFEST))}
+    reader = ImageReader(settings.data)
+
+    def picture(key: str) -> str | None:
+        try:
+            return data_uri(decode(reader.read(sources[key]), settings.data))
+        except (OSError, UnusableImage, KeyError):
+            return None  # the images may have moved since; the report is no reason to fail
+
+    def cards(count: int, *, accepted: bool) -> list[Card]:
+        drawn = samples.draw(count, accepted=accepted)
+        band = settings.sampling.band
+        return [
+            Card(s, picture(s.source_key), data_uri(from_png(png)), sparkline(s.margin_trace, band)) for s, png in drawn
+        ]
+
+    record, status = read_run(store), run_status(store)
+    rows = samples.rows
+    accepted_rounds = [s.rounds for s in rows if s.accepted]
+    environment = Environment(
+        loader=PackageLoader("synood_ray", "report"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
+    return environment.get_template("page.html.j2").render(
+        title=store.uri.rstrip("/").rpartition("/")[2],
+        uri=store.uri,
+        settings=settings,
+        record=record,
+        status=status,
+        planned=record.planned if record else len(rows),
+        rounds=np.mean(accepted_rounds) if accepted_rounds else None,
+        gallery=cards(GALLERY, accepted=True),
+        rejects=cards(REJECTS, accepted=False),
+        reasons=Counter(_reason(s) for s in rows if not s.accepted).most_common(),
+        skips=(load_json(store, layout.SKIPS) or {"skips": []})["skips"],
+        most_skips=SKIPS,
+        margins=_margin_chart(rows, settings.sampling.band),
+        evaluation=evaluation,
+        headlines=headlines(evaluation),
+        sets=[_set_section(name, evaluation) for name in set_order(evaluation["sets"])] if evaluation else [],
+        methods=METHODS,
+        metrics=METRICS,
+        metric_names=METRIC_NAMES,
+        config=_flat(record.config if record else {}),
+    )
+
+
+def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """AUROC and FPR95 (ID positive) of every set before (NegLabel on the frozen CLIP) and after fine-tuning.
+
+    Each: set, metric, name, before, after (None without a fine-tuned detector), better (None, or whether it improved).
+    """
+    found = []
+    sets = evaluation["sets"] if evaluation else {}
+    for name in set_order(sets):
+        methods = sets[name]
+        for metric in ("auroc", "fpr95_id_positive"):
+            before, after = methods[BEFORE][metric], methods.get(AFTER, {}).get(metric)
+            better = None if after is None else (after > before) == (metric == "auroc") and after != before
+            found.append(
+                {"set": name, "metric": metric, "name": METRIC_NAMES[metric].split(" (")[0], "better": better}
+                | {"before": before, "after": after}
+            )
+    return found
+
+
+def set_order(names: Iterable[str]) -> list[str]:
+    """Test sets as they are shown: near before far, then by name."""
+    return sorted(names, key=lambda name: (not name.startswith("near/"), name))
+
+
+def data_uri(image: Image.Image) -> str:
+    """A picture as a data URI: small ones as they are (PNG), others as a square thumbnail (JPEG)."""
+    buffer = io.BytesIO()
+    if max(image.size) <= _SMALL:
+        image.save(buffer, "PNG", optimize=True)
+        kind = "png"
+    else:
+        to_square(image, min(_THUMBNAIL, *image.size)).save(buffer, "JPEG", quality=85)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _set_section(name: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of one test set: table rows and charts."""
+    values, curves = evaluation["sets"][name], evaluation["curves"][name]
+    intervals = evaluation["intervals"].get(name, {})
+    present = [method for method in METHODS if method in values]
+    best = {
+        metric: (min if metric.startswith("fpr") else max)(values[method][metric] for method in present)
+        for metric in METRICS
+    }
+    after = AFTER if AFTER in present else BEFORE
+    return {
+        "name": name,
+        "images": evaluation["images"][name],
+        "values": {method: values[method] for method in present},
+        "intervals": intervals,
+        "best": best,
+        "roc": roc([Series(method, f"s-{method}", curves[method]["roc"]) for method in present]),
+        "histograms": [
+            (method, _score_chart(curves[method]["histogram"])) for method in dict.fromkeys((BEFORE, after))
+        ],
+    }
+
+
+def _score_chart(curve: Mapping[str, Sequence[float]]) -> Markup:
+    series = [Series("ID", "s-id", curve["id"]), Series("OOD", "s-ood", curve["ood"])]
+    return histogram(curve["edges"], series, "score, ID standard deviations from the ID mean")
+
+
+def _margin_chart(rows: Sequence[Sample], band: float) -> Markup | None:
+    """Where samples started (their first round) and where they ended."""
+    traced = [s for s in rows if s.margin_trace]
+    if not traced:
+        return None
+    first = np.array([s.margin_trace[0] for s in traced])
+    last = np.array([s.margin for s in traced])
+    edges = _MARGIN_EDGES.tolist()
+
+    def shares(values: np.ndarray) -> list[float]:
+        inside = np.clip(values, edges[0], edges[-1])
+        return (np.histogram(inside, _MARGIN_EDGES)[0] / len(values)).tolist()
+
+    series = [Series("first round", "s-first", shares(first)), Series("best round", "s-last", shares(last))]
+    return histogram(
+        edges,
+        series,
+        "margin, ID standard deviations from the boundary",
+        band=(-band, band),
+        y_label="share of samples",
+    )
+
+
+def _reason(sample: Sample) -> str:
+    names = {
+        "rounds": "never came into the band within its rounds",
+        "clip": "still shows its class (CLIP top-1)",
+        "mllm": "still shows its class (multimodal LLM)",
+    }
+    return names.get(sample.reject_reason, sample.reject_reason)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Settings as (dotted name, value) in their order."""
+    found: list[tuple[str, str]] = []
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            found += _flat(value, f"{prefix}{name}.")
+        else:
+            found.append((prefix + name, "–" if value in (None, "", {}, []) else str(value)))
+    return found

@@ -1,0 +1,52 @@
+"""The short table that ends the demo: what was made, how long it took, what it brought."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from synood_ray.report.page import headlines
+from synood_ray.storage.progress import RunStatus
+
+
+def print_summary(
+    status: RunStatus,
+    planned: int,
+    seconds: Mapping[str, float],
+    evaluation: Mapping[str, Any] | None,
+    report: str,
+    console: Console | None = None,
+) -> None:
+    """Print the summary of a run, then the path of its report.
+
+    planned: samples planned; seconds: wall time by stage, in order; evaluation: the contents of evaluation.json.
+    """
+    console = console or Console(highlight=False)
+    console.print(summary_table(status, planned, seconds, evaluation))
+    console.print(f"report: {report}", soft_wrap=True)
+
+
+def summary_table(
+    status: RunStatus, planned: int, seconds: Mapping[str, float], evaluation: Mapping[str, Any] | None
+) -> Table:
+    """Three blocks of rows: samples; seconds by stage; AUROC and FPR95 in percent, before and after fine-tuning."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("samples", "planned", str(planned))
+    for name in ("accepted", "rejected", "failed"):
+        table.add_row("", name, str(getattr(status, name)), end_section=name == "failed")
+    stages = list(seconds.items())
+    for number, (stage, value) in enumerate(stages):
+        table.add_row("" if number else "seconds", stage, f"{value:.1f}", end_section=number == len(stages) - 1)
+    for number, found in enumerate(headlines(evaluation)):
+        before, after = 100 * found["before"], found["after"]
+        colour = "green" if found["better"] else "red"
+        value = f"{before:.1f}" if after is None else f"{before:.1f} → [{colour}]{100 * after:.1f}[/{colour}]"
+        table.add_row("" if number else "detection, %", f"{found['set']} {found['name']}", value)
+    return table

@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from synood_ray.config import Settings
+from synood_ray.detection.curves import POINTS, histograms, roc_curve
+from synood_ray.detection.evaluate import Method, TestSet, evaluate, run_evaluation
+from synood_ray.detection.metrics import METRICS, ood_metrics
+from synood_ray.errors import UserError
+from synood_ray.storage.store import Store
+from synood_ray.training.job import train
+from tests.detection.tiny_clip import save_tiny_clip
+from tests.training.run_folder import make_run, make_settings
+
+
+def test_every_method_is_measured_on_every_set() -> None:
+    generator = torch.Generator().manual_seed(0)
+    text = F.normalize(torch.randn(4, 8, generator=generator), dim=1)
+    labels = torch.arange(4).repeat(10)
+    known = text[labels] + 0.2 * torch.randn(40, 8, generator=generator)
+    strange = torch.randn(30, 8, generator=generator)
+    methods = {
+        "energy": Method(lambda x: (x @ text.T).logsumexp(1), lambda x: x @ text.T),
+        "mcm": Method(lambda x: (x @ text.T).softmax(1).amax(1), lambda x: -x @ text.T),
+    }
+    result = evaluate(TestSet(known, labels.numpy()), {"near/a": TestSet(strange, None, skipped=2)}, methods, draws=30)
+    expected = ood_metrics((known @ text.T).logsumexp(1).double(), (strange @ text.T).logsumexp(1).double())
+    assert result["sets"]["near/a"]["energy"] == pytest.approx(expected)
+    assert result["id"]["energy"]["accuracy"] == ((known @ text.T).argmax(1) == labels).double().mean().item()
+    assert result["id"]["mcm"]["accuracy"] < 0.2
+    low, high = result["intervals"]["near/a"]["energy"]["auroc"]
+    assert low <= expected["auroc"] <= high
+    assert result["images"] == {"id": {"used": 40, "skipped": 0}, "near/a": {"used": 30, "skipped": 2}}
+    json.dumps(result)
+
+
+def test_no_draws_no_intervals() -> None:
+    ones = TestSet(torch.eye(3), np.arange(3))
+    method = Method(lambda x: x[:, 0], lambda x: x)
+    assert evaluate(ones, {"far/a": ones}, {"mcm": method}, draws=0)["intervals"]["far/a"] == {}
+
+
+def test_roc_curve_passes_through_the_metric() -> None:
+    rng = np.random.default_rng(1)
+    known, strange = rng.normal(1, 1, 4000), rng.normal(0, 1, 4000)
+    curve = roc_curve(known, strange)
+    assert len(curve) == POINTS
+    assert (curve[0], curve[-1]) == (pytest.approx(0, abs=0.05), 1.0)
+    assert np.trapezoid(curve, dx=1 / (POINTS - 1)) == pytest.approx(ood_metrics(known, strange)["auroc"], abs=0.005)
+
+
+def test_histograms_are_shares_on_the_id_scale() -> None:
+    shown = histograms(np.array([9.0, 10.0, 11.0]), np.array([10.0, 1e9]))
+    assert sum(shown["id"]) == pytest.approx(1, abs=1e-4)
+    assert sum(shown["ood"]) == pytest.approx(1, abs=1e-4)
+    assert shown["ood"][-1] == 0.5  # far beyond the axis: counted in the last bin
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("evaluate")
+    return make_settings(folder, str(save_tiny_clip(folder / "clip")))
+
+
+@pytest.fixture(scope="module")
+def store(settings: Settings) -> Store:
+    return make_run(settings)
+
+
+def test_evaluation_of_a_run_before_and_after_fine_tuning(store: Store, settings: Settings) -> None:
+    before = run_evaluation(store, settings)
+    assert set(before["sets"]) == {"near/mixed", "far/grey"}
+    assert list(before["id"]) == ["mcm", "energy", "neglabel"]
+    assert [note.split(":")[0] for note in before["notes"]] == ["official", "synood"]
+
+    train(store, settings)
+    after = run_evaluation(store, settings)  # a new detector: evaluated anew
+    assert list(after["id"]) == ["mcm", "energy", "neglabel", "synood"]
+    assert after["sets"]["near/mixed"]["mcm"] == before["sets"]["near/mixed"]["mcm"]
+    assert json.loads(store.get("evaluation.json")) == after
+    for methods in after["sets"].values():
+        for values in methods.values():
+            assert set(values) == set(METRICS)
+            assert all(0 <= value <= 1 for value in values.values())
+    assert after["images"]["far/grey"]["used"] == 6
+
+    said: list[str] = []
+    assert run_evaluation(store, settings, said.append) == after
+    assert said == ["evaluated already: nothing to do"]
+
+
+def test_without_an_id_test_set_the_calibration_images_stand_in(store: Store, settings: Settings) -> None:
+    other = settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update={"id_test": None})})
+    result = run_evaluation(store, other)
+    assert result["images"]["id"]["used"] == 3
+    assert any("calibration images" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize("field", ["id_test", "near", "far"])
+def test_a_missing_set_is_named(store: Store, settings: Settings, tmp_path: Path, field: str) -> None:
+    gone = str(tmp_path / "gone")
+    update = {field: gone if field == "id_test" else {"x": gone}}
+    other = settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update=update)})
+    with pytest.raises(UserError, match=rf"evaluation\.{field}"):
+        run_evaluation(store, other)

@@ -1,0 +1,170 @@
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from synood_ray.config import Settings
+from synood_ray.report.charts import Series, histogram, roc, sparkline
+from synood_ray.report.page import data_uri, headlines, render, set_order, write_report
+from synood_ray.report.rows import Samples
+from synood_ray.storage.store import Store
+from tests.training.run_folder import make_run, make_settings
+
+VALUES = {"auroc": 0.8, "fpr95_id_positive": 0.5, "fpr95_ood_positive": 0.6, "aupr_in": 0.7, "aupr_out": 0.75}
+BETTER = {"auroc": 0.9, "fpr95_id_positive": 0.3, "fpr95_ood_positive": 0.4, "aupr_in": 0.8, "aupr_out": 0.85}
+CURVE = {"roc": [0.0, 0.5, 1.0], "histogram": {"edges": [-1, 0, 1], "id": [0.2, 0.8], "ood": [0.9, 0.1]}}
+EVALUATION = {
+    "sets": {name: {"neglabel": VALUES, "synood": BETTER} for name in ("far/x", "near/y")},
+    "id": {"neglabel": {"accuracy": 0.9}, "synood": {"accuracy": 0.95}},
+    "intervals": {"near/y": {"synood": {metric: [v - 0.05, v + 0.05] for metric, v in BETTER.items()}}},
+    "curves": {name: {"neglabel": CURVE, "synood": CURVE} for name in ("far/x", "near/y")},
+    "images": {name: {"used": 10, "skipped": 1} for name in ("id", "far/x", "near/y")},
+    "notes": ["official: no fine-tuned detector"],
+}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return make_settings(tmp_path_factory.mktemp("report"), "no clip is loaded")
+
+
+@pytest.fixture(scope="module")
+def store(settings: Settings) -> Store:
+    return make_run(settings)
+
+
+class Page(HTMLParser):
+    """Balanced tags, and every address that the page refers to."""
+
+    VOID = ("meta", "img", "br", "line", "rect", "circle", "polyline")
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Settings) -> None:
+    html = render(store, settings, EVALUATION)
+    page = Page(html)
+    assert not page.open
+    assert page.addresses
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert "url(" not in html
+    assert "@import" not in html
+    for expected in (
+        "12",
+        "kite",
+        "+0.10 σ",
+        "90.0",
+        "85.0 – 95.0",
+        "never came into the band",
+        "official",
+        "ID positive",
+    ):
+        assert expected in page.text
+    assert page.text.index("near/y · 10 OOD") < page.text.index("far/x · 10 OOD")
+
+
+def test_text_of_users_and_models_is_escaped(store: Store, settings: Settings) -> None:
+    html = render(store, settings, None)
+    assert "<i>grass</i>" not in html
+    assert "&lt;i&gt;grass&lt;/i&gt;" in html
+    assert "broken <b>.jpg" not in html
+
+
+def test_a_run_that_is_not_evaluated_or_not_published_has_a_page_too(settings: Settings, tmp_path: Path) -> None:
+    other = settings.model_copy(update={"output": str(tmp_path / "run")})
+    store = make_run(other)
+    store.delete("manifest.json")
+    page = Page(render(store, other, None))
+    assert "samples planned" in page.text
+    assert "Detection" not in page.text
+
+
+def test_the_report_takes_the_place_of_an_older_one(store: Store, settings: Settings) -> None:
+    write_report(store, settings)
+    first = store.get("report/index.html")
+    assert write_report(store, settings, EVALUATION) == "report/index.html"
+    assert store.get("report/index.html") != first
+
+
+def test_missing_sources_leave_a_gap_not_an_error(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, "none")
+    store = make_run(settings)
+    for image in Path(settings.data.uri).rglob("*.png"):
+        image.unlink()
+    assert "source is gone" in render(store, settings, None)
+
+
+def test_samples_are_read_without_their_images(store: Store, settings: Settings) -> None:
+    class Counting:
+        fetched = 0
+        uri = store.uri
+
+        def get(self, key: str) -> bytes:
+            assert not key.startswith("data/"), "a whole shard was fetched"
+            return store.get(key)
+
+        def get_range(self, key: str, start: int, length: int) -> bytes:
+            data = store.get_range(key, start, length)
+            Counting.fetched += len(data)
+            return data
+
+    samples = Samples(Counting())  # type: ignore[arg-type]
+    scalars = Counting.fetched
+    assert len(samples.rows) == 12
+    drawn = samples.draw(4, accepted=True)
+    assert len({sample.source_label for sample, _ in drawn}) == 3  # every class before any comes again
+    assert all(sample.accepted and png.startswith(b"\x89PNG") for sample, png in drawn)
+    assert Counting.fetched > scalars
+    assert not any(sample.failed for sample, _ in samples.draw(50, accepted=False))
+
+
+def test_headlines_say_what_is_better() -> None:
+    found = {(h["set"], h["metric"]): h for h in headlines(EVALUATION)}
+    assert found["near/y", "auroc"]["better"] is True
+    assert found["near/y", "fpr95_id_positive"]["better"] is True
+    worse = {"sets": {"near/y": {"neglabel": BETTER, "synood": VALUES}}}
+    assert not any(h["better"] for h in headlines(worse))
+    assert headlines({"sets": {"near/y": {"neglabel": VALUES}}})[0]["after"] is None
+    assert headlines(None) == []
+    assert set_order(["far/b", "near/z", "far/a", "near/a"]) == ["near/a", "near/z", "far/a", "far/b"]
+
+
+def test_small_pictures_are_kept_pixel_by_pixel() -> None:
+    assert data_uri(Image.new("RGB", (64, 64))).startswith("data:image/png")
+    assert data_uri(Image.new("RGB", (900, 600))).startswith("data:image/jpeg")
+
+
+def test_charts_stay_inside_their_frame() -> None:
+    series = [Series("a", "s-id", [0.0, 0.4, 0.6]), Series("b", "s-ood", [1.0, 0.0, 0.0])]
+    for chart in (
+        histogram([-3, -1, 1, 3], series, "x", band=(-9, 9)),
+        roc([Series("a", "s-mcm", [0, 0.7, 1])]),
+        sparkline([40.0, -2.0, 0.1], 0.25),
+        sparkline([0.0], 5.0),
+        histogram([0, 1], [], "x"),
+    ):
+        Page(str(chart))
+        import re
+
+        numbers = [float(n) for n in re.findall(r'(?:x|y|cx|cy|x1|x2|y1|y2)="(-?[\d.]+)"', str(chart))]
+        assert all(-0.5 <= n <= 420.5 for n in numbers)

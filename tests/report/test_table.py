@@ -1,0 +1,27 @@
+from rich.console import Console
+
+from synood_ray.report.table import print_summary
+from synood_ray.storage.progress import RunStatus
+from tests.report.test_page import EVALUATION
+
+STATUS = RunStatus(4, 4, 0, 0, 0, accepted=100, rejected=17, failed=3, published=True)
+
+
+def printed(evaluation: dict | None) -> str:
+    console = Console(width=80, record=True, force_terminal=False, file=None, quiet=False)
+    with console.capture() as captured:
+        print_summary(
+            STATUS, 120, {"select": 0.4, "synthesis": 61.25}, evaluation, "runs/demo/report/index.html", console
+        )
+    return captured.get()
+
+
+def test_summary_names_samples_seconds_and_gain() -> None:
+    text = printed(EVALUATION)
+    for expected in ("120", "100", "17", "61.2", "near/y AUROC", "80.0 → 90.0", "50.0 → 30.0"):
+        assert expected in text
+    assert text.rstrip().endswith("report: runs/demo/report/index.html")
+
+
+def test_summary_without_an_evaluation() -> None:
+    assert "AUROC" not in printed(None)
