@@ -42,8 +42,8 @@ def summary_table(
     for name in ("accepted", "rejected", "failed"):
         table.add_row("", name, str(getattr(status, name)), end_section=name == "failed")
     stages = list(seconds.items())
-    for number, (stage, value) in enumerate(stages):
-        table.add_row("" if number else "seconds", stage, f"{value:.1f}", end_section=number == len(stages) - 1)
+    for number, (stage, spent) in enumerate(stages):
+        table.add_row("" if number else "seconds", stage, f"{spent:.1f}", end_section=number == len(stages) - 1)
     for number, found in enumerate(headlines(evaluation)):
         before, after = 100 * found["before"], found["after"]
         colour = "green" if found["better"] else "red"

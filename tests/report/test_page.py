@@ -1,3 +1,4 @@
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -164,7 +165,5 @@ def test_charts_stay_inside_their_frame() -> None:
         histogram([0, 1], [], "x"),
     ):
         Page(str(chart))
-        import re
-
         numbers = [float(n) for n in re.findall(r'(?:x|y|cx|cy|x1|x2|y1|y2)="(-?[\d.]+)"', str(chart))]
         assert all(-0.5 <= n <= 420.5 for n in numbers)

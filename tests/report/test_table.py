@@ -8,7 +8,7 @@ STATUS = RunStatus(4, 4, 0, 0, 0, accepted=100, rejected=17, failed=3, published
 
 
 def printed(evaluation: dict | None) -> str:
-    console = Console(width=80, record=True, force_terminal=False, file=None, quiet=False)
+    console = Console(width=80)
     with console.capture() as captured:
         print_summary(
             STATUS, 120, {"select": 0.4, "synthesis": 61.25}, evaluation, "runs/demo/report/index.html", console
