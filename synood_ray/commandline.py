@@ -273,7 +273,7 @@ def _synthesis_help(program: str, description: str, preset: str, extra: Mapping[
                 [
                     f"{script} --preset mini --output runs/first",
                     f"{script} --data photos --output runs/photos --limit 100 --sampling.rounds 4",
-                    f"{script} --preset imagenet --data s3://images/train --output s3://runs/in --config site.yaml",
+                    f"{script} --preset imagenet --config site.yaml --output s3://runs/first",
                 ]
             ),
         ]

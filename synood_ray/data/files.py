@@ -175,7 +175,10 @@ class _S3File(io.RawIOBase):
         wanted = min(len(buffer), self._size - self._at)
         if wanted <= 0:
             return 0
-        data = self._store.get_range(self._key, self._at, wanted)
+        try:
+            data = self._store.get_range(self._key, self._at, wanted)
+        except KeyError as error:
+            raise FileNotFoundError(errno.ENOENT, "no such object", self._key) from error
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -19,10 +19,17 @@ def width() -> int:
 
 def show(value: Any) -> str:
     """A value as it could be typed into a configuration file."""
-    if isinstance(value, str) and value and "\n" not in value and value.strip() == value:
+    if isinstance(value, str) and _reads_as_itself(value):
         return value
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("...\n").strip()
+
+
+def _reads_as_itself(text: str) -> bool:
+    try:
+        return bool(yaml.safe_load(f"x: {text}") == {"x": text})
+    except yaml.YAMLError:
+        return False
 
 
 def option(name: str, text: str) -> str:
