@@ -16,7 +16,6 @@ def main(argv: list[str]) -> int:
     )
 
     from synood_ray.detection.evaluate import run_evaluation
-
     from synood_ray.storage.run import stored_config
     from synood_ray.storage.store import open_store
 

@@ -56,6 +56,31 @@ class Prompts:
         return Prompts(torch.cat([p.embeds for p in parts]), torch.cat(pooled) if pooled else None)
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Samples that are re-noised equally far. scheduler: one of their own (`Inpainter.scheduler`), it has a memory.
+
+    latents: what is re-noised [B, 4, h, w]; noise: [B, 4, h, w]; strength: share of the schedule, in (0, 1].
+    """
+
+    latents: Tensor
+    noise: Tensor
+    canvas: Canvas
+    prompts: Prompts
+    strength: float
+    scheduler: Any
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A pass on its way down the timesteps."""
+
+    one: Pass
+    timesteps: Tensor
+    start: int
+    latents: Tensor
+
+
 class Inpainter:
     """Encode, re-noise, denoise, decode. Everything frozen; images are [B, 3, H, W] in [0, 1]."""
 
@@ -162,43 +187,27 @@ class Inpainter:
 
     # -- one pass ----------------------------------------------------------------------------------------------
 
-    def denoise(
-        self,
-        noise: Tensor,
-        canvas: Canvas,
-        prompts: Prompts,
-        *,
-        steps: int,
-        strength: float,
-        guidance: float,
-        scheduler: Any,
-    ) -> Tensor:
-        """Re-noise the image with ``noise`` to ``strength`` of the schedule and denoise it back: z_0 [B, 4, h, w].
+    def denoise(self, passes: list[Pass], *, steps: int, guidance: float) -> list[Tensor]:
+        """Re-noise every pass to its strength and denoise it back: z_0 [B, 4, h, w] of each pass.
 
-        z_T = sqrt(a_T) z_in + sqrt(1 - a_T) eps (scheduler.add_noise), then int(steps * strength) solver steps
-        with classifier-free guidance, both halves in one batch. At strength 1, z_T is pure noise.
+        z_T = sqrt(a_T) z + sqrt(1 - a_T) eps (scheduler.add_noise), then int(steps * strength) solver steps with
+        classifier-free guidance. All passes walk down one list of timesteps: the weaker ones join on the way, and
+        what is at the same timestep is one batch of the UNet. At strength 1, z_T is pure noise.
         """
         import torch
 
-        batch = noise.shape[0]
         with torch.inference_mode():
-            scheduler.set_timesteps(steps, device=self.device)
-            start = max(steps - int(steps * strength), 0) * scheduler.order
-            timesteps = scheduler.timesteps[start:]
-            if hasattr(scheduler, "set_begin_index"):
-                scheduler.set_begin_index(start)
-            noise = noise.to(self.device, self.dtype)
-            if strength >= 1:
-                latents = noise * scheduler.init_noise_sigma
-            else:
-                latents = scheduler.add_noise(canvas.latents, noise, timesteps[:1].repeat(batch))
+            walks = [_Walk(one, *self._begin(one, steps)) for one in passes]
             guided = guidance > 1
-            condition, arguments = self._condition(prompts, batch, guided)
-            mask, masked = (torch.cat([x, x]) if guided else x for x in (canvas.mask, canvas.masked))
-            for timestep in timesteps:
-                inputs = scheduler.scale_model_input(torch.cat([latents, latents]) if guided else latents, timestep)
+            for index in range(min(walk.start for walk in walks), len(walks[0].timesteps)):
+                here = [walk for walk in walks if walk.start <= index]
+                timestep = here[0].timesteps[index]
+                inputs = [walk.one.scheduler.scale_model_input(walk.latents, timestep) for walk in here]
+                canvas = Canvas.stack([walk.one.canvas for walk in here])
+                batch = torch.cat([torch.cat(inputs), canvas.mask, canvas.masked], dim=1)
+                condition, arguments = self._condition(Prompts.stack([walk.one.prompts for walk in here]), guided)
                 predicted = self.unet(
-                    torch.cat([inputs, mask, masked], dim=1),
+                    torch.cat([batch, batch]) if guided else batch,
                     timestep,
                     encoder_hidden_states=condition,
                     added_cond_kwargs=arguments,
@@ -208,10 +217,24 @@ class Inpainter:
                 if guided:
                     without, with_ = predicted.chunk(2)
                     predicted = without + guidance * (with_ - without)
-                latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
-        return latents
+                for walk, part in zip(here, predicted.split([len(walk.latents) for walk in here]), strict=True):
+                    walk.latents = walk.one.scheduler.step(part, timestep, walk.latents, return_dict=False)[0]
+        return [walk.latents for walk in walks]
 
-    def _condition(self, prompts: Prompts, batch: int, guided: bool) -> tuple[Tensor, dict[str, Tensor] | None]:
+    def _begin(self, one: Pass, steps: int) -> tuple[Tensor, int, Tensor]:
+        """The timesteps, the index of a pass's first one, and its re-noised latents."""
+        scheduler = one.scheduler
+        scheduler.set_timesteps(steps, device=self.device)
+        start = max(steps - int(steps * one.strength), 0) * scheduler.order
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(start)
+        noise = one.noise.to(self.device, self.dtype)
+        if one.strength >= 1:
+            return scheduler.timesteps, start, noise * scheduler.init_noise_sigma
+        first = scheduler.timesteps[start : start + 1].repeat(len(noise))
+        return scheduler.timesteps, start, scheduler.add_noise(one.latents, noise, first)
+
+    def _condition(self, prompts: Prompts, guided: bool) -> tuple[Tensor, dict[str, Tensor] | None]:
         import torch
 
         embeds, pooled = prompts.embeds, prompts.pooled

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from synood_ray.config import SamplingSettings
-from synood_ray.models.inpainter import Canvas, Inpainter, Prompts
+from synood_ray.models.inpainter import Canvas, Inpainter, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.steps import newton_step, official_step, unit_rms
 
@@ -67,6 +67,7 @@ class _Active:
     prompt: Prompts
     generator: torch.Generator
     noise: Tensor
+    latents: Tensor  # what the next pass re-noises: the source, later the last round's result
     image: Tensor | None = None
     best: float = float("inf")
     scores: list[float] = field(default_factory=list)
@@ -91,7 +92,8 @@ class Refiner:
         self.official = settings.recipe == "official"
         self.rounds = OFFICIAL_ROUNDS if self.official else settings.rounds
         self.batch_size = 1 if settings.strict else settings.batch_size
-        self.scheduler = inpainter.scheduler(None if self.official else settings.solver)
+        solver = None if self.official else settings.solver
+        self.schedulers = inpainter.scheduler(solver), inpainter.scheduler(solver)
 
     def run(self, tasks: Iterable[RefineTask | None]) -> Iterator[Refined]:
         """Refine every task; yields a `Refined` for each, as soon as it is accepted or out of rounds."""
@@ -138,7 +140,8 @@ class Refiner:
             shape = canvas.latents[index : index + 1].shape
             noise = torch.randn(shape, generator=generator).to(self.inpainter.device)
             prompt = self.inpainter.encode_prompt(task.prompt)
-            started.append(_Active(task, canvas[index : index + 1], prompt, generator, noise))
+            own = canvas[index : index + 1]
+            started.append(_Active(task, own, prompt, generator, noise, own.latents))
         return started
 
     # -- one round -------------------------------------------------------------------------------------------------
@@ -164,23 +167,36 @@ class Refiner:
         active[:] = [active[index] for index in left]
         if left:
             chosen = torch.tensor(left)
-            self._step(active, None if gradient is None else gradient[chosen.to(gradient.device)], scores[left])
+            kept = None if gradient is None else gradient[chosen.to(gradient.device)]
+            self._step(active, latents[chosen.to(latents.device)], kept, scores[left])
         for sample in finished:
             yield self._result(sample)
 
     def _denoise(self, active: list[_Active]) -> Tensor:
+        """z_0 of every sample, in the order of ``active``: full passes and restarts share the UNet's batches."""
         import torch
 
         settings = self.settings
-        return self.inpainter.denoise(
-            torch.cat([sample.noise for sample in active]),
-            Canvas.stack([sample.canvas for sample in active]),
-            Prompts.stack([sample.prompt for sample in active]),
-            steps=OFFICIAL_STEPS if self.official else settings.steps,
-            strength=OFFICIAL_STRENGTH if self.official else settings.strength,
-            guidance=OFFICIAL_GUIDANCE if self.official else settings.guidance,
-            scheduler=self.scheduler,
-        )
+        first = OFFICIAL_STRENGTH if self.official else settings.strength
+        later = settings.restart if settings.recipe == "newton" and settings.restart else first
+        groups = [[s for s in active if not s.scores], [s for s in active if s.scores]]
+        passes = [
+            Pass(
+                torch.cat([sample.latents for sample in group]),
+                torch.cat([sample.noise for sample in group]),
+                Canvas.stack([sample.canvas for sample in group]),
+                Prompts.stack([sample.prompt for sample in group]),
+                strength,
+                scheduler,
+            )
+            for group, strength, scheduler in zip(groups, (first, later), self.schedulers, strict=True)
+            if group
+        ]
+        steps = OFFICIAL_STEPS if self.official else settings.steps
+        guidance = OFFICIAL_GUIDANCE if self.official else settings.guidance
+        results = torch.cat(self.inpainter.denoise(passes, steps=steps, guidance=guidance))
+        place = {id(sample): index for index, sample in enumerate(groups[0] + groups[1])}
+        return results[[place[id(sample)] for sample in active]]
 
     def _record(self, sample: _Active, image: Tensor, score: float) -> None:
         margin = self.calibration.margin(score)
@@ -195,10 +211,11 @@ class Refiner:
         near = not self.official and abs(sample.margins[-1]) <= self.settings.band
         return near or not sample.task.refine or len(sample.scores) >= self.rounds
 
-    def _step(self, active: list[_Active], gradient: Tensor | None, scores: Tensor) -> None:
-        """Change the noise of the samples that go on."""
+    def _step(self, active: list[_Active], latents: Tensor, gradient: Tensor | None, scores: Tensor) -> None:
+        """Change the noise, or the image that is re-noised, of the samples that go on."""
         import torch
 
+        settings = self.settings
         if gradient is None:
             for sample in active:
                 sample.noise = torch.randn(sample.noise.shape, generator=sample.generator).to(sample.noise.device)
@@ -209,7 +226,12 @@ class Refiner:
         else:
             mask = torch.cat([sample.canvas.mask for sample in active]).float()
             residual = self.calibration.tau - scores.to(gradient)
-            noise = unit_rms(noise + newton_step(gradient, residual, mask, self.settings.max_step))
+            step = newton_step(gradient, residual, mask, settings.max_step)
+            if settings.restart:
+                for index, sample in enumerate(active):
+                    sample.latents = (latents[index : index + 1] + step[index : index + 1]).to(sample.latents.dtype)
+                return
+            noise = unit_rms(noise + step)
         for index, sample in enumerate(active):
             sample.noise = noise[index : index + 1]
 

@@ -3,7 +3,7 @@ import torch
 
 from synood_ray.config import InpainterSettings
 from synood_ray.errors import UserError
-from synood_ray.models.inpainter import Inpainter, Prompts
+from synood_ray.models.inpainter import Inpainter, Pass, Prompts
 
 pytestmark = pytest.mark.real
 
@@ -39,9 +39,8 @@ def test_the_loop_equals_the_pipeline_at_full_strength(inpainter: Inpainter, ima
     prompts = ["A photo of a moon.", "A photo of a tree."]
     canvas = inpainter.canvas(images, mask)
     encoded = Prompts.stack([inpainter.encode_prompt(prompt) for prompt in prompts])
-    ours = inpainter.denoise(
-        noise, canvas, encoded, steps=3, strength=1.0, guidance=2.0, scheduler=inpainter.scheduler(None)
-    )
+    one = Pass(canvas.latents, noise, canvas, encoded, 1.0, inpainter.scheduler(None))
+    (ours,) = inpainter.denoise([one], steps=3, guidance=2.0)
     theirs = inpainter.pipe(
         prompt=prompts,
         image=images,
@@ -63,11 +62,31 @@ def test_strength_decides_how_much_is_run(inpainter: Inpainter, images: torch.Te
     encoded = Prompts.stack([inpainter.encode_prompt("")] * 2)
     noise = torch.randn(2, 4, 16, 16)
     before = inpainter.denoiser_calls
-    scheduler = inpainter.scheduler("dpm++")
-    inpainter.denoise(noise, canvas, encoded, steps=10, strength=0.4, guidance=1.0, scheduler=scheduler)
+    one = Pass(canvas.latents, noise, canvas, encoded, 0.4, inpainter.scheduler("dpm++"))
+    inpainter.denoise([one], steps=10, guidance=1.0)
     assert inpainter.denoiser_calls - before == 2 * 4
-    inpainter.denoise(noise, canvas, encoded, steps=10, strength=0.4, guidance=3.0, scheduler=scheduler)
+    inpainter.denoise([one], steps=10, guidance=3.0)
     assert inpainter.denoiser_calls - before == 2 * 4 + 2 * 2 * 4
+
+
+@pytest.mark.parametrize("solver", ["dpm++", "ddim"])
+def test_a_weaker_pass_that_joins_on_the_way_is_as_if_alone(
+    inpainter: Inpainter, images: torch.Tensor, solver: str
+) -> None:
+    canvas = inpainter.canvas(images, torch.ones(2, 1, 64, 64))
+    encoded = Prompts.stack([inpainter.encode_prompt("A photo of a moon.")] * 2)
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+
+    def passes() -> list[Pass]:
+        return [
+            Pass(canvas.latents, noise, canvas, encoded, strength, inpainter.scheduler(solver))
+            for strength in (0.6, 0.25)
+        ]
+
+    together = inpainter.denoise(passes(), steps=8, guidance=2.0)
+    for one, result in zip(passes(), together, strict=True):
+        (alone,) = inpainter.denoise([one], steps=8, guidance=2.0)
+        assert torch.allclose(alone, result, atol=1e-4)
 
 
 def test_the_decoders_vjp_against_finite_differences(inpainter: Inpainter, images: torch.Tensor) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synood_ray.models.inpainter import Canvas, Prompts
+from synood_ray.models.inpainter import Canvas, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
 
 SIDE = 4
 
 
 class LinearInpainter:
-    """z_0 = 0.5 z_in + 0.5 eps inside the mask, z_in outside; decode is the identity on [B, 3, 4, 4]."""
+    """z_0 = 0.5 z + 0.5 eps (nearly z after a restart) inside the mask, z_in outside; decode is the identity on [B, 3, 4, 4]."""
 
     device = torch.device("cpu")
     resolution = SIDE
@@ -33,11 +33,18 @@ class LinearInpainter:
     def canvas(self, images: Tensor, masks: Tensor) -> Canvas:
         return Canvas(images.clone(), masks.clone(), images * (1 - masks))
 
-    def denoise(self, noise: Tensor, canvas: Canvas, prompts: Prompts, **_: Any) -> Tensor:
-        self.batches.append(len(noise))
-        if self.fail_on is not None and any(abs(float(z.mean()) - self.fail_on) < 1e-6 for z in canvas.latents):
+    def denoise(self, passes: list[Pass], **_: Any) -> list[Tensor]:
+        self.batches.append(sum(len(one.noise) for one in passes))
+        if self.fail_on is not None and any(
+            abs(float(z.mean()) - self.fail_on) < 1e-6 for one in passes for z in one.canvas.latents
+        ):
             raise RuntimeError("the denoiser met an image that it cannot bear")
-        return canvas.latents * (1 - canvas.mask) + canvas.mask * (0.5 * canvas.latents + 0.5 * noise)
+        return [self._denoise(one) for one in passes]
+
+    def _denoise(self, one: Pass) -> Tensor:
+        kept, mask = one.canvas.latents * (1 - one.canvas.mask), one.canvas.mask
+        share = 0.5 if one.strength > 0.5 else 0.02  # a denoiser takes out again what little noise a restart adds
+        return kept + mask * ((1 - share) * one.latents + share * one.noise)
 
     def decode(self, latents: Tensor) -> Tensor:
         return latents

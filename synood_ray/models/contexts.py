@@ -1,0 +1,135 @@
+"""Turns a multimodal LLM's answer into clean context words: "tree, red car", never the subject itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+
+TokenCounter = Callable[[str], int]
+
+# Commas, semicolons, line ends; list marks ("- ", "* ", "• ", "1. ", "2) ") at the start of a line or after a space
+_SEPARATOR = re.compile(r"[,;\r\n]|[•·]|(?:^|(?<=\s))(?:[-*–—]|\d{1,2}[.)])(?=\s)")
+_HEADING = re.compile(r"^[^\n]*:\s*$", re.MULTILINE)  # "Here are the things in the image:"
+_EDGE = " \t\"'`“”‘’.:!?()[]{}<>*_#|-–—"
+_ARTICLES = re.compile(r"^(?:(?:and|or|a|an|the|some|several|also)\s+)+", re.IGNORECASE)
+_FILLERS = frozenset(
+    "a an and are at behind beside by for from in is it its near next of on or some the to under with".split()  # noqa: SIM905
+)
+
+
+def clean_context(raw: str, subject: str, *, limit_tokens: int, count_tokens: TokenCounter) -> str:
+    """The context words of an answer, separated by ", ".
+
+    raw: the model's answer, any text (commas, lines, bullets, numbering). subject: the class name, whose words are
+    taken out as whole words, in singular and plural, whatever their case (the whole name and its last word: "red
+    apple" and "apple"). Items that are nothing but fillers afterwards go, repeated items go, the rest keeps its order.
+    The result has at most limit_tokens tokens by count_tokens and is cut between words; it may be empty.
+    """
+    text = _HEADING.sub("", raw)
+    items: dict[str, str] = {}
+    for part in _SEPARATOR.split(text):
+        item = _tidy(part)
+        without = _tidy(_without_subject(item, subject))
+        if without != item:
+            without = _trim_fillers(without)
+        if without and not _only_fillers(without):
+            items.setdefault(without.casefold(), without)
+    return cut_at_word(", ".join(items.values()), limit_tokens, count_tokens)
+
+
+def cut_at_word(text: str, limit_tokens: int, count_tokens: TokenCounter) -> str:
+    """The longest run of leading words of `text` that has at most limit_tokens tokens, without a comma at its end."""
+    if count_tokens(text) <= limit_tokens:
+        return text
+    words = text.split(" ")
+    low, high = 0, len(words) - 1  # low words fit, more than high do not; a longer text never has fewer tokens
+    while low < high:
+        middle = (low + high + 1) // 2
+        if count_tokens(" ".join(words[:middle])) <= limit_tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return " ".join(words[:low]).rstrip(", ")
+
+
+@lru_cache(maxsize=1)
+def clip_token_counter() -> TokenCounter:
+    """Counts tokens as CLIP's text encoders do (Stable Diffusion 1, 2 and XL), without the two end marks.
+
+    open_clip ships the vocabulary, so nothing is downloaded.
+    """
+    from open_clip.tokenizer import SimpleTokenizer
+
+    tokenizer = SimpleTokenizer()
+    return lambda text: len(tokenizer.encode(text))
+
+
+def _tidy(item: str) -> str:
+    item = " ".join(item.split())
+    while True:
+        shorter = _ARTICLES.sub("", item.strip(_EDGE))
+        if shorter == item:
+            return item
+        item = shorter
+
+
+def _without_subject(item: str, subject: str) -> str:
+    pattern = _subject_pattern(subject)
+    if pattern is None:
+        return item
+    while True:  # taking words out can bring subject words together
+        shorter = " ".join(pattern.sub(" ", item).split())
+        if shorter == item:
+            return item
+        item = shorter
+
+
+@lru_cache(maxsize=4096)
+def _subject_pattern(subject: str) -> re.Pattern[str] | None:
+    words = re.sub(r"[_\s]+", " ", subject).strip().split(" ")
+    if words == [""]:
+        return None
+    last = "|".join(re.escape(form) for form in _forms(words[-1]))
+    lead = r"[\s_-]+".join(re.escape(word) for word in words[:-1])
+    prefix = rf"(?:{lead}[\s_-]+)?" if lead else ""
+    return re.compile(rf"(?<!\w){prefix}(?:{last})(?:'s|’s)?(?!\w)", re.IGNORECASE)
+
+
+def _forms(word: str) -> list[str]:
+    """The word with its likely singular and plural forms, longest first."""
+    forms = {word}
+    low = word.lower()
+    if low.endswith("ies") and len(low) > 4:
+        forms.add(word[:-3] + "y")
+    elif low.endswith("ves") and len(low) > 4:
+        forms |= {word[:-3] + "f", word[:-3] + "fe", word[:-1]}
+    elif low.endswith("es") and len(low) > 3:
+        forms |= {word[:-1], word[:-2]}
+    elif low.endswith("s") and not low.endswith("ss") and len(low) > 3:
+        forms.add(word[:-1])
+    if low.endswith("y") and len(low) > 2 and low[-2] not in "aeiou":
+        forms.add(word[:-1] + "ies")
+    elif low.endswith("fe"):
+        forms.add(word[:-2] + "ves")
+    elif low.endswith("f"):
+        forms.add(word[:-1] + "ves")
+    elif low.endswith("man"):
+        forms.add(word[:-2] + "en")
+    elif low.endswith("mouse"):
+        forms.add(word[:-5] + "mice")
+    forms |= {word + "s", word + "es"}
+    return sorted(forms, key=len, reverse=True)
+
+
+def _trim_fillers(item: str) -> str:
+    words = item.split(" ")
+    while words and words[0].lower() in _FILLERS:
+        words.pop(0)
+    while words and words[-1].lower() in _FILLERS:
+        words.pop()
+    return _tidy(" ".join(words))
+
+
+def _only_fillers(item: str) -> bool:
+    return all(word.strip(_EDGE).lower() in _FILLERS for word in item.split(" "))
