@@ -1,0 +1,97 @@
+"""How far a run has come, as the store tells."""
+
+from __future__ import annotations
+
+import pytest
+
+from synood_ray.errors import UserError
+from synood_ray.storage import layout
+from synood_ray.storage.parts import encode_samples
+from synood_ray.storage.progress import RunStatus, failed_samples, run_status, scan
+from synood_ray.storage.publish import publish
+from synood_ray.storage.run import put_json
+from synood_ray.storage.store import Store
+from tests.storage.builders import CLASSES, commit, fail, make_row, make_run
+
+
+def _error(store: Store, stage: layout.Stage, unit: int, attempt: int, final: bool = False) -> None:
+    put_json(store, layout.error_key(stage, unit, attempt, final), {"error": "broken"})
+
+
+def test_scan_of_an_empty_run(store: Store) -> None:
+    found = scan(store)
+    assert (found.committed.tolist(), found.attempts, found.quarantined) == ([], {}, set())
+
+
+def test_scan_finds_what_is_done_and_what_was_given_up(folder: Store) -> None:
+    for unit in (1_000_000, 3, 999_999):
+        folder.put_new(layout.part_key(unit), b"")
+        folder.put_new(layout.prompts_key(unit + 1), b"")
+    folder.put_new(layout.part_key(5, retry=1), b"")  # a retry alone is no commit
+    folder.put_new("parts/notes.txt", b"")
+    for attempt in (1, 2, 10):  # given up after the tenth
+        _error(folder, "parts", 7, attempt, final=attempt == 10)
+    _error(folder, "parts", 8, 3, final=True)  # tried again since
+    _error(folder, "parts", 8, 4)
+    _error(folder, "parts", 3, 3, final=True)  # committed in spite of it
+    _error(folder, "prompts", 9, 3, final=True)
+    parts, prompts = scan(folder), scan(folder, "prompts")
+    assert parts.committed.tolist() == [3, 999_999, 1_000_000]
+    assert parts.attempts == {7: 10, 8: 4, 3: 3}
+    assert parts.quarantined == {7}
+    assert prompts.committed.tolist() == [4, 1_000_000, 1_000_001]
+    assert (prompts.attempts, prompts.quarantined) == ({9: 3}, {9})
+
+
+def test_status_on_the_way(store: Store) -> None:
+    plan = make_run(store)  # 20 samples in units of 6, 6, 6, 2
+    assert run_status(store) == RunStatus(4, 0, 4, 0, 0, 0, 0, 0, published=False)
+    commit(store, plan, units=[0, 2], failed=["00000001"])
+    _error(store, "parts", 1, 1, final=True)
+    assert run_status(store).asdict() == {
+        "planned": 4,
+        "committed": 2,
+        "waiting": 1,
+        "leased": 0,
+        "quarantined": 1,
+        "accepted": 9,
+        "rejected": 2,  # 3 and 15
+        "failed": 1,
+        "published": False,
+    }
+
+
+def test_a_unit_without_prompts_is_given_up_too(folder: Store) -> None:
+    commit(folder, make_run(folder), units=[0, 1, 2])
+    _error(folder, "prompts", 3, 3, final=True)
+    status = run_status(folder)
+    assert (status.committed, status.waiting, status.quarantined) == (3, 0, 1)
+
+
+def test_retries_replace_the_failed(folder: Store) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000000", "00000001", "00000006"])
+    assert failed_samples(folder) == {0: ["00000000", "00000001"], 1: ["00000006"]}
+    assert run_status(folder).failed == 3
+
+    rows = [make_row(task, attempt=2) for task in plan.unit(0)[:2]]
+    fail(rows[1])
+    folder.put_new(layout.part_key(0, retry=1), encode_samples(rows, CLASSES))
+    assert failed_samples(folder) == {0: ["00000001"], 1: ["00000006"]}
+    status = run_status(folder)
+    assert (status.failed, status.accepted + status.rejected) == (2, 18)
+
+
+def test_a_published_run_is_told_by_its_manifest(folder: Store) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000001"])
+    before = run_status(folder)
+    publish(folder)
+    for entry in list(folder.list(layout.PARTS)):
+        folder.delete(entry.key)
+    assert run_status(folder).asdict() == before.asdict() | {"published": True}
+
+
+def test_no_run(folder: Store) -> None:
+    with pytest.raises(UserError, match=r"no run here \(run.json is missing\)"):
+        run_status(folder)
