@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from synood_ray.commandline import load_run_arguments, main_guard
 
@@ -16,11 +17,21 @@ def main(argv: list[str]) -> int:
     )
 
     from synood_ray.detection.evaluate import run_evaluation
-    from synood_ray.storage.run import stored_config
+    from synood_ray.report.table import print_summary
+    from synood_ray.storage.progress import run_status
+    from synood_ray.storage.run import read_run, stored_config
     from synood_ray.storage.store import open_store
+    from synood_ray.storage.timings import read_timings, record_timings
 
     store = open_store(arguments.run)
-    run_evaluation(store, arguments.settings(stored_config(store)))
+    settings = arguments.settings(stored_config(store))
+    begin = time.perf_counter()
+    evaluation = run_evaluation(store, settings, say=lambda line: print(line, flush=True))
+    record_timings(store, "evaluate", {"evaluate": time.perf_counter() - begin})
+    record = read_run(store)
+    assert record is not None
+    report = f"{arguments.run}/report/index.html"
+    print_summary(run_status(store), record.planned, read_timings(store), evaluation, report)
     return 0
 
 

@@ -15,6 +15,7 @@ from synood_ray.storage.publish import publish, read_manifest
 from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, put_json, read_run
 from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
 from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.timings import record_timings
 
 Say = Callable[[str], None]
 
@@ -56,7 +57,8 @@ def synthesize(settings: Settings, say: Say = print) -> Synthesis:
     if run_status(store).committed == len(plan):
         manifest = publish(store)
         say(f"published {len(manifest['shards'])} shards, manifest.json")
-    seconds["publish"] = time.perf_counter() - begin
+        seconds["publish"] = time.perf_counter() - begin
+        record_timings(store, "synthesize", seconds)
     return Synthesis(run_status(store), computed, seconds)
 
 
@@ -117,8 +119,9 @@ def _drive(
     with Progress(driver, settings.farm.status_every, say) as progress:
         driver.on_progress = progress.update
         totals = driver.run()
-    seconds["synthesis"] = time.perf_counter() - begin
-    seconds.update(totals.seconds)
+    seconds["describe and sample"] = time.perf_counter() - begin
+    for stage, value in totals.seconds.items():
+        seconds[f"  {stage}, sum over units"] = value
     if driver.quarantined:
         say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
     return totals.units

@@ -26,6 +26,7 @@ ERRORS = "errors/"
 DATA = "data/"
 DETECTOR = "detector/"
 REPORT = "report/"
+TIMINGS = "timings/"
 
 _PROMPTS_KEY = re.compile(r"prompts/part-(\d{6,})\.parquet")
 _PART_KEY = re.compile(r"parts/part-(\d{6,})(?:-r(\d+))?\.parquet")

@@ -1,0 +1,24 @@
+"""How long each job of a run took, for the summary: kept beside the run, never part of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from synood_ray.storage import layout
+from synood_ray.storage.run import load_json, put_json
+from synood_ray.storage.store import Store
+
+JOBS = ("synthesize", "finetune", "evaluate")
+
+
+def record_timings(store: Store, job: str, seconds: Mapping[str, float]) -> None:
+    """Store the wall seconds by stage of the call that finished a job; a later call does not change them."""
+    put_json(store, f"{layout.TIMINGS}{job}.json", {stage: round(value, 2) for stage, value in seconds.items()})
+
+
+def read_timings(store: Store) -> dict[str, float]:
+    """Wall seconds by stage of all jobs, in the order of their stages."""
+    found: dict[str, float] = {}
+    for job in JOBS:
+        found.update(load_json(store, f"{layout.TIMINGS}{job}.json") or {})
+    return found
