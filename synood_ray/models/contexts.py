@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 TokenCounter = Callable[[str], int]
 
@@ -53,16 +54,16 @@ def cut_at_word(text: str, limit_tokens: int, count_tokens: TokenCounter) -> str
     return " ".join(words[:low]).rstrip(", ")
 
 
-@lru_cache(maxsize=1)
-def clip_token_counter() -> TokenCounter:
-    """Counts tokens as CLIP's text encoders do (Stable Diffusion 1, 2 and XL), without the two end marks.
+def count_clip_tokens(text: str) -> int:
+    """Tokens of the text as CLIP's text encoders count them (Stable Diffusion 1, 2 and XL), without the end marks."""
+    return len(_clip_tokenizer().encode(text))
 
-    open_clip ships the vocabulary, so nothing is downloaded.
-    """
+
+@lru_cache(maxsize=1)
+def _clip_tokenizer() -> Any:
     from open_clip.tokenizer import SimpleTokenizer
 
-    tokenizer = SimpleTokenizer()
-    return lambda text: len(tokenizer.encode(text))
+    return SimpleTokenizer()  # open_clip ships the vocabulary: nothing is downloaded
 
 
 def _tidy(item: str) -> str:

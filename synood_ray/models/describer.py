@@ -14,7 +14,7 @@ from PIL import Image
 
 from synood_ray.config import DescriberSettings
 from synood_ray.errors import UserError
-from synood_ray.models.contexts import TokenCounter, clean_context, clip_token_counter
+from synood_ray.models.contexts import TokenCounter, clean_context, count_clip_tokens
 
 MAX_SIDE = 1024  # pixels; larger images are shrunk first: a 7B model then spends about 1,300 tokens on one
 MAX_ASPECT = 50  # thinner images are padded: Qwen's processor refuses an aspect ratio above 200
@@ -61,7 +61,7 @@ def open_describer(settings: DescriberSettings, count_tokens: TokenCounter | Non
     CLIP's, which the Stable Diffusion family shares. Raises UserError in one line if something is not there.
     """
     check_templates(settings)
-    counter = count_tokens or clip_token_counter()
+    counter = count_tokens or count_clip_tokens
     if settings.contexts:
         from synood_ray.models.describer_recorded import RecordedDescriber
 

@@ -92,9 +92,9 @@ def _chat(image: Image.Image, question: str) -> list[dict[str, Any]]:
 
 
 def _start_engine(settings: DescriberSettings) -> Any:
-    import torch
-
     model = _model_path(settings.model)
+    import torch  # only once there is a model: a wrong path is told in a second
+
     on_cpu = not torch.cuda.is_available()
     _set_environment(local=is_folder(model), on_cpu=on_cpu, parallel=settings.tensor_parallel_size)
     dtype = settings.dtype if settings.dtype != "auto" else ("float32" if on_cpu else "bfloat16")
