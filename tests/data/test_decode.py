@@ -53,6 +53,8 @@ def test_a_16_bit_image_keeps_its_greys() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(16, axis=0)
     image = decode(encode(Image.fromarray(ramp)), DATA)
     assert np.asarray(image)[0, :, 0].tolist() == list(range(256))
+    almost_white = np.full((16, 16), 65500, dtype=np.uint16)
+    assert decode(encode(Image.fromarray(almost_white)), DATA).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_limits_are_the_settings() -> None:
