@@ -20,7 +20,7 @@ from synood_ray.errors import UserError
 from synood_ray.storage.store import TEMPORARY, Entry, NotFound, Put, Store, check_key
 
 _COMPLAINTS = {
-    errno.EACCES: "is not writable; choose another folder or mend its permissions",
+    errno.EACCES: "is not readable and writable; choose another folder or mend its permissions",
     errno.EPERM: "is on a file system without hard links, which create-only writes need; use another folder or s3://",
     errno.EOPNOTSUPP: "is on a file system without hard links, which create-only writes need; use another folder or s3://",
     errno.EXDEV: "spans several file systems; keep a run in one",
@@ -71,6 +71,8 @@ class LocalStore(Store):
             return (self.root / check_key(key)).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotFound(key) from None
+        except OSError as error:
+            self._complain(error)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         try:
@@ -81,6 +83,8 @@ class LocalStore(Store):
                 return file.read(length)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise NotFound(key) from None
+        except OSError as error:
+            self._complain(error)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         # Only the folder that the prefix lies in is read, not its siblings.

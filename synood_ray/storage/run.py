@@ -105,6 +105,7 @@ def check_or_create_run(
 ) -> RunRecord:
     """Write run.json, or find that these settings continue the run that is there.
 
+    It comes before everything else in the run, so that nothing of another configuration is ever left beside it.
     Two drivers may do this at once: one creates, the other compares. Raises UserError if the run is another one, or
     if the store lets one write replace another.
     """

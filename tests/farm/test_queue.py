@@ -287,6 +287,17 @@ def test_the_first_of_two_copies_wins(clock: Clock) -> None:
     assert queue.nack(other, "broken") is State.LEASED  # the copy may still bring it home
 
 
+def test_no_copy_of_a_unit_whose_budget_is_spent(clock: Clock) -> None:
+    queue = UnitQueue(1, max_attempts=1, clock=clock)
+    first = _take(queue, "w1")
+    clock.now = 1.0
+    copy = queue.lease_copy("w2", older_than=0.5)
+    assert copy and queue.nack(first, "broken") is State.LEASED
+    clock.now = 2.0
+    assert queue.lease_copy("w1", older_than=0.5) is None
+    assert queue.nack(copy, "broken") is State.QUARANTINED
+
+
 def test_only_the_unit_in_progress_pays_for_a_dead_worker(clock: Clock) -> None:
     queue = UnitQueue(3, max_losses=1, clock=clock)
     leases = [_take(queue, "w"), _take(queue, "w"), _take(queue, "other")]

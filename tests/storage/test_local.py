@@ -104,14 +104,25 @@ def test_a_key_cannot_be_the_folder_of_another(folder: Store) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match="not writable"):
+    with pytest.raises(UserError, match="not readable and writable"):
         open_store(str(tmp_path / "run"))
+
+
+def test_a_file_that_may_not_be_read(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    folder.put_new("x", b"1")
+    monkeypatch.setattr(Path, "open", refuse)
+    for read in (lambda: folder.get("x"), lambda: folder.get_range("x", 0, 1)):
+        with pytest.raises(UserError, match="not readable"):
+            read()
 
 
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.EACCES, "not writable"),
+        (errno.EACCES, "not readable and writable"),
         (errno.EROFS, "read-only"),
         (errno.ENOSPC, "full disk"),
         (errno.EDQUOT, "quota"),
@@ -142,5 +153,5 @@ def test_an_error_that_is_not_the_users_stays_what_it_is(folder: Store, monkeypa
 
 def test_access_is_checked_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(UserError, match="not writable"):
+    with pytest.raises(UserError, match="not readable and writable"):
         LocalStore.open(str(tmp_path / "run"), write=True)
