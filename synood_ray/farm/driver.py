@@ -64,6 +64,7 @@ class Driver:
     """Runs the describe and sample stages in one stream until every unit is committed or quarantined.
 
     on_progress(driver) is called after every change; `describing`, `sampling` and `totals` say how far it is.
+    describer, sampler: the actor classes; others with the same methods measure or test the farm without models.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class Driver:
         class_names: list[str],
         on_progress: Callable[[Driver], None] = lambda driver: None,
         say: Callable[[str], None] = print,
+        describer: type = DescriberActor,
+        sampler: type = SamplerActor,
     ) -> None:
         self.settings, self.store, self.plan = settings, store, plan
         self.on_progress, self.say = on_progress, say
@@ -91,12 +94,12 @@ class Driver:
         self.describing = Stage(
             "prompts",
             UnitQueue(len(plan), described, **queue_settings),
-            Pool("describer", DescriberActor, farm.describers, arguments, farm.in_flight),
+            Pool("describer", describer, farm.describers, arguments, farm.in_flight),
         )
         self.sampling = Stage(
             "parts",
             UnitQueue(len(plan), parts.committed.tolist(), blocked=True, **queue_settings),
-            Pool("sampler", SamplerActor, farm.samplers, (*arguments, class_names, scorers), farm.in_flight),
+            Pool("sampler", sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight),
         )
         for unit in described:
             self.sampling.queue.add(unit)

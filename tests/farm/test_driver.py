@@ -1,0 +1,79 @@
+"""The driver's loop on real Ray actors without models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from synood_ray.config import Settings
+from synood_ray.farm.driver import Driver
+from synood_ray.farm.plan import Plan
+from synood_ray.records import SourceImage
+from synood_ray.storage import layout
+from synood_ray.storage.parts import decode_samples
+from synood_ray.storage.store import Store, open_store
+from tests.farm.stubs import StubDescriber, StubSampler
+
+pytestmark = pytest.mark.real
+CLASSES = ["a", "b"]
+SOURCES = [SourceImage(f"{i % 2}/{i}.png", i % 2, CLASSES[i % 2], "nowhere", 1, 8, 8) for i in range(40)]
+UNITS = 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def driver(store: Store, faults: str = "", **farm: object) -> Driver:
+    settings = Settings.model_validate({"preset": faults, "farm": {"unit_size": 4, **farm}})
+    plan = Plan(SOURCES, unit_size=4)
+    return Driver(settings, store, plan, CLASSES, say=lambda line: None, describer=StubDescriber, sampler=StubSampler)
+
+
+def keys(store: Store) -> list[str]:
+    return [row.key for entry in store.list(layout.PARTS) for row in decode_samples(store.get(entry.key))]
+
+
+@pytest.mark.parametrize("faults", ["", "once-3", "die-2", "once-0 die-1 die-9"])
+def test_every_sample_once_whatever_fails(tmp_path: Path, faults: str) -> None:
+    store = open_store(str(tmp_path / "run"))
+    found = driver(store, faults)
+    totals = found.run()
+    assert sorted(keys(store)) == [f"{i:08d}" for i in range(40)]
+    assert totals.accepted == 40 and found.quarantined == 0
+    assert not any(stage.pool.workers for stage in found.stages)
+
+
+def test_a_unit_that_always_fails_is_quarantined_and_blocks_nothing(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"))
+    found = driver(store, "error-5", max_attempts=2)
+    found.run()
+    assert found.quarantined == 1
+    assert len(keys(store)) == 36
+    errors = [entry.key for entry in store.list(layout.ERRORS)]
+    assert len(errors) == 2 and b"unit 5 does not work" in store.get(errors[0])
+
+
+def test_resume_samples_only_what_is_missing(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"))
+    driver(store).run()
+    for unit in (2, 7):
+        store.delete(layout.part_key(unit))
+    totals = driver(store).run()
+    assert totals.units == 2 and totals.described == 0
+    assert sorted(keys(store)) == [f"{i:08d}" for i in range(40)]
+
+
+def test_pools_start_at_the_size_the_backlog_asks_for(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"))
+    sizes = []
+    found = driver(store, samplers={"max": 3, "cpus": 0.5}, describers={"cpus": 0.5}, in_flight=2)
+    found.on_progress = lambda d: sizes.append(len(d.sampling.pool.workers))
+    found.run()
+    assert max(sizes) == 3 and sizes[0] == 3
