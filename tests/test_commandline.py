@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from synood_ray.commandline import (
@@ -99,6 +99,7 @@ def test_every_field_can_be_set_on_the_command_line_and_in_a_file(leaf: Leaf, da
 
 @settings(deadline=None)
 @given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1))
+@example("a\x85b")
 def test_what_is_shown_can_be_read_back(text: str) -> None:
     assert yaml.safe_load(f"x: {show(text)}\n")["x"] == text
 

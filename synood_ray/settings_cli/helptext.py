@@ -21,7 +21,8 @@ def show(value: Any) -> str:
     """A value as it could be typed into a configuration file."""
     if isinstance(value, str) and _reads_as_itself(value):
         return value
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
+    # PyYAML does not escape every line break of Unicode if it may write Unicode
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=str(value).isprintable())
     return text.removesuffix("...\n").strip()
 
 
