@@ -147,6 +147,9 @@ class TrainingSettings(Section):
     label_lr: float = Field(2e-2, gt=0.0, description="SGD learning rate of the negative-label features")
     weight_decay: float = Field(1e-5, ge=0.0, description="Adam weight decay")
     ood_weight: float = Field(1.0, ge=0.0, description="weight of the OOD images' loss beside the ID images'")
+    keep_weight: float = Field(
+        2.0, ge=0.0, description="synood: weight of staying close to the frozen CLIP's predictions; 0: free to forget"
+    )
     workers: int = _operational(1, "Ray Train workers", ge=1)
     gpus: float = _operational(0.0, "GPUs a training worker", ge=0.0)
 

@@ -123,7 +123,9 @@ def fine_tune(
     companions, no far outliers.
     ``recipe: synood``: cross-entropy over the ID and all negative labels for ID images and companions; accepted images
     and far outliers need only *some* negative label, and together weigh ``training.ood_weight`` times what the ID
-    images weigh (a half each); the label stage uses the same loss through the fixed projector.
+    images weigh (a half each). To it comes ``training.keep_weight`` times the divergence of the predictions from the
+    frozen CLIP's, on the same images: without it few images are learnt by heart and the far ones are lost. The label
+    stage uses the same loss through the fixed projector.
 
     Raises ValueError if there are no ID images.
     """
@@ -161,6 +163,8 @@ class _Trainer:
         official = settings.recipe == "official"
         self.data, self.settings, self.seed, self.workers, self.on_epoch = data, settings, seed, workers, on_epoch
         self.columns = columns  # negative labels among the logits
+        self.keep_weight = 0.0 if official else settings.keep_weight
+        self.frozen_text = torch.cat([data.id_text, data.negative_text[columns]])
         self.projector = Projector(data.id_features.shape[1], released=official, seed=seed).to(device)
         self.labels = data.negative_text[columns].clone()
         trained = [p for p in self.projector.parameters() if p.requires_grad]
@@ -212,7 +216,8 @@ class _Trainer:
             schedule(step)
             own = batch[self.workers.rank :: self.workers.size]
             optimizer.zero_grad(set_to_none=False)
-            loss = self._loss(project(pool.features[own]), pool.targets[own], pool.weights[own]) / len(batch)
+            features = pool.features[own]
+            loss = self._loss(features, project(features), pool.targets[own], pool.weights[own]) / len(batch)
             if len(own):  # a short last batch may leave nothing for this worker
                 loss.backward()
             for parameter in parameters:
@@ -229,13 +234,20 @@ class _Trainer:
         if self.on_epoch is not None:
             self.on_epoch(self.progress.epoch, self._state())
 
-    def _loss(self, unit: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Weighted sum of the examples' losses; unit features [B, D]."""
+    def _loss(self, features: Tensor, unit: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Sum of the examples' losses: weighted, plus what it costs to leave the frozen model's predictions.
+
+        features [B, D]: as the image tower gives them; unit [B, D]: projected.
+        """
         text = torch.cat([self.data.id_text, F.normalize(self.labels, dim=-1)])
         log_share = (LOGIT_SCALE * unit @ text.T).log_softmax(dim=-1)
         named = log_share.gather(1, targets.clamp(min=0).unsqueeze(1)).squeeze(1)
         any_negative = torch.logsumexp(log_share[:, len(self.data.id_text) :], dim=-1)
-        return -(weights * torch.where(targets == SOME_NEGATIVE, any_negative, named)).sum()
+        loss = -(weights * torch.where(targets == SOME_NEGATIVE, any_negative, named)).sum()
+        if self.keep_weight:
+            before = (LOGIT_SCALE * _unit(features) @ self.frozen_text.T).log_softmax(dim=-1)
+            loss = loss + self.keep_weight * (before.exp() * (before - log_share)).sum()
+        return loss
 
     def _state(self) -> Checkpoint:
         state = {f"projector.{name}": value for name, value in self.projector.state_dict().items()}
