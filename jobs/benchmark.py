@@ -9,34 +9,43 @@ from pathlib import Path
 from synood_ray.commandline import load_arguments, main_guard
 from synood_ray.errors import UserError
 
+NAMES = ("sampling", "fullsize")
 OPTIONS = {
-    "only": "NAMES: benchmarks to run, comma separated: sampling",
+    "only": f"NAMES: benchmarks to run, comma separated, of {', '.join(NAMES)} (sampling)",
     "json": "FILE: write all figures there",
     "samples": "N: samples per recipe of the sampling benchmark (192)",
     "plot": "FILE.png: margin distributions of the sampling benchmark",
+    "models": "NAMES: models of the fullsize benchmark, of sd2, sdxl (sd2)",
 }
+FLAGS = {"random-weights": "fullsize: build the models from their configurations, with no download"}
 
 
 def main(argv: list[str]) -> int:
     loaded = load_arguments(
-        argv, program="jobs/benchmark.py", description=__doc__ or "", require_output=False, extra=OPTIONS
+        argv,
+        program="jobs/benchmark.py",
+        description=__doc__ or "",
+        require_output=False,
+        extra=OPTIONS,
+        flags=FLAGS,
     )
     extra = loaded.extra
     names = extra.get("only", "sampling").split(",")
-    unknown = [name for name in names if name not in ("sampling",)]
-    if unknown:
-        raise UserError(f"--only {unknown[0]!r} is not a benchmark; there is: sampling")
+    for name in names:
+        if name not in NAMES:
+            raise UserError(f"--only {name!r} is not a benchmark; there are {', '.join(NAMES)}")
 
-    from synood_ray.benchmarks import sampling
-    from synood_ray.benchmarks.targets import Target, print_targets
+    from synood_ray.benchmarks import fullsize, sampling
 
-    figures = {}
+    figures: dict[str, object] = {}
     if "sampling" in names:
-        figures["sampling"] = sampling.benchmark(loaded.settings, int(extra.get("samples", 192)), extra.get("plot"))
-    for name, found in figures.items():
-        for recipe, values in found["recipes"].items():
-            print(recipe, json.dumps({key: round(value, 4) for key, value in values.items()}))
-        print_targets(name, [Target(t["what"], t["value"], t["target"], t["at"]) for t in found["targets"]])
+        found = sampling.benchmark(loaded.settings, int(extra.get("samples", 192)), extra.get("plot"))
+        figures["sampling"] = sampling.show(found)
+    if "fullsize" in names:
+        if "random-weights" not in extra:
+            raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
+        figures["fullsize"] = fullsize.benchmark(tuple(extra.get("models", "sd2").split(",")))
+        print(json.dumps(figures["fullsize"], indent=1))
     if "json" in extra:
         Path(extra["json"]).write_text(json.dumps(figures, indent=1) + "\n")
     return 0

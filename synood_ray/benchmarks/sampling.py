@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from synood_ray.benchmarks.targets import Target
+from synood_ray.benchmarks.targets import Target, print_targets
 from synood_ray.config import SamplingSettings, ScorerSettings, Settings
 from synood_ray.locations import resolve
 
@@ -220,3 +220,17 @@ def plot_margins(bench: Bench, tallies: dict[str, Tally], calibration: Calibrati
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def show(found: dict[str, Any]) -> dict[str, Any]:
+    """Print the figures of every recipe and the targets; returns them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    recipes = found["recipes"]
+    table = Table("figure", *recipes, title="boundary sampling")
+    for figure in dict.fromkeys(name for values in recipes.values() for name in values):
+        table.add_row(figure, *(f"{values.get(figure, float('nan')):.4g}" for values in recipes.values()))
+    Console().print(table)
+    print_targets("targets", [Target(**{k: t[k] for k in ("what", "value", "target", "at")}) for t in found["targets"]])
+    return found
