@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,16 +43,18 @@ class FineTuneResult:
     fresh: bool
 
 
-def run_finetune(store: Store, settings: Settings) -> FineTuneResult:
-    """Fine-tune on a published run under Ray Train and save ``detector/``. Connect to Ray first.
+def run_finetune(store: Store, settings: Settings, connect: Callable[[], object] = lambda: None) -> FineTuneResult:
+    """Fine-tune on a published run under Ray Train and save ``detector/``.
 
-    A detector of the same settings is left as it is. Raises UserError if the run is not finished, has no accepted
-    image, needs a CLIP and has none, or holds a detector of other settings.
+    connect: called before Ray is needed. A detector of the same settings is left as it is, without Ray.
+    Raises UserError if the run is not finished, has no accepted image, needs a CLIP and has none, or holds a detector
+    of other settings.
     """
     existing = _finished(store, settings)
     if existing is not None:
         return existing
     _check(store, settings)
+    connect()
     import ray.train
     from ray.train.torch import TorchTrainer
 
