@@ -164,9 +164,7 @@ def _unit_rows(store: Store, unit: _Unit) -> list[SampleRow]:
     """The rows of a unit, a failed one replaced by its latest retry."""
     rows: dict[str, SampleRow] = {}
     for entry in unit.files:
-        for row in decode_samples(store.get(entry.key)):
-            if row.key not in rows or rows[row.key].failed:
-                rows[row.key] = row
+        rows.update({row.key: row for row in decode_samples(store.get(entry.key))})
     return list(rows.values())
 
 
