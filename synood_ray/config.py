@@ -24,7 +24,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class Section(BaseModel):
     """Base of all sections: unknown keys are refused, values are checked on assignment too."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class DataSettings(Section):
@@ -121,6 +121,12 @@ class SamplingSettings(Section):
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
     strict: bool = Field(False, description="one image at a time: bytes do not depend on the batch (slower)")
     batch_size: int = _operational(16, "samples refined at once", ge=1)
+
+    @model_validator(mode="after")
+    def _masks_are_named(self) -> SamplingSettings:
+        if self.mask == "files" and not self.masks:
+            raise ValueError("mask 'files' needs sampling.masks, the folder that holds them")
+        return self
 
 
 class LabelSettings(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -44,8 +44,9 @@ class SourceLoader:
         return box_mask(box_in_square(source.box, source.width, source.height, side), side)
 
     def _mask_file(self, source: SourceImage, side: int) -> Tensor:
-        folder = Path(resolve(self.settings.sampling.masks or ""))
-        path = (folder / source.key).with_suffix(".png")
+        # a row of a Parquet file is file.parquet#row: its mask is file.parquet#row.png
+        key = source.key if "#" in source.key else str(PurePosixPath(source.key).with_suffix(""))
+        path = Path(resolve(self.settings.sampling.masks or "")) / f"{key}.png"
         if not path.is_file():
             raise UserError(f"sampling.masks: {path} is missing (one PNG for each image, same name)")
         with Image.open(path) as mask:

@@ -86,13 +86,21 @@ def _select(settings: Settings, store: Store, say: Say) -> tuple[list[SourceImag
     from synood_ray.data.selection import select
     from synood_ray.data.source import open_source
 
-    selection = select(open_source(settings.data.uri, settings.data), settings.data)
+    last = time.monotonic()
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= settings.farm.status_every:
+            last = time.monotonic()
+            say(f"selecting: {stage} {done}/{total}")
+
+    selection = select(open_source(settings.data.uri, settings.data), settings.data, progress)
     say(
         f"selected {len(selection.sources)} images of {len(selection.classes)} classes, "
         f"{len(selection.calibration)} held out for the boundary, {len(selection.skips)} skipped"
     )
     for skip in selection.skips[:5]:
-        say(f"  skipped {skip.key}: {skip.reason}")
+        say(f"  skipped {skip.key!r}: {skip.reason}")
     if len(selection.skips) > 5:
         say(f"  … all {len(selection.skips)} in {layout.SKIPS}")
     store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
