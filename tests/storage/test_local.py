@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,15 +35,15 @@ def _leftovers(root: Path) -> list[Path]:
 
 def test_a_killed_writer_leaves_nothing_that_counts(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", _DIES_WHILE_WRITING, str(tmp_path)], stdout=subprocess.PIPE)
-    assert process.stdout and process.stdout.readline() == b"writing\n"
-    store = open_store(str(tmp_path))  # opened beside a living writer: its file stays
-    assert len(_leftovers(tmp_path)) == 1
-    assert list(store.list()) == []
-    assert not store.exists("parts/x")
-
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    try:
+        assert process.stdout and process.stdout.readline() == b"writing\n"
+        store = open_store(str(tmp_path))  # opened beside a living writer: its file stays
+        assert len(_leftovers(tmp_path)) == 1
+        assert list(store.list()) == []
+        assert not store.exists("parts/x")
+    finally:
+        process.kill()
+        process.communicate()
     assert list(store.list()) == []
     reopened = open_store(str(tmp_path))
     assert _leftovers(tmp_path) == []
