@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -173,7 +173,9 @@ class Detector:
 
     @torch.inference_mode()
     def __call__(self, images: Image.Image | list[Image.Image] | Tensor) -> DetectorOutput:
-        """Judge PIL images of any size and mode, or a float tensor [B, 3, H, W] in [0, 1]; results on the CPU.
+        """Judge PIL images of any size and mode, or a float tensor [B, 3, H, W] in [0, 1], as one batch.
+
+        Images are turned upright (EXIF), and their centre square is what is judged. Results are on the CPU.
 
         Raises ValueError for an empty list or a tensor of another shape.
         """
@@ -203,4 +205,4 @@ class Detector:
         images = [images] if isinstance(images, Image.Image) else images
         if not images:
             raise ValueError("no images to judge")
-        return to_tensor(images, self.clip.preprocess.size)
+        return to_tensor([ImageOps.exif_transpose(image) for image in images], self.clip.preprocess.size)

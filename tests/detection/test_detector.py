@@ -67,6 +67,19 @@ def test_one_picture_a_list_and_a_tensor_agree() -> None:
     assert torch.allclose(detector(square).score, detector(tensor).score)
 
 
+def test_pictures_are_turned_upright() -> None:
+    class TopHalf(ColourClip):
+        def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+            return super().encode_images(images[:, :, :4])
+
+    picture = Image.new("RGB", (8, 8), (10, 20, 200))
+    picture.paste((250, 10, 10), (0, 0, 8, 4))
+    turned = picture.rotate(180)
+    turned.getexif()[0x0112] = 3  # "the camera was upside down"
+    detector = make_detector(TopHalf())
+    assert torch.equal(detector(picture).score, detector(turned).score)
+
+
 def test_threshold_divides_id_from_ood() -> None:
     detector = make_detector(ColourClip())
     scores = detector(pictures()).score
