@@ -66,14 +66,25 @@ class VllmDescriber:
             return []
         try:
             outputs = self._llm.chat(chats, sampling, use_tqdm=False)
-        except Exception as error:
-            # vLLM refuses an input with ValueError before the engine has seen it; everything else leaves the
-            # engine in an unknown state, in its own process or in this one
-            if isinstance(error, ValueError) and not self._llm.llm_engine.has_unfinished_requests():
-                raise
-            self._dead = True
-            raise EngineDeadError(f"the vLLM engine died: {type(error).__name__}: {error}") from error
+        except ValueError:  # vLLM refuses an input, one that is too long for instance
+            self._finish_others()
+            raise
+        except Exception as error:  # out of memory, a lost worker process: the engine's state is unknown from here on
+            raise self._died(error) from error
         return [output.outputs[0].text for output in outputs]
+
+    def _finish_others(self) -> None:
+        """Work off what a refused batch has left in the engine: the answers would turn up in the next batch."""
+        engine = self._llm.llm_engine
+        try:
+            while engine.has_unfinished_requests():
+                engine.step()
+        except Exception as error:
+            raise self._died(error) from error
+
+    def _died(self, error: Exception) -> EngineDeadError:
+        self._dead = True
+        return EngineDeadError(f"the vLLM engine died: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Stop the engine and give its memory back."""

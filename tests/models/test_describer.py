@@ -271,20 +271,25 @@ class TestEndpoint:
 class BrokenEngine:
     """Stands in for vLLM's LLM: raises what it is told to."""
 
-    def __init__(self, error: Exception, unfinished: bool) -> None:
+    def __init__(self, error: Exception, unfinished: int) -> None:
         self.error, self.unfinished = error, unfinished
         self.llm_engine = self
         self.calls = 0
 
     def has_unfinished_requests(self) -> bool:
-        return self.unfinished
+        return self.unfinished > 0
+
+    def step(self) -> None:
+        self.unfinished -= 1
+        if self.unfinished > 5:
+            raise RuntimeError("broken for good")
 
     def chat(self, *_: object, **__: object) -> None:
         self.calls += 1
         raise self.error
 
 
-def broken(error: Exception, unfinished: bool) -> tuple[VllmDescriber, BrokenEngine]:
+def broken(error: Exception, unfinished: int) -> tuple[VllmDescriber, BrokenEngine]:
     describer = VllmDescriber.__new__(VllmDescriber)
     engine = BrokenEngine(error, unfinished)
     describer.settings, describer._count_tokens, describer._dead = DescriberSettings(), words, False
@@ -293,7 +298,7 @@ def broken(error: Exception, unfinished: bool) -> tuple[VllmDescriber, BrokenEng
 
 
 def test_a_dead_engine_stays_dead() -> None:
-    describer, engine = broken(RuntimeError("out of memory"), unfinished=True)
+    describer, engine = broken(RuntimeError("out of memory"), unfinished=1)
     with pytest.raises(EngineDeadError, match="RuntimeError: out of memory"):
         describer._ask([SMALL], ["q"], None)
     with pytest.raises(EngineDeadError):
@@ -302,8 +307,15 @@ def test_a_dead_engine_stays_dead() -> None:
 
 
 def test_a_refused_input_does_not_kill_the_engine() -> None:
-    describer, engine = broken(ValueError("prompt too long"), unfinished=False)
+    describer, engine = broken(ValueError("prompt too long"), unfinished=3)
     for _ in range(2):
         with pytest.raises(ValueError, match="too long"):
             describer._ask([SMALL], ["q"], None)
+        assert engine.unfinished == 0  # the questions that were asked along with it are out of the way
     assert engine.calls == 2
+
+
+def test_an_engine_that_cannot_go_on_after_a_refusal_is_dead() -> None:
+    describer, _ = broken(ValueError("step failed"), unfinished=9)
+    with pytest.raises(EngineDeadError, match="broken for good"):
+        describer._ask([SMALL], ["q"], None)
