@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def _operational(default: Any, description: str, **limits: Any) -> Any:
@@ -19,6 +19,23 @@ def _operational(default: Any, description: str, **limits: Any) -> Any:
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _template(*holders: str) -> AfterValidator:
+    """A text that must contain its place holders, such as {subject}."""
+
+    def check(text: str) -> str:
+        for holder in holders:
+            if holder not in text:
+                raise ValueError(f"must contain {holder}, but is {text!r}")
+        return text
+
+    return AfterValidator(check)
+
+
+AboutSubject = Annotated[str, _template("{subject}")]
+AboutContext = Annotated[str, _template("{context}")]
+AboutWord = Annotated[str, _template("{}")]
 
 
 class Section(BaseModel):
@@ -55,11 +72,13 @@ class DescriberSettings(Section):
         "List the things in this image, except the {subject}. Answer with short names separated by commas.",
         description="what the model is asked; {subject} is the class name",
     )
-    check_question: str = Field(
+    check_question: AboutSubject = Field(
         "Does this image show a {subject}? Answer yes or no.",
         description="the semantic check on an accepted image; {subject} is the class name",
     )
-    prompt: str = Field("A photo of {context}.", description="prompt of the diffusion model; {context} is the answer")
+    prompt: AboutContext = Field(
+        "A photo of {context}.", description="prompt of the diffusion model; {context} is the answer"
+    )
     context_tokens: int = Field(60, ge=1, description="longest context, tokens of the diffusion model's tokenizer")
     max_new_tokens: int = Field(64, ge=1, description="longest answer, tokens")
     max_model_len: int = Field(2048, ge=64, description="longest question with image and answer, tokens")
@@ -88,7 +107,9 @@ class ScorerSettings(Section):
     pretrained: str | None = Field("openai", description="open_clip pretrained tag; not used for a folder")
     score: Literal["energy", "msp", "neglabel"] = Field("energy", description="OOD score, higher = more ID")
     temperature: float = Field(1.0, gt=0.0, description="temperature of energy and MSP, on logits of 100 cos")
-    templates: list[str] = Field(["a nice {}."], min_length=1, description="prompts of an ID class name, averaged")
+    templates: list[AboutWord] = Field(
+        ["a nice {}."], min_length=1, description="prompts of an ID class name, averaged"
+    )
     dtype: DType = Field("auto", description="auto: float32 (scores are compared with a threshold)")
     device: Device = _operational("auto", "auto: a GPU if there is one")
     placement: Literal["local", "actor"] = _operational("local", "inside every sampler, or one shared actor pool")
@@ -110,6 +131,7 @@ class SamplingSettings(Section):
         0.25, description="how far later rounds re-noise the last image; 0: over again from the source"
     )
     guidance: float = Field(3.0, ge=1.0, description="classifier-free guidance scale; 1 = off")
+    gain: float = Field(1.0, gt=0.0, description="length of a sample's first step, in first-order steps; later: secant")
     max_step: float = Field(0.3, gt=0.0, description="longest change of the noise a round, root mean square")
     mask: Literal["box", "whole", "files"] = Field(
         "box", description="what is repainted: the subject's box (box column, else a centred box), all, or mask files"
@@ -135,8 +157,8 @@ class LabelSettings(Section):
     candidates: str = Field(
         "wordnet", description="wordnet, or a text file with one word a line; local path or mini://"
     )
-    noun_prompt: str = Field("the nice {}", description="prompt of a noun candidate")
-    adjective_prompt: str = Field("This is a {} photo", description="prompt of an adjective candidate")
+    noun_prompt: AboutWord = Field("the nice {}", description="prompt of a noun candidate")
+    adjective_prompt: AboutWord = Field("This is a {} photo", description="prompt of an adjective candidate")
     quantile: Share = Field(0.95, description="quantile over ID classes of the cosine that ranks a candidate")
     keep: float = Field(0.15, gt=0.0, le=1.0, description="share of candidates kept, nouns and adjectives apart")
     groups: int = Field(100, ge=1, description="groups of the grouped NegLabel score")

@@ -17,11 +17,12 @@ from synood_ray.farm.reports import UnitReport
 from synood_ray.farm.sampler import SamplerActor
 from synood_ray.farm.scoring import ScorerActor
 from synood_ray.storage import layout
-from synood_ray.storage.progress import scan
+from synood_ray.storage.progress import Scan, scan
 from synood_ray.storage.run import put_json
 from synood_ray.storage.store import Store
 
 MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run
+LOOK_AROUND = 30.0  # seconds between listings of what other drivers may have committed
 POLL = 1.0  # seconds that one wait for workers may last: how often deadlines are looked at
 
 
@@ -93,18 +94,19 @@ class Driver:
         queue_settings: dict[str, Any] = {"max_attempts": farm.max_attempts, "deadline": farm.unit_deadline}
         self.describing = Stage(
             "prompts",
-            UnitQueue(len(plan), described, **queue_settings),
+            UnitQueue(len(plan), described, **_history(prompts), **queue_settings),
             Pool("describer", describer, farm.describers, arguments, farm.in_flight),
         )
         self.sampling = Stage(
             "parts",
-            UnitQueue(len(plan), parts.committed.tolist(), blocked=True, **queue_settings),
+            UnitQueue(len(plan), parts.committed.tolist(), blocked=True, **_history(parts), **queue_settings),
             Pool("sampler", sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight),
         )
         for unit in described:
             self.sampling.queue.add(unit)
         self.stages = (self.describing, self.sampling)
         self.calls: dict[Any, _Call] = {}
+        self.looked = time.monotonic()
         self.prepared = False  # the run's negative labels and boundary are in the store
         self.needs_check = settings.sampling.mllm_check and settings.sampling.recipe != "official"
 
@@ -120,6 +122,7 @@ class Driver:
                 self._hand_out()
                 self._collect()
                 self._expire()
+                self._look_around()
         finally:
             for pool in (self.describing.pool, self.sampling.pool, self.scorers):
                 pool.clear()
@@ -226,6 +229,17 @@ class Driver:
             self.totals.rejected += report.rejected
             self.totals.failed += report.failed
 
+    def _look_around(self) -> None:
+        """Take in what another driver of the same run has committed: two drivers share the work."""
+        if time.monotonic() - self.looked < LOOK_AROUND:
+            return
+        self.looked = time.monotonic()
+        for unit in scan(self.store, "prompts").committed.tolist():
+            self.describing.queue.commit(unit)
+            self.sampling.queue.add(unit)
+        for unit in scan(self.store, "parts").committed.tolist():
+            self.sampling.queue.commit(unit)
+
     # -- when something goes wrong -------------------------------------------------------------------------------------
 
     def _failed(self, call: _Call, error: Any) -> None:
@@ -235,14 +249,20 @@ class Driver:
             raise cause
         if call.lease is None:
             raise error  # a worker that cannot start or prepare: no unit is at fault, and no retry helps
-        message = f"{type(cause).__name__}: {cause}"
-        self.say(f"unit {call.lease.unit} ({call.stage.name}), attempt {call.lease.attempt}: {message.splitlines()[0]}")
-        state = call.stage.queue.nack(call.lease, message)
-        final = state.name == "QUARANTINED"
-        key = layout.error_key(call.stage.name, call.lease.unit, call.lease.attempt, final=final)
-        put_json(self.store, key, {"unit": call.lease.unit, "attempt": call.lease.attempt, "error": str(error)})
-        if final and call.stage is self.describing:
-            self.sampling.queue.quarantine(call.lease.unit, "its prompts failed: " + message)
+        message = f"{type(cause).__name__}: {cause}".splitlines()[0]
+        self.say(f"unit {call.lease.unit} ({call.stage.name}), attempt {call.lease.attempt}: {message}")
+        call.stage.queue.nack(call.lease, message)
+        self._record(call.stage, call.lease, str(error))
+
+    def _record(self, stage: Stage, lease: Lease, error: str) -> None:
+        """Keep a failed attempt in ``errors/``; with the last one the unit is quarantined, and so are its samples."""
+        final = stage.queue.state(lease.unit).name == "QUARANTINED"
+        key = layout.error_key(stage.name, lease.unit, lease.attempt, final=final)
+        put_json(self.store, key, {"unit": lease.unit, "attempt": lease.attempt, "error": error})
+        if final and stage is self.describing:
+            self.sampling.queue.quarantine(lease.unit, "its prompts failed")
+            key = layout.error_key("parts", lease.unit, 1, final=True)
+            put_json(self.store, key, {"unit": lease.unit, "attempt": 1, "error": "its prompts failed"})
 
     def _lost(self, call: _Call, error: Exception) -> None:
         """An actor or its node died. Ray restarts it; its units go back to the queue."""
@@ -251,7 +271,9 @@ class Driver:
             return  # ended by us
         if call.lease is not None:
             self.say(f"{worker.name} was lost; unit {call.lease.unit} goes back to the queue")
-            call.stage.queue.release(worker.name)
+            for lease in call.stage.queue.release(worker.name):
+                if call.stage.queue.state(lease.unit).name == "QUARANTINED":
+                    self._record(call.stage, lease, f"{worker.name} was lost too often")
         if worker.ready or call.lease is None:
             worker.ready = False
             worker.losses += 1
@@ -263,11 +285,19 @@ class Driver:
         """Units past their deadline: their worker hangs, and is replaced."""
         for stage in self.stages:
             for lease in stage.queue.expire():
+                self._record(
+                    stage, lease, f"no answer within farm.unit_deadline = {self.settings.farm.unit_deadline} s"
+                )
                 worker = stage.pool.workers.get(lease.worker)
                 if worker is not None:
                     self.say(f"{worker.name} hangs on unit {lease.unit} and is replaced")
                     stage.queue.release(worker.name)
                     stage.pool.remove(worker)
+
+
+def _history(found: Scan) -> dict[str, Any]:
+    """Earlier attempts and quarantined units, which a run keeps over restarts."""
+    return {"attempts": found.attempts, "quarantined": found.quarantined}
 
 
 def _open_units(queue: UnitQueue) -> int:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from synood_ray.config import Settings
 from synood_ray.farm.plan import Plan
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
-from synood_ray.storage.publish import publish, read_manifest
+from synood_ray.storage.publish import Unfinished, publish, read_manifest
 from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, put_json, read_run
 from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
 from synood_ray.storage.store import Store, open_store
 from synood_ray.storage.timings import record_timings
 
+if TYPE_CHECKING:
+    from synood_ray.data.selection import Selection
+
 Say = Callable[[str], None]
+MANIFESTS = (layout.CALIBRATION_MANIFEST, layout.ID_MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,11 @@ def synthesize(settings: Settings, say: Say = print) -> Synthesis:
     if committed < len(plan):
         computed = _drive(settings, store, plan, record, seconds, say)
     begin = time.perf_counter()
-    if run_status(store).committed == len(plan):
+    try:
         manifest = publish(store)
+    except Unfinished as error:
+        say(str(error))
+    else:
         say(f"published {len(manifest['shards'])} shards, manifest.json")
         seconds["publish"] = time.perf_counter() - begin
         record_timings(store, "synthesize", seconds)
@@ -63,26 +71,36 @@ def synthesize(settings: Settings, say: Say = print) -> Synthesis:
 
 
 def _plan(settings: Settings, store: Store, record: RunRecord | None, say: Say) -> tuple[Plan, RunRecord]:
-    """The plan of this run: from its stored ID manifest, or from a new selection, which is then stored."""
-    sources: Sequence[SourceImage]
-    if record is not None:
-        sources, classes = decode_sources(store.get(layout.ID_MANIFEST)), record.classes
-    else:
-        sources, classes = _select(settings, store, say)
-    unit_size, per_image = settings.farm.unit_size, settings.sampling.per_image
-    plan = Plan(sources, per_image=per_image, unit_size=unit_size, limit=settings.limit, seed=settings.seed)
+    """The plan of this run: from its stored ID manifest, or from a new selection, which is then stored.
+
+    run.json comes first and decides whose run this is; a start that died before the manifests were written is
+    repeated, and must select the same images.
+    """
+    if record is not None and all(map(store.exists, MANIFESTS)):
+        sources: Sequence[SourceImage] = decode_sources(store.get(layout.ID_MANIFEST))
+        return _plan_of(settings, sources), record
+    selection = _select(settings, say)
+    plan = _plan_of(settings, selection.sources)
     record = check_or_create_run(
         store,
         settings,
-        id_manifest_sha256=sources_digest(sources),
+        id_manifest_sha256=sources_digest(selection.sources),
         planned=plan.samples,
         units=len(plan),
-        classes=classes,
+        classes=[info.name for info in selection.classes],
     )
+    put_json(store, layout.SKIPS, {"skips": [asdict(skip) for skip in selection.skips]})
+    store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
+    store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
     return plan, record
 
 
-def _select(settings: Settings, store: Store, say: Say) -> tuple[list[SourceImage], list[str]]:
+def _plan_of(settings: Settings, sources: Sequence[SourceImage]) -> Plan:
+    unit_size, per_image = settings.farm.unit_size, settings.sampling.per_image
+    return Plan(sources, per_image=per_image, unit_size=unit_size, limit=settings.limit, seed=settings.seed)
+
+
+def _select(settings: Settings, say: Say) -> Selection:
     from synood_ray.data.selection import select
     from synood_ray.data.source import open_source
 
@@ -103,10 +121,7 @@ def _select(settings: Settings, store: Store, say: Say) -> tuple[list[SourceImag
         say(f"  skipped {skip.key!r}: {skip.reason}")
     if len(selection.skips) > 5:
         say(f"  … all {len(selection.skips)} in {layout.SKIPS}")
-    store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
-    store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
-    put_json(store, layout.SKIPS, {"skips": [asdict(skip) for skip in selection.skips]})
-    return selection.sources, [info.name for info in selection.classes]
+    return selection
 
 
 def _drive(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+MAX_GAIN = 10.0
 OFFICIAL_ROUNDS, OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE = 3, 20, 0.6, 8.0
 
 
@@ -70,6 +71,8 @@ class _Active:
     latents: Tensor  # what the next pass re-noises: the source, later the last round's result
     image: Tensor | None = None
     best: float = float("inf")
+    gain: float = 1.0  # how much longer than the first-order step the next one has to be
+    predicted: float = 0.0  # change of the score that the last step would have made, were the score linear
     scores: list[float] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
 
@@ -226,7 +229,12 @@ class Refiner:
         else:
             mask = torch.cat([sample.canvas.mask for sample in active]).float()
             residual = self.calibration.tau - scores.to(gradient)
-            step = newton_step(gradient, residual, mask, settings.max_step)
+            for sample in active:
+                self._learn_gain(sample)
+            gains = torch.tensor([sample.gain for sample in active]).to(gradient)
+            step = newton_step(gradient, residual * gains, mask, settings.max_step)
+            for sample, change in zip(active, (step * gradient).flatten(1).sum(1).tolist(), strict=True):
+                sample.predicted = change
             if settings.restart:
                 for index, sample in enumerate(active):
                     sample.latents = (latents[index : index + 1] + step[index : index + 1]).to(sample.latents.dtype)
@@ -234,6 +242,18 @@ class Refiner:
             noise = unit_rms(noise + step)
         for index, sample in enumerate(active):
             sample.noise = noise[index : index + 1]
+
+    def _learn_gain(self, sample: _Active) -> None:
+        """Secant: compare what the last step did to the score with what it should have done to first order.
+
+        The score bends within a small step and the denoiser takes part of the step back, so that the first-order
+        step is too short by a factor that differs between samples.
+        """
+        if len(sample.scores) < 2:
+            sample.gain = self.settings.gain
+            return
+        done = (sample.scores[-1] - sample.scores[-2]) / sample.predicted if sample.predicted else 1.0
+        sample.gain = 1 / min(max(done, 1 / MAX_GAIN), 1.0)
 
     def _result(self, sample: _Active) -> Refined:
         assert sample.image is not None
