@@ -131,7 +131,7 @@ class SamplingSettings(Section):
         0.25, description="how far later rounds re-noise the last image; 0: over again from the source"
     )
     guidance: float = Field(3.0, ge=1.0, description="classifier-free guidance scale; 1 = off")
-    gain: float = Field(1.0, gt=0.0, description="length of a sample's first step, in first-order steps; later: secant")
+    gain: float = Field(2.0, gt=0.0, description="length of a sample's first step, in first-order steps; later: secant")
     max_step: float = Field(0.3, gt=0.0, description="longest change of the noise a round, root mean square")
     mask: Literal["box", "whole", "files"] = Field(
         "box", description="what is repainted: the subject's box (box column, else a centred box), all, or mask files"
