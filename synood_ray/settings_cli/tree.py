@@ -68,6 +68,9 @@ class Leaf:
             if isinstance(checked, float) and not math.isfinite(checked):
                 raise ValueError
         except (ValidationError, ValueError) as error:
+            if isinstance(error, ValidationError) and error.errors()[0]["type"] == "value_error":
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")  # a rule of ours, told in its own words
+                raise UserError(f"{self.path}: {reason} ({origin})") from error
             hint = "; quote it" if str in self.kinds and not isinstance(value, (str, list, dict)) else ""
             raise UserError(f"{self.path}: must be {self.expected}, not {value!r}{hint} ({origin})") from error
         return checked
