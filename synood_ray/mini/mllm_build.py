@@ -135,3 +135,5 @@ def save(model: Qwen2VLForConditionalGeneration, processor: Qwen2VLProcessor, ou
     half: Any = copy.deepcopy(model)
     half.to(torch.float16).save_pretrained(out)
     processor.save_pretrained(out)
+    for file in out.iterdir():
+        file.chmod(0o644)  # safetensors writes for the owner alone
