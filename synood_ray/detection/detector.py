@@ -6,18 +6,19 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
 from PIL import Image, ImageOps
-from safetensors.torch import load, save
-from torch import Tensor
 
 from synood_ray.config import ScorerSettings
-from synood_ray.detection.projector import Projector
-from synood_ray.detection.scores import LOGIT_SCALE, neglabel_score
 from synood_ray.errors import UserError
 from synood_ray.storage.store import Put, Store, open_store
+
+if TYPE_CHECKING:  # torch comes with the first detector, not with the import of its class
+    import torch
+    from torch import Tensor
+
+    from synood_ray.detection.projector import Projector
 
 FORMAT = 1
 FOLDER = "detector/"
@@ -128,6 +129,11 @@ class Detector:
         cls, store: Store, prefix: str = FOLDER, *, device: str = "auto", clip: ImageEncoder | None = None
     ) -> Detector:
         """As `load`, from an open store."""
+        import torch
+        from safetensors.torch import load
+
+        from synood_ray.detection.projector import Projector
+
         description = DetectorDescription.from_json(store.get(prefix + DESCRIPTION))
         tensors = load(store.get(prefix + description.weights))
         if clip is None:
@@ -154,6 +160,9 @@ class Detector:
 
         A folder or URI is written to directly (prefix ""). Raises UserError if another detector is there.
         """
+        import torch
+        from safetensors.torch import save
+
         if not isinstance(target, Store):
             target, prefix = open_store(str(target)), ""
         tensors = {name: value.cpu().contiguous() for name, value in self.projector.state_dict().items()}
@@ -171,7 +180,6 @@ class Detector:
         description = replace(self.description, threshold=threshold)
         return Detector(self.clip, self.projector, self.id_text, self.negative_text, description)
 
-    @torch.inference_mode()
     def __call__(self, images: Image.Image | list[Image.Image] | Tensor) -> DetectorOutput:
         """Judge PIL images of any size and mode, or a float tensor [B, 3, H, W] in [0, 1], as one batch.
 
@@ -179,23 +187,31 @@ class Detector:
 
         Raises ValueError for an empty list or a tensor of another shape.
         """
-        batch = self._as_tensor(images).to(self.clip.device)
-        features = self.clip.encode_images(batch)
-        label = self.id_logits(features).argmax(dim=-1).cpu()
-        score = self.score_features(features).cpu()
+        import torch
+
+        with torch.inference_mode():
+            features = self.clip.encode_images(self._as_tensor(images).to(self.clip.device))
+            label = self.id_logits(features).argmax(dim=-1).cpu()
+            score = self.score_features(features).cpu()
         names = [self.description.class_names[i] for i in label.tolist()]
         return DetectorOutput(score, score < self.description.threshold, label, names)
 
     def score_features(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> score [B]."""
+        from synood_ray.detection.scores import LOGIT_SCALE, neglabel_score
+
         projected = LOGIT_SCALE * self.projector(features)
         return neglabel_score(projected @ self.id_text.T, projected @ self.negative_text.T, self.description.groups)
 
     def id_logits(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> logits of the ID classes [B, C]."""
+        from synood_ray.detection.scores import LOGIT_SCALE
+
         return LOGIT_SCALE * self.projector(features) @ self.id_text.T
 
     def _as_tensor(self, images: Image.Image | list[Image.Image] | Tensor) -> Tensor:
+        from torch import Tensor
+
         if isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
                 raise ValueError(f"images must be a tensor [B, 3, H, W] with B >= 1, got {tuple(images.shape)}")
