@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,15 @@ def write(folder: Path, text: str, name: str = "site.yaml") -> str:
 # What is typed for a value of a setting
 
 
+HOLDERS = {  # what a text must contain
+    "describer.check_question": "{subject}",
+    "describer.prompt": "{context}",
+    "scorer.templates": "{}",
+    "labels.noun_prompt": "{}",
+    "labels.adjective_prompt": "{}",
+}
+
+
 def _values(leaf: Leaf) -> st.SearchStrategy[Any]:
     """Values that a setting may have, by its type and limits."""
     low = high = None
@@ -62,6 +72,7 @@ def _values(leaf: Leaf) -> st.SearchStrategy[Any]:
         low = getattr(limit, "ge", getattr(limit, "gt", low))
         high = getattr(limit, "le", getattr(limit, "lt", high))
     texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
+    texts = texts.map(lambda text: text + HOLDERS.get(leaf.path, ""))
     by_kind: dict[Any, st.SearchStrategy[Any]] = {
         int: st.integers(int(low or 0), 10**9),
         float: st.floats((low or 0.0) + 1e-6, high if high is not None else 1e9),
@@ -107,8 +118,15 @@ def test_what_is_shown_can_be_read_back(text: str) -> None:
 def test_both_spellings() -> None:
     for argv in (["--sampling.rounds", "9"], ["--sampling.rounds=9"]):
         assert settings_of(*argv).sampling.rounds == 9
-    assert settings_of("--describer.prompt=a=b --c").describer.prompt == "a=b --c"
+    assert settings_of("--describer.prompt=a={context} --c").describer.prompt == "a={context} --c"
     assert settings_of("--seed", "1", "--seed", "2").seed == 2
+
+
+@pytest.mark.parametrize("path", HOLDERS)
+def test_a_template_without_its_place_holder_is_refused(path: str) -> None:
+    value = "['no holder']" if path == "scorer.templates" else "no holder"
+    with pytest.raises(UserError, match=f"{re.escape(path)}: must contain {re.escape(HOLDERS[path])}"):
+        settings_of(f"--{path}", value)
 
 
 def test_lists_tables_null_and_numbers() -> None:

@@ -13,7 +13,6 @@ from typing import Protocol
 from PIL import Image
 
 from synood_ray.config import DescriberSettings
-from synood_ray.errors import UserError
 from synood_ray.models.contexts import TokenCounter, clean_context, count_clip_tokens
 
 MAX_SIDE = 1024  # pixels; larger images are shrunk first: a 7B model then spends about 1,300 tokens on one
@@ -60,7 +59,6 @@ def open_describer(settings: DescriberSettings, count_tokens: TokenCounter | Non
     count_tokens counts the tokens of the diffusion model's tokenizer for `settings.context_tokens`; the default is
     CLIP's, which the Stable Diffusion family shares. Raises UserError in one line if something is not there.
     """
-    check_templates(settings)
     counter = count_tokens or count_clip_tokens
     if settings.contexts:
         from synood_ray.models.describer_recorded import RecordedDescriber
@@ -73,16 +71,6 @@ def open_describer(settings: DescriberSettings, count_tokens: TokenCounter | Non
     from synood_ray.models.describer_vllm import VllmDescriber
 
     return VllmDescriber(settings, counter)
-
-
-def check_templates(settings: DescriberSettings) -> None:
-    """UserError if a template lacks its place holder; cheap, so that jobs can ask before anything loads."""
-    for name, template, holder in (
-        ("check_question", settings.check_question, "{subject}"),
-        ("prompt", settings.prompt, "{context}"),
-    ):
-        if holder not in template:
-            raise UserError(f"describer.{name} must contain {holder}, but is {template!r}")
 
 
 def questions(template: str, subjects: Sequence[str]) -> list[str]:
