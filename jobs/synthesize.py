@@ -6,15 +6,20 @@ import sys
 
 from synood_ray.commandline import load_arguments, main_guard, short_form
 
+FLAGS = {
+    "retry-failed": "run the quarantined units and the failed samples of this run again, and nothing else; their "
+    "earlier errors stay in errors/. A published run is published anew"
+}
+
 
 def main(argv: list[str]) -> int:
-    loaded = load_arguments(argv, program="jobs/synthesize.py", description=__doc__ or "")
+    loaded = load_arguments(argv, program="jobs/synthesize.py", description=__doc__ or "", flags=FLAGS)
     settings = loaded.settings
     print(short_form(settings, loaded.origins), flush=True)
 
     from synood_ray.farm.synthesis import synthesize
 
-    result = synthesize(settings, say=lambda line: print(line, flush=True))
+    result = synthesize(settings, say=lambda line: print(line, flush=True), retry_failed="retry-failed" in loaded.extra)
     status = result.status
     print(
         f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from synood_ray.farm.plan import Plan
 from synood_ray.farm.pool import Pool, Worker
 from synood_ray.farm.queue import Lease, UnitQueue
 from synood_ray.farm.reports import UnitReport
+from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.sampler import SamplerActor
 from synood_ray.farm.scoring import ScorerActor
 from synood_ray.storage import layout
@@ -65,6 +66,7 @@ class Driver:
     """Runs the describe and sample stages in one stream until every unit is committed or quarantined.
 
     on_progress(driver) is called after every change; `describing`, `sampling` and `totals` say how far it is.
+    retry: do only these units again (`farm.retry`); all others count as committed, whatever they are.
     describer, sampler: the actor classes; others with the same methods measure or test the farm without models.
     """
 
@@ -78,14 +80,17 @@ class Driver:
         say: Callable[[str], None] = print,
         describer: type = DescriberActor,
         sampler: type = SamplerActor,
+        retry: Mapping[int, Retry] | None = None,
     ) -> None:
         self.settings, self.store, self.plan = settings, store, plan
         self.on_progress, self.say = on_progress, say
         self.totals = Totals()
+        self.retry = retry or {}
         farm = settings.farm
         prompts, parts = scan(store, "prompts"), scan(store, "parts")
+        sampled = set(range(len(plan))) - self.retry.keys() if retry else set(parts.committed.tolist())
         # A unit whose samples are committed needs no prompts any more.
-        described = sorted({*prompts.committed.tolist(), *parts.committed.tolist()})
+        described = sorted({*prompts.committed.tolist(), *parts.committed.tolist(), *sampled})
         config = settings.model_dump(mode="json")
         arguments = (config, store.uri)
         remote_scorer = settings.scorer.placement == "actor"
@@ -94,12 +99,12 @@ class Driver:
         queue_settings: dict[str, Any] = {"max_attempts": farm.max_attempts, "deadline": farm.unit_deadline}
         self.describing = Stage(
             "prompts",
-            UnitQueue(len(plan), described, **_history(prompts), **queue_settings),
+            UnitQueue(len(plan), described, **self._history(prompts), **queue_settings),
             Pool("describer", describer, farm.describers, arguments, farm.in_flight),
         )
         self.sampling = Stage(
             "parts",
-            UnitQueue(len(plan), parts.committed.tolist(), blocked=True, **_history(parts), **queue_settings),
+            UnitQueue(len(plan), sampled, blocked=True, **self._history(parts), **queue_settings),
             Pool("sampler", sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight),
         )
         for unit in described:
@@ -109,6 +114,10 @@ class Driver:
         self.looked = time.monotonic()
         self.prepared = False  # the run's negative labels and boundary are in the store
         self.needs_check = settings.sampling.mllm_check and settings.sampling.recipe != "official"
+
+    def _history(self, found: Scan) -> dict[str, Any]:
+        """Earlier attempts and quarantined units, which a run keeps over restarts."""
+        return {"attempts": found.attempts, "quarantined": found.quarantined - self.retry.keys()}
 
     @property
     def quarantined(self) -> int:
@@ -167,12 +176,13 @@ class Driver:
         return min(ready, key=lambda w: len(w.units)).handle if ready else None
 
     def _send(self, stage: Stage, worker: Worker, lease: Lease) -> None:
-        tasks = self.plan.unit(lease.unit)
+        again = self.retry.get(lease.unit, WHOLE)
+        tasks = again.tasks(self.plan.unit(lease.unit))
         if stage is self.describing:
             self._call(stage, worker, lease, "describe", lease.unit, tasks)
         else:
             checker = self._checker() if self.needs_check else None
-            self._call(stage, worker, lease, "sample", lease.unit, tasks, lease.attempt, checker)
+            self._call(stage, worker, lease, "sample", lease.unit, tasks, lease.attempt, checker, again.number)
 
     def _call(self, stage: Stage, worker: Worker, lease: Lease | None, method: str, *arguments: Any) -> None:
         if lease is not None:
@@ -237,8 +247,10 @@ class Driver:
         for unit in scan(self.store, "prompts").committed.tolist():
             self.describing.queue.commit(unit)
             self.sampling.queue.add(unit)
-        for unit in scan(self.store, "parts").committed.tolist():
-            self.sampling.queue.commit(unit)
+        for entry in self.store.list(layout.PARTS):
+            name = layout.part_unit(entry.key)
+            if name and name[1] == self.retry.get(name[0], WHOLE).number:
+                self.sampling.queue.commit(name[0])
 
     # -- when something goes wrong -------------------------------------------------------------------------------------
 
@@ -291,13 +303,8 @@ class Driver:
                 worker = stage.pool.workers.get(lease.worker)
                 if worker is not None:
                     self.say(f"{worker.name} hangs on unit {lease.unit} and is replaced")
-                    stage.queue.release(worker.name)
+                    stage.queue.release(worker.name, lost=False)  # its other units are not at fault
                     stage.pool.remove(worker)
-
-
-def _history(found: Scan) -> dict[str, Any]:
-    """Earlier attempts and quarantined units, which a run keeps over restarts."""
-    return {"attempts": found.attempts, "quarantined": found.quarantined}
 
 
 def _open_units(queue: UnitQueue) -> int:

@@ -90,8 +90,13 @@ class SamplerActor:
             "scorer": f"{scorer.model} {scorer.pretrained or ''}".strip(),
         }
 
-    def sample(self, unit: int, tasks: list[SampleTask], attempt: int, checker: Any | None) -> UnitReport:
-        """Make one unit's samples and write ``parts/part-….parquet``. checker: a DescriberActor, or None."""
+    def sample(
+        self, unit: int, tasks: list[SampleTask], attempt: int, checker: Any | None, retry: int = 0
+    ) -> UnitReport:
+        """Make one unit's samples and write ``parts/part-….parquet``. checker: a DescriberActor, or None.
+
+        retry: with 1 or more, tasks are those of the unit whose samples failed before; they become that retry's part.
+        """
         self.prepare()
         begin = time.perf_counter()
         prompts = {row.key: row.prompt for row in decode_prompts(self.store.get(layout.prompts_key(unit)))}
@@ -109,7 +114,7 @@ class SamplerActor:
         for row in rows.values():
             row.attempt, row.worker, row.milliseconds = attempt, self.name, share
         ordered = [rows[task.key] for task in tasks]
-        self.store.put_new(layout.part_key(unit), encode_samples(ordered, self.class_names))
+        self.store.put_new(layout.part_key(unit, retry), encode_samples(ordered, self.class_names))
         accepted, failed = sum(row.accepted for row in ordered), sum(row.failed for row in ordered)
         return UnitReport(unit, len(ordered), accepted, len(ordered) - accepted - failed, failed, seconds)
 

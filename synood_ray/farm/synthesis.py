@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from synood_ray.config import Settings
+from synood_ray.errors import UserError
 from synood_ray.farm.plan import Plan
+from synood_ray.farm.retry import Retry, find_retries
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
-from synood_ray.storage.publish import Unfinished, publish, read_manifest
+from synood_ray.storage.publish import Unfinished, publish, read_manifest, retract
 from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, put_json, read_run
 from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
 from synood_ray.storage.store import Store, open_store
@@ -34,8 +36,10 @@ class Synthesis:
     seconds: dict[str, float]
 
 
-def synthesize(settings: Settings, say: Say = print) -> Synthesis:
+def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False) -> Synthesis:
     """Select, describe, sample and publish into settings.output; whatever is there already is kept.
+
+    retry_failed: run the quarantined units and the failed samples of an existing run again, and nothing else.
 
     Raises UserError for wrong settings, unusable images or an output that belongs to another configuration, before
     any model loads; KeyboardInterrupt leaves everything committed so far.
@@ -46,18 +50,17 @@ def synthesize(settings: Settings, say: Say = print) -> Synthesis:
     record = read_run(store)
     if record is not None:
         check_settings(record, settings, settings.output)
-        if read_manifest(store) is not None:
-            say(f"{settings.output} is finished already: nothing to do")
-            return Synthesis(run_status(store), 0, seconds)
-    plan, record = _plan(settings, store, record, say)
-    seconds["select"] = time.perf_counter() - begin
-
-    committed = len(scan(store, "parts").committed)
-    if committed:
-        say(f"resuming: {committed} of {len(plan)} units are committed")
+    elif retry_failed:
+        raise UserError(f"{settings.output}: no run here to retry; leave out --retry-failed")
+    retry = _find_retries(store, say) if retry_failed else None
+    if not retry and read_manifest(store) is not None:
+        say(f"{settings.output} is finished already: nothing to do")
+        return Synthesis(run_status(store), 0, seconds)
     computed = 0
-    if committed < len(plan):
-        computed = _drive(settings, store, plan, record, seconds, say)
+    if retry or not retry_failed:
+        plan, record = _plan(settings, store, record, say)
+        seconds["select"] = time.perf_counter() - begin
+        computed = _drive(settings, store, plan, record, seconds, say, retry)
     begin = time.perf_counter()
     try:
         manifest = publish(store)
@@ -68,6 +71,18 @@ def synthesize(settings: Settings, say: Say = print) -> Synthesis:
         seconds["publish"] = time.perf_counter() - begin
         record_timings(store, "synthesize", seconds)
     return Synthesis(run_status(store), computed, seconds)
+
+
+def _find_retries(store: Store, say: Say) -> dict[int, Retry]:
+    """What to run again, told in one line."""
+    retry = find_retries(store)
+    whole = sum(not again.number for again in retry.values())
+    samples = sum(len(again.keys) for again in retry.values())
+    if retry:
+        say(f"running again: {whole} quarantined units, {samples} failed samples of {len(retry) - whole} other units")
+    else:
+        say("nothing to retry: no unit is quarantined and no sample has failed")
+    return retry
 
 
 def _plan(settings: Settings, store: Store, record: RunRecord | None, say: Say) -> tuple[Plan, RunRecord]:
@@ -131,14 +146,23 @@ def _drive(
     record: RunRecord,
     seconds: dict[str, float],
     say: Say,
+    retry: Mapping[int, Retry] | None,
 ) -> int:
+    """Do the units that are left, or those to retry; returns how many were done. Without any, Ray is not started."""
+    committed = len(scan(store, "parts").committed)
+    if retry:
+        retract(store)  # first: whatever ends this call early, the next one then publishes what is new
+    elif committed:
+        say(f"resuming: {committed} of {len(plan)} units are committed")
+        if committed == len(plan):
+            return 0
     from synood_ray.farm.cluster import connect
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.progress import Progress
 
     begin = time.perf_counter()
     say(connect())
-    driver = Driver(settings, store, plan, record.classes, say=say)
+    driver = Driver(settings, store, plan, record.classes, say=say, retry=retry)
     with Progress(driver, settings.farm.status_every, say) as progress:
         driver.on_progress = progress.update
         totals = driver.run()

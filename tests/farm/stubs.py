@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+from PIL import Image
+
 from synood_ray.config import Settings
+from synood_ray.farm.driver import Driver
 from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SampleRow, SampleTask
 from synood_ray.storage import layout
@@ -37,13 +43,50 @@ def row(task: SampleTask) -> SampleRow:
     )
 
 
-class StubDescriber:
+def use_stubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every `Driver` that is made without actor classes run these."""
+    defaults = (*(Driver.__init__.__defaults__ or ())[:2], StubDescriber, StubSampler, None)
+    monkeypatch.setattr(Driver.__init__, "__defaults__", defaults)
+
+
+def make_images(folder: Path, count: int) -> Path:
+    """A folder of two classes with count images in each, no two of them alike."""
+    pixels = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(pixels.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / name / f"{i:03d}.png")
+    return folder
+
+
+class Faults:
+    """Fails where the preset says: "error-U" at unit U always, "once-U" the first time, "die-U" dies once.
+
+    "undescribed-U": the prompts of unit U cannot be made. "bad-K": sample K fails, unless it is retried.
+    """
+
     def __init__(self, settings: dict[str, Any], output: str) -> None:
+        self.faults = Settings.model_validate(settings).preset.split()
         self.store = open_store(output)
 
+    def fail(self, unit: int) -> None:
+        for fault in self.faults:
+            kind, _, number = fault.partition("-")
+            if kind not in ("error", "once", "die") or int(number) != unit:
+                continue
+            first = self.store.put_new(f"faults/{fault}", os.urandom(8)).name == "CREATED"
+            if kind == "error" or (kind == "once" and first):
+                raise ValueError(f"unit {unit} does not work")
+            if kind == "die" and first:
+                os._exit(1)
+
+
+class StubDescriber(Faults):
     def ready(self) -> None: ...
 
     def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
+        if f"undescribed-{unit}" in self.faults:
+            raise ValueError(f"unit {unit} cannot be described")
         rows = [
             PromptRow(task.key, unit, task.source.key, "nothing", "nothing", "A photo of nothing.") for task in tasks
         ]
@@ -54,29 +97,23 @@ class StubDescriber:
         return [False] * len(images)
 
 
-class StubSampler:
-    """Fails as the preset says: "error-U" raises at unit U always, "once-U" the first time, "die-U" dies once."""
-
+class StubSampler(Faults):
     def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], scorers: list[Any]) -> None:
-        self.settings = Settings.model_validate(settings)
-        self.store, self.class_names = open_store(output), class_names
+        super().__init__(settings, output)
+        self.class_names = class_names
 
     def ready(self) -> None: ...
 
     def prepare(self) -> None: ...
 
-    def sample(self, unit: int, tasks: list[SampleTask], attempt: int, checker: Any | None) -> UnitReport:
-        self._fail(unit)
-        self.store.put_new(layout.part_key(unit), encode_samples([row(task) for task in tasks], self.class_names))
-        return UnitReport(unit, len(tasks), accepted=len(tasks), seconds={"refine": 0.0})
-
-    def _fail(self, unit: int) -> None:
-        for fault in self.settings.preset.split():
-            kind, _, number = fault.partition("-")
-            if int(number) != unit:
-                continue
-            first = self.store.put_new(f"faults/{fault}", os.urandom(8)).name == "CREATED"
-            if kind == "error" or (kind == "once" and first):
-                raise ValueError(f"unit {unit} does not work")
-            if kind == "die" and first:
-                os._exit(1)
+    def sample(
+        self, unit: int, tasks: list[SampleTask], attempt: int, checker: Any | None, retry: int = 0
+    ) -> UnitReport:
+        self.fail(unit)
+        rows = [row(task) for task in tasks]
+        for found in rows:
+            if f"bad-{int(found.key)}" in self.faults and not retry:
+                found.accepted, found.failed, found.reject_reason = False, True, "error: bad luck"
+        self.store.put_new(layout.part_key(unit, retry), encode_samples(rows, self.class_names))
+        failed = sum(found.failed for found in rows)
+        return UnitReport(unit, len(rows), accepted=len(rows) - failed, failed=failed, seconds={"refine": 0.0})

@@ -1,0 +1,35 @@
+"""What ``--retry-failed`` runs again: the quarantined units of a run, and the failed samples of its other units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from synood_ray.records import SampleTask
+from synood_ray.storage.progress import failed_samples, sample_parts, scan
+from synood_ray.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """One unit to do again. number 0: the whole unit, which was quarantined and has no part yet.
+
+    Otherwise only its failed samples, named by keys; their new rows become retry `number` of the unit's part.
+    """
+
+    number: int = 0
+    keys: frozenset[str] = frozenset()
+
+    def tasks(self, unit: list[SampleTask]) -> list[SampleTask]:
+        """Those of a unit's tasks that are to be done."""
+        return [task for task in unit if task.key in self.keys] if self.number else unit
+
+
+WHOLE = Retry()
+
+
+def find_retries(store: Store) -> dict[int, Retry]:
+    """Everything to do again, by unit. Units that are only waiting are not among it."""
+    parts = sample_parts(store)
+    quarantined = (scan(store, "prompts").quarantined | scan(store, "parts").quarantined) - parts.keys()
+    failed = {unit: Retry(len(parts[unit]), frozenset(keys)) for unit, keys in failed_samples(store).items()}
+    return dict.fromkeys(quarantined, WHOLE) | failed

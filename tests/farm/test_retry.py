@@ -1,0 +1,122 @@
+"""--retry-failed: quarantined units and failed samples again, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from synood_ray.config import Settings
+from synood_ray.errors import UserError
+from synood_ray.farm.retry import WHOLE, Retry, find_retries
+from synood_ray.farm.synthesis import Synthesis, synthesize
+from synood_ray.storage import layout
+from synood_ray.storage.parts import decode_samples
+from synood_ray.storage.publish import iter_samples, read_manifest
+from synood_ray.storage.store import Store, open_store
+from tests.farm.stubs import make_images, use_stubs
+
+pytestmark = pytest.mark.real
+SAMPLES, UNITS = 16, 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    use_stubs(monkeypatch)
+    farm = {"unit_size": 4, "max_attempts": 2}
+    data = {"uri": str(make_images(tmp_path / "images", SAMPLES + 4)), "per_class": 100}
+    return Settings.model_validate({"data": data, "output": str(tmp_path / "run"), "limit": SAMPLES, "farm": farm})
+
+
+def call(settings: Settings, faults: str = "", retry_failed: bool = False) -> tuple[Synthesis, str]:
+    said: list[str] = []
+    found = synthesize(settings.model_copy(update={"preset": faults}), said.append, retry_failed)
+    return found, "\n".join(said)
+
+
+def names(store: Store, prefix: str) -> list[str]:
+    return [entry.key.removeprefix(prefix) for entry in store.list(prefix)]
+
+
+def test_quarantined_units_and_failed_samples_and_nothing_else(settings: Settings) -> None:
+    before, said = call(settings, "error-2 undescribed-3 bad-1 bad-2")
+    store = open_store(settings.output)
+    assert before.status.quarantined == 2 and before.status.failed == 2 and before.status.published
+    assert "--retry-failed" in said
+    retries = find_retries(store)
+    assert retries == {0: Retry(1, frozenset({"00000001", "00000002"})), 2: WHOLE, 3: WHOLE}
+    errors, untouched = names(store, layout.ERRORS), store.get(layout.part_key(1))
+
+    after, said = call(settings, retry_failed=True)
+    assert "2 quarantined units, 2 failed samples of 1 other units" in said
+    assert after.computed == 3
+    assert (after.status.accepted, after.status.failed, after.status.quarantined) == (SAMPLES, 0, 0)
+    assert [row.key for row in iter_samples(store)] == [f"{i:08d}" for i in range(SAMPLES)]
+    assert sorted(row.key for row in decode_samples(store.get(layout.part_key(0, retry=1)))) == sorted(retries[0].keys)
+    assert store.get(layout.part_key(1)) == untouched and len(names(store, layout.PARTS)) == UNITS + 1
+    assert names(store, layout.ERRORS) == errors
+
+    manifest = read_manifest(store)
+    again, said = call(settings, retry_failed=True)
+    assert "nothing to retry" in said and again.computed == 0
+    assert read_manifest(store) == manifest
+
+
+def test_attempts_go_on_and_a_retry_in_vain_is_quarantined_again(settings: Settings) -> None:
+    call(settings, "error-2")
+    store = open_store(settings.output)
+    assert names(store, layout.ERRORS) == ["part-000002-a1.json", "part-000002-a2-final.json"]
+    found, _ = call(settings, "error-2", retry_failed=True)
+    assert names(store, layout.ERRORS)[2:] == ["part-000002-a3.json", "part-000002-a4-final.json"]
+    assert found.status.quarantined == 1 and found.status.published
+    assert len(list(iter_samples(store))) == SAMPLES - 4
+
+
+def test_a_sample_that_fails_again_keeps_its_row(settings: Settings) -> None:
+    call(settings, "bad-5")
+    found, _ = call(settings, "error-1", retry_failed=True)  # unit 1, of which sample 5 is
+    store = open_store(settings.output)
+    assert (found.status.failed, found.status.quarantined) == (1, 0)
+    assert [row.key for row in iter_samples(store) if row.failed] == ["00000005"]
+    call(settings, retry_failed=True)
+    assert not any(row.failed for row in iter_samples(store))
+
+
+def test_a_retry_that_is_cut_short_is_published_by_the_next_call(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(settings, "bad-5")
+
+    def interrupted(store: Store) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("synood_ray.farm.synthesis.publish", interrupted)
+        call(settings, retry_failed=True)
+    found, said = call(settings, retry_failed=True)
+    assert "nothing to retry" in said and "published" in said
+    assert found.status.published and found.status.failed == 0
+
+
+def test_waiting_units_are_left_alone(settings: Settings) -> None:
+    call(settings, "error-2")
+    store = open_store(settings.output)
+    store.delete(layout.part_key(0))
+    found, said = call(settings, retry_failed=True)
+    assert found.computed == 1 and not store.exists(layout.part_key(0))
+    assert "1 of 4 units are still to be done" in said
+
+
+def test_no_run_to_retry(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run here to retry"):
+        call(settings, retry_failed=True)
+    assert not (tmp_path / "run").exists()
