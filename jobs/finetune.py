@@ -20,16 +20,15 @@ def main(argv: list[str]) -> int:
     from synood_ray.storage.run import stored_config
     from synood_ray.storage.store import open_store
     from synood_ray.storage.timings import record_timings
-    from synood_ray.training.job import is_finetuned, run_finetune
+    from synood_ray.training.job import run_finetune
 
     store = open_store(arguments.run)
     settings = arguments.settings(stored_config(store))
-    if is_finetuned(store, settings):
+    begin = time.perf_counter()
+    result = run_finetune(store, settings, connect=lambda: print(connect(), flush=True))
+    if not result.fresh:
         print(f"{arguments.run}: the detector is trained already: nothing to do")
         return 0
-    begin = time.perf_counter()
-    print(connect(), flush=True)
-    result = run_finetune(store, settings)
     record_timings(store, "finetune", {"finetune": time.perf_counter() - begin})
     images = ", ".join(f"{count} {kind}" for kind, count in result.images.items())
     print(f"detector trained on {images}; threshold {result.threshold:.4f}, in {arguments.run}/detector")

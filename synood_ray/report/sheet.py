@@ -1,6 +1,6 @@
 """A contact sheet of a run for a README or a slide: sources above, the boundary images made from them below.
 
-    python -m synood_ray.report.sheet --run runs/demo --output docs/boundary.png
+python -m synood_ray.report.sheet --run runs/demo --output docs/boundary.png
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sheet = draw_sheet(open_store(arguments.run, write=False))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.quantize(128).save(arguments.output, optimize=True)
+    sheet.save(arguments.output, optimize=True)
 
 
 if __name__ == "__main__":

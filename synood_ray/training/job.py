@@ -80,11 +80,6 @@ def run_finetune(store: Store, settings: Settings, connect: Callable[[], object]
     return result
 
 
-def is_finetuned(store: Store, settings: Settings) -> bool:
-    """Whether the run holds a detector of these settings; UserError if it holds one of others."""
-    return _finished(store, settings) is not None
-
-
 def train(store: Store, settings: Settings, workers: Any = None) -> None:
     """Encode, fine-tune, set the threshold, save: what one training worker does. Runs without Ray as well.
 
