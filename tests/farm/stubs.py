@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-from PIL import Image
-
 from synood_ray.config import Settings
-from synood_ray.farm.driver import Driver
 from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SampleRow, SampleTask
 from synood_ray.storage import layout
@@ -41,22 +35,6 @@ def row(task: SampleTask) -> SampleRow:
         failed=False,
         reject_reason="",
     )
-
-
-def use_stubs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every `Driver` that is made without actor classes run these."""
-    defaults = (*(Driver.__init__.__defaults__ or ())[:2], StubDescriber, StubSampler, None)
-    monkeypatch.setattr(Driver.__init__, "__defaults__", defaults)
-
-
-def make_images(folder: Path, count: int) -> Path:
-    """A folder of two classes with count images in each, no two of them alike."""
-    pixels = np.random.default_rng(0)
-    for name in ("a", "b"):
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            Image.fromarray(pixels.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(folder / name / f"{i:03d}.png")
-    return folder
 
 
 class Faults:

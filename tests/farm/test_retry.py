@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import ray
 
 from synood_ray.config import Settings
 from synood_ray.errors import UserError
@@ -16,22 +14,14 @@ from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
 from synood_ray.storage.publish import iter_samples, read_manifest
 from synood_ray.storage.store import Store, open_store
-from tests.farm.stubs import make_images, use_stubs
+from tests.farm.local_ray import make_images, use_local_ray
 
-pytestmark = pytest.mark.real
 SAMPLES, UNITS = 16, 4
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    use_stubs(monkeypatch)
+    use_local_ray(monkeypatch)
     farm = {"unit_size": 4, "max_attempts": 2}
     data = {"uri": str(make_images(tmp_path / "images", SAMPLES + 4)), "per_class": 100}
     return Settings.model_validate({"data": data, "output": str(tmp_path / "run"), "limit": SAMPLES, "farm": farm})

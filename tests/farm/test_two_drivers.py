@@ -1,0 +1,82 @@
+"""Two drivers on one run: every sample once, and neither repeats what it can see the other has done."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from synood_ray.config import Settings
+from synood_ray.farm import driver
+from synood_ray.farm.plan import Plan
+from synood_ray.farm.retry import find_retries
+from synood_ray.records import SourceImage
+from synood_ray.storage import layout
+from synood_ray.storage.parts import decode_samples
+from synood_ray.storage.store import Store, open_store
+from tests.farm.local_ray import use_local_ray
+
+CLASSES = ["a", "b"]
+SOURCES = [SourceImage(f"{i % 2}/{i}.png", i % 2, CLASSES[i % 2], "nowhere", 1, 8, 8) for i in range(80)]
+UNITS, IN_FLIGHT = 20, 2
+
+
+@pytest.fixture(autouse=True)
+def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_local_ray(monkeypatch)
+    monkeypatch.setattr(driver, "LOOK_AROUND", 0.0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "run"))
+
+
+def make(store: Store, faults: str = "", **more: object) -> driver.Driver:
+    settings = Settings.model_validate({"preset": faults, "farm": {"unit_size": 4, "in_flight": IN_FLIGHT}})
+    plan = Plan(SOURCES, unit_size=4)
+    return driver.Driver(settings, store, plan, CLASSES, say=lambda line: None, **more)  # type: ignore[arg-type]
+
+
+def keys(store: Store) -> list[str]:
+    return [row.key for entry in store.list(layout.PARTS) for row in decode_samples(store.get(entry.key))]
+
+
+@pytest.mark.parametrize("faults", ["", "once-3 once-12"])
+def test_at_once_every_sample_is_made_once(store: Store, faults: str) -> None:
+    drivers = [make(store, faults) for _ in range(2)]
+    threads = [threading.Thread(target=found.run) for found in drivers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(keys(store)) == [f"{i:08d}" for i in range(80)]
+    assert all(found.sampling.queue.done and not found.quarantined for found in drivers)
+
+
+def test_a_driver_leaves_out_what_another_has_done_meanwhile(store: Store) -> None:
+    """The second does all the rest while the first is in the middle of its units."""
+    first, second = make(store), make(store)
+    seen = []
+
+    def change(found: driver.Driver) -> None:
+        if found.totals.units == 5 and not seen:
+            seen.append(second.run().units)
+
+    first.on_progress = change
+    total = first.run()
+    assert total.units <= 5 + IN_FLIGHT  # it holds some while the other works
+    assert seen[0] <= UNITS - 5
+    assert total.units + seen[0] <= UNITS + IN_FLIGHT
+    assert sorted(keys(store)) == [f"{i:08d}" for i in range(80)]
+
+
+def test_two_that_retry(store: Store) -> None:
+    make(store, "bad-0 bad-9 bad-50").run()
+    retries = find_retries(store)
+    first, second = make(store, retry=retries), make(store, retry=retries)
+    first.on_progress = lambda found: second.run() and None
+    assert first.run().units <= IN_FLIGHT
+    assert sorted(set(keys(store))) == [f"{i:08d}" for i in range(80)]
+    assert len(keys(store)) == 83 and not find_retries(store)
