@@ -40,7 +40,8 @@ class Describer(Protocol):
         """Names of everything in each image except its subject (a class name).
 
         keys: the images' source keys; recorded contexts are looked up by them, the models do not need them.
-        Raises EngineDeadError if the engine is lost, UserError if a recorded context is missing.
+        Raises EngineDeadError if the engine is lost, ValueError if it refuses an input (a question that is too long;
+        the engine lives on), UserError if a recorded context is missing.
         """
         ...
 

@@ -66,11 +66,11 @@ class VllmDescriber:
             return []
         try:
             outputs = self._llm.chat(chats, sampling, use_tqdm=False)
-        except ValueError:  # vLLM refuses an input, one that is too long for instance
+        except Exception as error:
+            if not _is_refusal(error):  # out of memory, a lost worker process: the engine's state is unknown now
+                raise self._died(error) from error
             self._finish_others()
-            raise
-        except Exception as error:  # out of memory, a lost worker process: the engine's state is unknown from here on
-            raise self._died(error) from error
+            raise ValueError(f"vLLM refuses an input: {error}") from error
         return [output.outputs[0].text for output in outputs]
 
     def _finish_others(self) -> None:
@@ -95,6 +95,13 @@ class VllmDescriber:
         self._llm.llm_engine.engine_core.shutdown()
         self._llm, self._dead = None, True
         cleanup_dist_env_and_memory()
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether vLLM turned an input down, one that is too long for instance, before its engine worked on it."""
+    from vllm.exceptions import VLLMClientError
+
+    return isinstance(error, ValueError | VLLMClientError)
 
 
 def _chat(image: Image.Image, question: str) -> list[dict[str, Any]]:
