@@ -40,7 +40,7 @@ def inpaint(pipeline: Any, images: Any, masks: Any, prompts: list[str], seed: in
         part = slice(first, first + BATCH)
         output = pipeline(
             prompt=prompts[part],
-            image=images[part].float() / 127.5 - 1,
+            image=images[part].float() / 255,
             mask_image=masks[part],
             num_inference_steps=STEPS,
             guidance_scale=GUIDANCE,

@@ -23,6 +23,7 @@ UNET: dict[str, Any] = {
     # A pooled text vector joins the time embedding and so reaches every block.
     "addition_embed_type": "text",
     "addition_embed_type_num_heads": 4,
+    "time_embedding_dim": 384,  # the default, four times the first width, is too narrow for 224 names
 }
 SCHEDULER: dict[str, Any] = {
     "num_train_timesteps": 1000,
