@@ -60,6 +60,8 @@ class Stage:
     name: Literal["prompts", "parts"]  # the folder its units are committed to
     queue: UnitQueue
     pool: Pool
+    began: float = 0.0  # when its first unit was handed out, and its last one came back (time.monotonic)
+    ended: float = 0.0
 
 
 class Driver:
@@ -176,6 +178,7 @@ class Driver:
         return min(ready, key=lambda w: len(w.units)).handle if ready else None
 
     def _send(self, stage: Stage, worker: Worker, lease: Lease) -> None:
+        stage.began = stage.began or time.monotonic()
         again = self.retry.get(lease.unit, WHOLE)
         tasks = again.tasks(self.plan.unit(lease.unit))
         if stage is self.describing:
@@ -225,6 +228,7 @@ class Driver:
             self.prepared = True
         elif call.lease is not None:
             call.worker.losses = 0
+            call.stage.ended = time.monotonic()
             if call.stage.queue.ack(call.lease):
                 self._count(call.stage, answer)
 

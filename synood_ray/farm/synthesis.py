@@ -11,6 +11,7 @@ from synood_ray.config import Settings
 from synood_ray.errors import UserError
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.retry import Retry, find_retries
+from synood_ray.labels.mining import load_candidates
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
@@ -94,6 +95,7 @@ def _plan(settings: Settings, store: Store, record: RunRecord | None, say: Say) 
     if record is not None and all(map(store.exists, MANIFESTS)):
         sources: Sequence[SourceImage] = decode_sources(store.get(layout.ID_MANIFEST))
         return _plan_of(settings, sources), record
+    load_candidates(settings.labels)  # a wrong file is the user's to mend, before anything is written or loaded
     selection = _select(settings, say)
     plan = _plan_of(settings, selection.sources)
     record = check_or_create_run(
@@ -160,15 +162,16 @@ def _drive(
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.progress import Progress
 
-    begin = time.perf_counter()
+    begin = time.monotonic()
     say(connect())
     driver = Driver(settings, store, plan, record.classes, say=say, retry=retry)
     with Progress(driver, settings.farm.status_every, say) as progress:
         driver.on_progress = progress.update
         totals = driver.run()
-    seconds["describe and sample"] = time.perf_counter() - begin
-    for stage, value in totals.seconds.items():
-        seconds[f"  {stage}, sum over units"] = value
+    # The stages overlap: units are sampled while others are described.
+    seconds["load models"] = min(stage.began for stage in driver.stages if stage.began) - begin
+    for stage, name in zip(driver.stages, ("describe", "sample"), strict=True):
+        seconds[name] = stage.ended - stage.began
     if driver.quarantined:
         say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
     return totals.units

@@ -13,12 +13,14 @@ JOBS = ("synthesize", "finetune", "evaluate")
 
 def record_timings(store: Store, job: str, seconds: Mapping[str, float]) -> None:
     """Store the wall seconds by stage of the call that finished a job; a later call does not change them."""
-    put_json(store, f"{layout.TIMINGS}{job}.json", {stage: round(value, 2) for stage, value in seconds.items()})
+    stages = [{"stage": stage, "seconds": round(value, 2)} for stage, value in seconds.items()]
+    put_json(store, f"{layout.TIMINGS}{job}.json", stages)
 
 
 def read_timings(store: Store) -> dict[str, float]:
     """Wall seconds by stage of all jobs, in the order of their stages."""
     found: dict[str, float] = {}
     for job in JOBS:
-        found.update(load_json(store, f"{layout.TIMINGS}{job}.json") or {})
+        for entry in load_json(store, f"{layout.TIMINGS}{job}.json") or []:
+            found[entry["stage"]] = entry["seconds"]
     return found
