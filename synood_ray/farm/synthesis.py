@@ -168,10 +168,11 @@ def _drive(
     with Progress(driver, settings.farm.status_every, say) as progress:
         driver.on_progress = progress.update
         totals = driver.run()
-    # The stages overlap: units are sampled while others are described.
-    seconds["load models"] = min(stage.began for stage in driver.stages if stage.began) - begin
-    for stage, name in zip(driver.stages, ("describe", "sample"), strict=True):
-        seconds[name] = stage.ended - stage.began
+    worked = {name: stage for name, stage in zip(("describe", "sample"), driver.stages, strict=True) if stage.began}
+    if worked:  # the two overlap: units are sampled while others are described
+        seconds["load models"] = min(stage.began for stage in worked.values()) - begin
+    for name, stage in worked.items():
+        seconds[name] = max(stage.ended - stage.began, 0.0)
     if driver.quarantined:
         say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
     return totals.units
