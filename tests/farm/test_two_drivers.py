@@ -58,7 +58,7 @@ def test_at_once_every_sample_is_made_once(store: Store, faults: str) -> None:
 def test_a_driver_leaves_out_what_another_has_done_meanwhile(store: Store) -> None:
     """The second does all the rest while the first is in the middle of its units."""
     first, second = make(store), make(store)
-    seen = []
+    seen: list[int] = []
 
     def change(found: driver.Driver) -> None:
         if found.totals.units == 5 and not seen:
@@ -76,7 +76,11 @@ def test_two_that_retry(store: Store) -> None:
     make(store, "bad-0 bad-9 bad-50").run()
     retries = find_retries(store)
     first, second = make(store, retry=retries), make(store, retry=retries)
-    first.on_progress = lambda found: second.run() and None
+
+    def change(found: driver.Driver) -> None:
+        second.run()  # done at once after the first call
+
+    first.on_progress = change
     assert first.run().units <= IN_FLIGHT
     assert sorted(set(keys(store))) == [f"{i:08d}" for i in range(80)]
     assert len(keys(store)) == 83 and not find_retries(store)
