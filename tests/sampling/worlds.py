@@ -14,7 +14,7 @@ SIDE = 4
 
 
 class LinearInpainter:
-    """z_0 = 0.5 z + 0.5 eps (nearly z after a restart) inside the mask, z_in outside; decode is the identity on [B, 3, 4, 4]."""
+    """z_0 = 0.5 z + 0.5 eps (nearly z after a restart) inside the mask, z_in outside; decode is the identity."""
 
     device = torch.device("cpu")
     resolution = SIDE
