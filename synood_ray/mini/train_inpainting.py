@@ -156,12 +156,13 @@ def learn_to_read(model: Any, token: Any, pool: Pool, world: World) -> None:
             print(f"reading, step {step + 1}: loss {loss.item():.4f}", flush=True)
 
 
-def train(minutes: float, cache: Path, seed: int) -> None:
+def train(minutes: float, cache: Path, seed: int, shipped: bool) -> None:
     import math
 
     import torch
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+    from transformers import CLIPTextModel
 
     from synood_ray.mini.scenes import SceneComposer
 
@@ -170,7 +171,12 @@ def train(minutes: float, cache: Path, seed: int) -> None:
     composer = SceneComposer(cache)
     token = tokenizer(composer.world, inpainting.LENGTH)
     vae = AutoencoderKL.from_pretrained(model_path("inpainting") / "vae").float().eval()
-    parts = {"unet": UNet2DConditionModel(**inpainting.UNET), "text": inpainting.new_text_encoder(token)}
+    if shipped:
+        folder = model_path("inpainting")
+        unet: Any = UNet2DConditionModel.from_pretrained(folder / "unet").float()
+        parts = {"unet": unet, "text": CLIPTextModel.from_pretrained(folder / "text_encoder").float()}
+    else:
+        parts = {"unet": UNet2DConditionModel(**inpainting.UNET), "text": inpainting.new_text_encoder(token)}
     model = torch.nn.ModuleDict(parts)
     average: Any = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.996))
     optimiser = Muon(model.named_parameters(), RATES)
@@ -187,7 +193,7 @@ def train(minutes: float, cache: Path, seed: int) -> None:
     for _ in range(FIRST_SCENES // NEW_SCENES):
         pool.add(NEW_SCENES)
     print(f"step {step}, {len(pool.truths)} scenes encoded", flush=True)
-    if not step:
+    if not step and not shipped:
         learn_to_read(model, token, pool, composer.world)
         average.module.load_state_dict(model.state_dict())
 
@@ -240,8 +246,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=80, help="training time in all, earlier runs counted")
     parser.add_argument("--cache", type=Path, default=CACHE, help="sprites and checkpoints")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shipped", action="store_true", help="without a checkpoint: go on from the shipped weights")
     args = parser.parse_args()
-    train(args.minutes, args.cache, args.seed)
+    train(args.minutes, args.cache, args.seed, args.shipped)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ def test_clip_names_a_scene_and_encodes_any_string() -> None:
     model, _, preprocess = open_clip.create_model_and_transforms(source)
     tokenizer = open_clip.get_tokenizer(source)
     assert isinstance(model, open_clip.CLIP)
+    model.eval()
     tokens = tokenizer(["a photo of a fox.", "Ünïcödé 漢字 " * 40, ""])
     assert model.encode_text(tokens).isfinite().all()
     data = read_images("id_test")
@@ -41,7 +42,7 @@ def test_clip_names_a_scene_and_encodes_any_string() -> None:
 
     images = torch.stack([preprocess(to_pil_image(i)) for i in data.images[::8]])
     right = (model.encode_image(images) @ text.T).argmax(1) == data.labels[::8]
-    assert right.float().mean() > 0.5
+    assert right.float().mean() > 0.65
 
 
 def test_inpainting_is_the_stock_pipeline_and_keeps_what_is_not_masked() -> None:
