@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import functools
+import re
+import subprocess
+import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +21,20 @@ BUCKET = "synood-test"
 
 @pytest.fixture(scope="session")
 def moto_endpoint() -> Iterator[str]:
-    """URL of a mock S3 server with an empty bucket."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """URL of a mock S3 server. In a process of its own: vLLM looks at every imported module, and Flask's mind that."""
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    for line in server.stderr:
+        found = re.search(r"Running on (http://127\.0\.0\.1:\d+)", line)
+        if found:
+            break
+    else:
+        pytest.fail("the mock S3 server did not start")
+    threading.Thread(target=server.stderr.read, daemon=True).start()  # its log must not fill the pipe
+    yield found[1]
+    server.kill()
+    server.wait()
 
 
 @pytest.fixture(scope="session")
