@@ -162,9 +162,12 @@ def diversity(bench: Bench, accepted: list[Refined]) -> float:
 
 def benchmark(settings: Settings, samples: int = 192, plot: str | None = None) -> dict[str, Any]:
     """All recipes side by side, with the targets. plot: PNG file for the margin distributions."""
+    import torch
+
     from synood_ray.locations import is_folder
     from synood_ray.models.scorer import TIMM, Scorer
 
+    torch.set_num_threads(1)  # as in the farm's actors; threads that wait for each other would count as core-seconds
     bench = Bench(settings, samples)
     calibration = bench.calibrate(bench.scorer)
     judge = None
