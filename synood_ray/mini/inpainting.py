@@ -83,5 +83,9 @@ def export(folder: Path, vae: Any, unet: Any, text_encoder: Any, tokenizer: Any)
     config = folder / "text_encoder" / "config.json"
     record = json.loads(config.read_text(encoding="utf-8"))
     config.write_text(json.dumps(record | {"dtype": "float32"}, indent=2) + "\n", encoding="utf-8")
+    for part in (folder / "vae" / "config.json", folder / "unet" / "config.json"):
+        record = json.loads(part.read_text(encoding="utf-8"))
+        record.pop("_name_or_path", None)  # where it was loaded from: a path of this machine
+        part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)
