@@ -12,11 +12,12 @@ import os
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from synood_ray.errors import UserError
 from synood_ray.locations import MINI, resolve
 from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.stored_file import StoredFile
 
 S3 = "s3://"
 _RANGE = 65536  # bytes a small read fetches at least: most image headers fit
@@ -108,7 +109,7 @@ def open_file(uri: str, size: int | None = None) -> BinaryIO:
         size = next((entry.size for entry in store.list(key) if entry.key == key), None)
         if size is None:
             raise FileNotFoundError(errno.ENOENT, "no such object", uri)
-    return io.BufferedReader(_S3File(store, key, size), buffer_size=_RANGE)
+    return io.BufferedReader(StoredFile(store, key, size), buffer_size=_RANGE)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
@@ -149,36 +150,3 @@ def _split(uri: str) -> tuple[str, str]:
 @lru_cache(maxsize=16)
 def _bucket(name: str) -> Store:
     return open_store(f"{S3}{name}", write=False)
-
-
-class _S3File(io.RawIOBase):
-    """An S3 object as a seekable file: one range request a read."""
-
-    def __init__(self, store: Store, key: str, size: int) -> None:
-        self._store, self._key, self._size, self._at = store, key, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._size - self._at)
-        if wanted <= 0:
-            return 0
-        try:
-            data = self._store.get_range(self._key, self._at, wanted)
-        except KeyError as error:
-            raise FileNotFoundError(errno.ENOENT, "no such object", self._key) from error
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from synood_ray.storage.publish import read_manifest
 from synood_ray.storage.store import Store
+from synood_ray.storage.stored_file import StoredFile
 
 SCALARS = ["key", "source_key", "source_label", "source_name", "prompt", "negative_label", "rounds", "margin"]
 SCALARS += ["margin_trace", "accepted", "failed", "reject_reason"]
@@ -69,34 +69,5 @@ class Samples:
         return [(sample, image["bytes"]) for sample, image in found if image and image["bytes"]]
 
 
-class _Remote(io.RawIOBase):
-    """A stored object as a file that can be read from anywhere: a shard's images are left where they are."""
-
-    def __init__(self, store: Store, key: str, size: int) -> None:
-        self._store, self._key, self._size, self._at = store, key, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = base + offset
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        length = self._size - self._at if size < 0 else min(size, self._size - self._at)
-        if length <= 0:
-            return b""
-        data = self._store.get_range(self._key, self._at, length)
-        self._at += len(data)
-        return data
-
-
 def _open(store: Store, key: str, size: int) -> pa.PythonFile:
-    return pa.PythonFile(_Remote(store, key, size), mode="r")
+    return pa.PythonFile(StoredFile(store, key, size), mode="r")
