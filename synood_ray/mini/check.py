@@ -79,6 +79,7 @@ SECTIONS = {  # part -> module beside this one, and its function without argumen
     "oracle": ("check_clip", "oracle_rows"),
     "inpainting": ("check_inpainting", "rows"),
     "mllm": ("check_mllm", "rows"),
+    "semantic": ("check_semantic", "rows"),
 }
 
 
