@@ -95,7 +95,9 @@ class InpainterSettings(Section):
         "sd2-community/stable-diffusion-2-inpainting", description="folder, mini:// or hub id of a diffusers pipeline"
     )
     resolution: int = Field(0, ge=0, description="side of the square image, pixels; 0: the model's own")
-    dtype: DType = Field("auto", description="auto: bfloat16 on a GPU, float32 on a CPU")
+    dtype: DType = Field(
+        "auto", description="auto: bfloat16 on a GPU; on a CPU float32, and the denoiser bfloat16 where that is faster"
+    )
     device: Device = _operational("auto", "auto: a GPU if there is one")
     compile: bool = _operational(False, "torch.compile the denoiser (GPU; minutes of start-up, faster steps)")
 

@@ -27,3 +27,15 @@ def choose_dtype(dtype: str, device: torch.device, on_gpu: str = "bfloat16") -> 
 
     name = dtype if dtype != "auto" else (on_gpu if device.type == "cuda" else "float32")
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def choose_denoiser_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """As `choose_dtype`, but ``auto`` is bfloat16 on a CPU too where it multiplies that natively: twice as fast.
+
+    The denoiser forgives rounding, the next step sees its result; decoder and scorer, whose gradients count, do not.
+    """
+    import torch
+
+    if dtype == "auto" and device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.bfloat16
+    return choose_dtype(dtype, device)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from synood_ray.config import InpainterSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import is_folder, resolve
-from synood_ray.models.devices import choose_device, choose_dtype
+from synood_ray.models.devices import choose_denoiser_dtype, choose_device, choose_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,9 +93,10 @@ class Inpainter:
         transformers.utils.logging.disable_progress_bar()
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device)
+        dtypes = {"default": self.dtype, "unet": choose_denoiser_dtype(settings.dtype, self.device)}
         try:
             pipe = AutoPipelineForInpainting.from_pretrained(
-                resolve(settings.model), dtype=self.dtype, local_files_only=is_folder(settings.model)
+                resolve(settings.model), dtype=dtypes, local_files_only=is_folder(settings.model)
             )
         except (OSError, ValueError) as error:
             message = str(error).strip().splitlines()[0]
@@ -108,7 +109,9 @@ class Inpainter:
         self = cls.__new__(cls)
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device)
-        self._adopt(pipe.to(self.dtype), settings)
+        pipe = pipe.to(self.dtype)
+        pipe.unet.to(choose_denoiser_dtype(settings.dtype, self.device))
+        self._adopt(pipe, settings)
         return self
 
     def _adopt(self, pipe: Any, settings: InpainterSettings) -> None:
@@ -123,9 +126,8 @@ class Inpainter:
         for module in pipe.components.values():
             if isinstance(module, torch.nn.Module):
                 module.eval().requires_grad_(False)
-        if self.device.type == "cuda":
-            self.unet.to(memory_format=torch.channels_last)
-            self.vae.to(memory_format=torch.channels_last)
+        for module in (self.unet, self.vae):  # twice as fast in the decoder, on a CPU as well
+            module.to(memory_format=torch.channels_last)
         if settings.compile:
             self.unet = torch.compile(self.unet)
         self.is_xl = hasattr(pipe, "text_encoder_2")
@@ -207,12 +209,12 @@ class Inpainter:
                 batch = torch.cat([torch.cat(inputs), canvas.mask, canvas.masked], dim=1)
                 condition, arguments = self._condition(Prompts.stack([walk.one.prompts for walk in here]), guided)
                 predicted = self.unet(
-                    torch.cat([batch, batch]) if guided else batch,
+                    (torch.cat([batch, batch]) if guided else batch).to(self.unet.dtype),
                     timestep,
-                    encoder_hidden_states=condition,
+                    encoder_hidden_states=condition.to(self.unet.dtype),
                     added_cond_kwargs=arguments,
                     return_dict=False,
-                )[0]
+                )[0].to(self.dtype)
                 self.denoiser_calls += predicted.shape[0]
                 if guided:
                     without, with_ = predicted.chunk(2)

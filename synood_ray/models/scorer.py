@@ -46,6 +46,7 @@ class ClipModel:
 
     def __init__(self, settings: ScorerSettings) -> None:
         import open_clip
+        import torch
 
         name = settings.model
         folder = is_folder(name)
@@ -59,7 +60,9 @@ class ClipModel:
             raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {_first_line(error)}") from error
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device, on_gpu="float32")
-        self.model = model.to(self.device, self.dtype).eval().requires_grad_(False)
+        # channels_last: convolutions take half the time on a CPU, and no more on a GPU
+        model = model.to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self.model = model.eval().requires_grad_(False)
         self.preprocess = Preprocess.from_clip(model.visual, self.device)
 
     def encode_images(self, images: Tensor) -> Tensor:
@@ -153,7 +156,8 @@ class TimmClassifier:
         arguments = config.get("architecture_args", {})
         model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **arguments)
         model.load_state_dict({name: value.float() for name, value in weights.items()})
-        self.model = model.to(self.device, self.dtype).eval().requires_grad_(False)
+        model = model.to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self.model = model.eval().requires_grad_(False)
         self.columns = torch.tensor([config["class_names"].index(name) for name in class_names], device=self.device)
         size = config["input_size"]
         side = size if isinstance(size, int) else size[-1]

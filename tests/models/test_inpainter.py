@@ -10,7 +10,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(scope="module")
 def inpainter() -> Inpainter:
-    return Inpainter(InpainterSettings(model="mini://models/inpainting"))
+    return Inpainter(InpainterSettings(model="mini://models/inpainting", dtype="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,21 @@ def test_the_decoders_vjp_against_finite_differences(inpainter: Inpainter, image
 def test_a_pipeline_that_is_not_there_is_one_line() -> None:
     with pytest.raises(UserError, match=r"inpainter\.model"):
         Inpainter(InpainterSettings(model="/nowhere/at/all"))
+
+
+def test_the_denoiser_alone_computes_in_bfloat16_where_the_processor_does(
+    inpainter: Inpainter, images: torch.Tensor
+) -> None:
+    fast = Inpainter(InpainterSettings(model="mini://models/inpainting", device="cpu"))
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert fast.unet.dtype == (torch.bfloat16 if native else torch.float32)
+    assert fast.vae.dtype == fast.dtype == torch.float32
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+    found = []
+    for one in (inpainter, fast):
+        canvas = one.canvas(images, torch.ones(2, 1, 64, 64))
+        prompts = Prompts.stack([one.encode_prompt("A photo of a moon.")] * 2)
+        walk = Pass(canvas.latents, noise, canvas, prompts, 0.6, one.scheduler("dpm++"))
+        found += one.denoise([walk], steps=8, guidance=2.0)
+    assert found[1].dtype == torch.float32
+    assert (found[0] - found[1]).square().mean() < 0.01 * found[0].square().mean()
