@@ -154,7 +154,7 @@ class TimmClassifier:
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device, on_gpu="float32")
         arguments = config.get("architecture_args", {})
-        model = timm.create_model(config["architecture"], num_classes=config["num_classes"], **arguments)
+        model: Any = timm.create_model(config["architecture"], num_classes=config["num_classes"], **arguments)
         model.load_state_dict({name: value.float() for name, value in weights.items()})
         model = model.to(self.device, self.dtype).to(memory_format=torch.channels_last)
         self.model = model.eval().requires_grad_(False)
