@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from synood_ray.config import SamplingSettings
 from synood_ray.models.inpainter import Canvas, Inpainter, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
-from synood_ray.sampling.steps import newton_step, official_step, unit_rms
+from synood_ray.sampling.steps import between, newton_step, official_step
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,12 @@ class _Active:
     prompt: Prompts
     generator: torch.Generator
     noise: Tensor
-    latents: Tensor  # what the next pass re-noises: the source, later the last round's result
+    latents: Tensor  # where the next round starts: the source, later the last round's result and a step
+    bracketed: bool = False  # latents lie between those of two rounds, one on each side: decoded as they are
+    below: tuple[float, Tensor] | None = None  # score and z_0 of the last round on this side of the boundary
+    above: tuple[float, Tensor] | None = None
+    z: Tensor | None = None  # this round's z_0
+    gradient: Tensor | None = None  # dS/dz_0, where a step may need it
     image: Tensor | None = None
     best: float = float("inf")
     gain: float = 1.0  # how much longer than the first-order step the next one has to be
@@ -151,37 +156,34 @@ class Refiner:
 
     def _round(self, active: list[_Active]) -> Iterator[Refined]:
         """Denoise, score and step all active samples once; those that are done leave the list."""
-        import torch
-
-        latents = self._denoise(active)
-        if self.settings.recipe == "fresh":
-            images = self.inpainter.decode(latents)
-            scores = self.scorer.score(images)
-            gradient = None
+        self._denoise([sample for sample in active if not sample.bracketed])
+        steered = {id(sample) for sample in active if self._may_steer(sample)}
+        self._look([sample for sample in active if id(sample) in steered], with_gradient=True)
+        self._look([sample for sample in active if id(sample) not in steered], with_gradient=False)
+        finished = [sample for sample in active if self._is_done(sample)]
+        active[:] = [sample for sample in active if not self._is_done(sample)]
+        if self.official:
+            self._step_official(active)
+        elif self.settings.recipe == "fresh":
+            self._step_fresh(active)
         else:
-            images, pull_back = self.inpainter.decode_with_vjp(latents)
-            scores, image_gradient = self.scorer.score_and_gradient(images, "official" if self.official else "score")
-            gradient = pull_back(image_gradient)
-        for index, sample in enumerate(active):
-            self._record(sample, images[index], float(scores[index]))
-        done = [self._is_done(sample) for sample in active]
-        left = [index for index, is_done in enumerate(done) if not is_done]
-        finished = [sample for sample, is_done in zip(active, done, strict=True) if is_done]
-        active[:] = [active[index] for index in left]
-        if left:
-            chosen = torch.tensor(left)
-            kept = None if gradient is None else gradient[chosen.to(gradient.device)]
-            self._step(active, latents[chosen.to(latents.device)], kept, scores[left])
+            self._step_newton(active)
         for sample in finished:
             yield self._result(sample)
 
-    def _denoise(self, active: list[_Active]) -> Tensor:
-        """z_0 of every sample, in the order of ``active``: full passes and restarts share the UNet's batches."""
+    def _may_steer(self, sample: _Active) -> bool:
+        """Whether a gradient may be of use after this round: it costs three times what looking alone does."""
+        if self.settings.recipe == "fresh" or sample.bracketed or not sample.task.refine:
+            return False
+        return len(sample.scores) + 1 < self.rounds
+
+    def _denoise(self, active: list[_Active]) -> None:
+        """z_0 of every sample: full passes and restarts share the UNet's batches."""
         import torch
 
         settings = self.settings
         first = OFFICIAL_STRENGTH if self.official else settings.strength
-        later = settings.restart if settings.recipe == "newton" and settings.restart else first
+        later = settings.restart if settings.recipe == "newton" else first
         groups = [[s for s in active if not s.scores], [s for s in active if s.scores]]
         passes = [
             Pass(
@@ -195,11 +197,33 @@ class Refiner:
             for group, strength, scheduler in zip(groups, (first, later), self.schedulers, strict=True)
             if group
         ]
+        if not passes:
+            return
         steps = OFFICIAL_STEPS if self.official else settings.steps
         guidance = OFFICIAL_GUIDANCE if self.official else settings.guidance
         results = torch.cat(self.inpainter.denoise(passes, steps=steps, guidance=guidance))
-        place = {id(sample): index for index, sample in enumerate(groups[0] + groups[1])}
-        return results[[place[id(sample)] for sample in active]]
+        for sample, z in zip(groups[0] + groups[1], results.split(1), strict=True):
+            sample.z = z
+
+    def _look(self, group: list[_Active], with_gradient: bool) -> None:
+        """Decode and score a group's z_0, and differentiate the score if a step may need it."""
+        import torch
+
+        if not group:
+            return
+        z = torch.cat([sample.latents if sample.bracketed else _present(sample.z) for sample in group])
+        if with_gradient:
+            images, pull_back = self.inpainter.decode_with_vjp(z)
+            objective = "official" if self.official else "score"
+            scores, image_gradient = self.scorer.score_and_gradient(images, objective)
+            for sample, gradient in zip(group, pull_back(image_gradient).split(1), strict=True):
+                sample.gradient = gradient
+        else:
+            images = self.inpainter.decode(z)
+            scores = self.scorer.score(images)
+        for sample, own, image, score in zip(group, z.split(1), images, scores.tolist(), strict=True):
+            sample.z = own
+            self._record(sample, image, score)
 
     def _record(self, sample: _Active, image: Tensor, score: float) -> None:
         margin = self.calibration.margin(score)
@@ -214,34 +238,43 @@ class Refiner:
         near = not self.official and abs(sample.margins[-1]) <= self.settings.band
         return near or not sample.task.refine or len(sample.scores) >= self.rounds
 
-    def _step(self, active: list[_Active], latents: Tensor, gradient: Tensor | None, scores: Tensor) -> None:
-        """Change the noise, or the image that is re-noised, of the samples that go on."""
+    # -- what changes before the next round --------------------------------------------------------------------------
+
+    def _step_fresh(self, active: list[_Active]) -> None:
         import torch
 
-        settings = self.settings
-        if gradient is None:
-            for sample in active:
-                sample.noise = torch.randn(sample.noise.shape, generator=sample.generator).to(sample.noise.device)
-            return
-        noise = torch.cat([sample.noise for sample in active])
-        if self.official:
-            noise = noise + official_step(gradient, self.inpainter.scaling_factor)
-        else:
-            mask = torch.cat([sample.canvas.mask for sample in active]).float()
-            residual = self.calibration.tau - scores.to(gradient)
-            for sample in active:
+        for sample in active:
+            sample.noise = torch.randn(sample.noise.shape, generator=sample.generator).to(sample.noise.device)
+
+    def _step_official(self, active: list[_Active]) -> None:
+        for sample in active:
+            sample.noise = sample.noise + official_step(_present(sample.gradient), self.inpainter.scaling_factor)
+
+    def _step_newton(self, active: list[_Active]) -> None:
+        """Between two rounds on either side of the boundary, if there are such; else along the gradient, to tau."""
+        import torch
+
+        tau = self.calibration.tau
+        free: list[_Active] = []
+        for sample in active:
+            found = sample.scores[-1], _present(sample.z)
+            sample.below, sample.above = (found, sample.above) if found[0] < tau else (sample.below, found)
+            sample.bracketed = sample.below is not None and sample.above is not None
+            if sample.below is not None and sample.above is not None:
+                sample.latents = between(*sample.below, *sample.above, tau)
+            else:
                 self._learn_gain(sample)
-            gains = torch.tensor([sample.gain for sample in active]).to(gradient)
-            step = newton_step(gradient, residual * gains, mask, settings.max_step)
-            for sample, change in zip(active, (step * gradient).flatten(1).sum(1).tolist(), strict=True):
-                sample.predicted = change
-            if settings.restart:
-                for index, sample in enumerate(active):
-                    sample.latents = (latents[index : index + 1] + step[index : index + 1]).to(sample.latents.dtype)
-                return
-            noise = unit_rms(noise + step)
-        for index, sample in enumerate(active):
-            sample.noise = noise[index : index + 1]
+                free.append(sample)
+        if not free:
+            return
+        z = torch.cat([_present(sample.z) for sample in free])
+        gradient = torch.cat([_present(sample.gradient) for sample in free])
+        mask = torch.cat([sample.canvas.mask for sample in free]).float()
+        residual = torch.tensor([sample.gain * (tau - sample.scores[-1]) for sample in free]).to(gradient)
+        step = newton_step(gradient, residual, mask, self.settings.max_step)
+        changes = (step * gradient).flatten(1).sum(1).tolist()
+        for sample, change, latents in zip(free, changes, (z + step).to(z.dtype).split(1), strict=True):
+            sample.predicted, sample.latents = change, latents
 
     def _learn_gain(self, sample: _Active) -> None:
         """Secant: compare what the last step did to the score with what it should have done to first order.
@@ -260,3 +293,8 @@ class Refiner:
         margin = min(sample.margins, key=abs) if not self.official else sample.margins[-1]
         accepted = abs(margin) <= self.settings.band
         return Refined(sample.task.key, sample.image.cpu(), list(sample.scores), list(sample.margins), margin, accepted)
+
+
+def _present(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor

@@ -1,4 +1,4 @@
-"""How a score's gradient changes a sample's noise: our Newton step, and the released recipe's update."""
+"""How a sample moves on: our Newton step and bracket, and the released recipe's update."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+CLEARANCE = 0.1
 OFFICIAL_STEP = 10.0
 OFFICIAL_BATCH = 2  # its loss is a mean over the batch, so the batch size is part of its step
 
 
 def newton_step(gradient: Tensor, residual: Tensor, mask: Tensor, max_rms: float) -> Tensor:
-    """The change d of each sample's noise that moves its score by ``residual``, to first order.
+    """The change d of each sample's latents that moves its score by ``residual``, to first order.
 
     d = residual * g / |g|^2, with g = dS/dz_0 inside the mask (skip gradient: the denoiser counts as identity),
     the root mean square of d inside the mask bounded by ``max_rms``.
@@ -28,10 +29,15 @@ def newton_step(gradient: Tensor, residual: Tensor, mask: Tensor, max_rms: float
     return step * (max_rms / rms).clamp_max(1.0).view(-1, 1, 1, 1)
 
 
-def unit_rms(noise: Tensor) -> Tensor:
-    """Noise [B, ...] scaled to root mean square 1 a sample: what the denoiser was trained on."""
-    rms = noise.flatten(1).square().mean(1).sqrt().clamp_min(1e-20)
-    return noise / rms.view(-1, *[1] * (noise.dim() - 1))
+def between(low: float, z_low: Tensor, high: float, z_high: Tensor, tau: float) -> Tensor:
+    """The latents on the way from z_low to z_high where a linear score would be tau (regula falsi).
+
+    low <= tau <= high: the scores at both ends; z: [1, C, h, w]. The score is not linear, so the point keeps a
+    distance of `CLEARANCE` of the way from either end: the bracket shrinks with every round.
+    """
+    share = (tau - low) / max(high - low, 1e-12)
+    share = min(max(share, CLEARANCE), 1 - CLEARANCE)
+    return z_low + share * (z_high - z_low)
 
 
 def official_step(gradient: Tensor, scaling_factor: float) -> Tensor:

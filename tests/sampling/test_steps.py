@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synood_ray.sampling.steps import newton_step, official_step, unit_rms
+from synood_ray.sampling.steps import between, newton_step, official_step
 
 
 def test_newton_step_moves_a_linear_score_by_the_residual() -> None:
@@ -40,9 +40,18 @@ def test_each_sample_has_its_own_step(batch: int, seed: int) -> None:
         assert torch.equal(together[one], newton_step(gradient[one], residual[one], mask[one], 0.3))
 
 
-def test_unit_rms_is_a_sample_each() -> None:
-    scaled = unit_rms(torch.tensor([[3.0, 4.0], [0.1, 0.1]]).view(2, 1, 1, 2))
-    assert torch.allclose(scaled.square().mean((1, 2, 3)), torch.ones(2))
+def test_between_two_latents_is_where_a_linear_score_would_be_tau() -> None:
+    low, high = torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)
+    assert torch.allclose(between(-1.0, low, 3.0, high, 0.0), torch.full((1, 1, 2, 2), 0.25))
+
+
+@given(
+    low=st.floats(-5, 0), high=st.floats(0, 5), z_low=st.floats(-2, 2, width=32), z_high=st.floats(-2, 2, width=32)
+)
+def test_a_bracket_always_shrinks(low: float, high: float, z_low: float, z_high: float) -> None:
+    found = float(between(low, torch.full((1, 1, 1, 1), z_low), high, torch.full((1, 1, 1, 1), z_high), 0.0))
+    width = abs(z_high - z_low)
+    assert max(abs(found - z_low), abs(found - z_high)) <= 0.9 * width + 1e-5
 
 
 def test_official_step_is_the_released_update() -> None:
