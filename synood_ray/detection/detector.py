@@ -198,14 +198,14 @@ class Detector:
 
     def score_features(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> score [B]."""
-        from synood_ray.detection.scores import LOGIT_SCALE, neglabel_score
+        from synood_ray.scores import LOGIT_SCALE, neglabel_score
 
         projected = LOGIT_SCALE * self.projector(features)
         return neglabel_score(projected @ self.id_text.T, projected @ self.negative_text.T, self.description.groups)
 
     def id_logits(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> logits of the ID classes [B, C]."""
-        from synood_ray.detection.scores import LOGIT_SCALE
+        from synood_ray.scores import LOGIT_SCALE
 
         return LOGIT_SCALE * self.projector(features) @ self.id_text.T
 

@@ -129,7 +129,7 @@ def _methods(
     import torch
     from torch.nn import functional as F
 
-    from synood_ray.detection import scores
+    from synood_ray import scores
     from synood_ray.detection.detector import DESCRIPTION, Detector
     from synood_ray.labels.stored import negative_labels
 

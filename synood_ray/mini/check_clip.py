@@ -65,7 +65,7 @@ def load_bench(seed: int = 0) -> Bench:
 
 def neglabel(unit: Any, id_text: Any, negative_text: Any) -> Any:
     """Grouped NegLabel score of unit features [N, D]."""
-    from synood_ray.detection.scores import LOGIT_SCALE, neglabel_score
+    from synood_ray.scores import LOGIT_SCALE, neglabel_score
 
     return neglabel_score(LOGIT_SCALE * unit @ id_text.T, LOGIT_SCALE * unit @ negative_text.T, GROUPS)
 
@@ -90,7 +90,7 @@ def rows() -> list[Row]:
     def top1(name: str) -> float:
         return float(((unit[name] @ bench.id_text.T).argmax(1) == labels[name]).float().mean())
 
-    from synood_ray.detection.scores import LOGIT_SCALE, energy
+    from synood_ray.scores import LOGIT_SCALE, energy
 
     power = {name: energy(LOGIT_SCALE * u @ bench.id_text.T) for name, u in unit.items()}
     folder = model_path("clip")
@@ -112,8 +112,8 @@ def _score_gradient(bench: Bench, images: Any) -> Any:
     import torch
     from torch.nn import functional as F
 
-    from synood_ray.detection.scores import LOGIT_SCALE, energy
     from synood_ray.mini.train_clip import preprocess
+    from synood_ray.scores import LOGIT_SCALE, energy
 
     images = images.clone().requires_grad_(True)
     unit = F.normalize(bench.model.encode_image(preprocess(images * 255)), dim=-1)

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from synood_ray import scores
 from synood_ray.config import ScorerSettings
-from synood_ray.detection import scores
 from synood_ray.errors import UserError
 from synood_ray.locations import is_folder, resolve
 from synood_ray.models.devices import choose_device, choose_dtype

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from synood_ray.detection.scores import energy, group_order, mcm, msp, neglabel_score
+from synood_ray.scores import energy, group_order, mcm, msp, neglabel_score
 
 
 def by_hand_softmax(row: list[float]) -> list[float]:
