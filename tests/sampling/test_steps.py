@@ -45,9 +45,7 @@ def test_between_two_latents_is_where_a_linear_score_would_be_tau() -> None:
     assert torch.allclose(between(-1.0, low, 3.0, high, 0.0), torch.full((1, 1, 2, 2), 0.25))
 
 
-@given(
-    low=st.floats(-5, 0), high=st.floats(0, 5), z_low=st.floats(-2, 2, width=32), z_high=st.floats(-2, 2, width=32)
-)
+@given(low=st.floats(-5, 0), high=st.floats(0, 5), z_low=st.floats(-2, 2, width=32), z_high=st.floats(-2, 2, width=32))
 def test_a_bracket_always_shrinks(low: float, high: float, z_low: float, z_high: float) -> None:
     found = float(between(low, torch.full((1, 1, 1, 1), z_low), high, torch.full((1, 1, 1, 1), z_high), 0.0))
     width = abs(z_high - z_low)
