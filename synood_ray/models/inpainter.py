@@ -18,6 +18,8 @@ from synood_ray.models.devices import choose_denoiser_dtype, choose_device, choo
 if TYPE_CHECKING:
     from torch import Tensor
 
+CHECKPOINTED = 512  # from this side on the decoder computes its activations again instead of keeping gigabytes
+
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
@@ -136,6 +138,8 @@ class Inpainter:
         self.resolution = settings.resolution or int(pipe.unet.config.sample_size) * self.factor
         if self.resolution % self.factor:
             raise UserError(f"inpainter.resolution {self.resolution} is not a multiple of {self.factor}")
+        if self.resolution >= CHECKPOINTED:
+            self.vae.enable_gradient_checkpointing()
         self._prompts: dict[str, Prompts] = {}
         self.denoiser_calls = 0  # UNet evaluations so far, one a sample and step, guidance counted twice
 

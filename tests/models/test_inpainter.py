@@ -123,3 +123,13 @@ def test_the_denoiser_alone_computes_in_bfloat16_where_the_processor_does(
         found += one.denoise([walk], steps=8, guidance=2.0)
     assert found[1].dtype == torch.float32
     assert (found[0] - found[1]).square().mean() < 0.01 * found[0].square().mean()
+
+
+def test_large_images_are_decoded_with_checkpoints_and_the_same_gradient() -> None:
+    large = Inpainter(InpainterSettings(model="mini://models/inpainting", resolution=512, dtype="float32"))
+    latents = torch.randn(1, 4, 128, 128, generator=torch.Generator().manual_seed(4))
+    weight = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(5))
+    assert large.vae.is_gradient_checkpointing
+    with_checkpoints = large.decode_with_vjp(latents)[1](weight)
+    large.vae.disable_gradient_checkpointing()
+    assert torch.allclose(with_checkpoints, large.decode_with_vjp(latents)[1](weight), atol=1e-4)
