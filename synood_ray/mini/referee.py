@@ -12,11 +12,11 @@ from typing import Any
 
 from synood_ray.mini import ROOT, model_path
 from synood_ray.mini.render import CACHE
-from synood_ray.mini.train_clip import features, preprocess
+from synood_ray.mini.train_clip import features, preprocess, traced
 from synood_ray.mini.world import TRAINING_STYLES, load_world
 
 PATH = ROOT / "models" / "referee.safetensors"
-SCENES = 24  # per name
+SCENES = 96  # per name
 SEED = 1_500_000_000
 
 
@@ -58,11 +58,11 @@ def train(cache: Path) -> None:
     with torch.no_grad():
         half = len(names) // 2
         clean = features(trunk, composer, names[:half], SEED, TRAINING_STYLES)
-        rows = []
+        fast, rows = traced(trunk), []
         for first in range(half, len(names), 128):
             images = composer.batch(names[first : min(first + 128, len(names))], SEED + first).images
             output = vae.decode(vae.encode(images.float() / 127.5 - 1).latent_dist.mean).sample
-            rows.append(trunk(preprocess((output.clamp(-1, 1) + 1) * 127.5)).half())
+            rows.append(fast((output.clamp(-1, 1) + 1) * 127.5))
         x = torch.cat([clean, *rows]).float()
     y = torch.arange(len(world.id) + len(world.near)).repeat(SCENES)
     probe = torch.nn.Linear(x.shape[1], len(world.id) + len(world.near))

@@ -118,18 +118,23 @@ def preprocess(images: Any) -> Any:
     return (x - MEAN) / STD
 
 
+def traced(trunk: Any) -> Any:
+    """The tower as a function of uint8 images [B, 3, 64, 64] -> float16 [B, 1280]: twice as fast, same numbers."""
+    import torch
+
+    with torch.no_grad():
+        example = torch.zeros(64, 3, IMAGE_SIDE, IMAGE_SIDE).to(memory_format=torch.channels_last)
+        fast = torch.jit.freeze(torch.jit.trace(copy.deepcopy(trunk), example))
+    return lambda images: fast(preprocess(images).to(memory_format=torch.channels_last)).half()
+
+
 def features(trunk: Any, composer: Any, names: list[str], seed: int, styles: tuple[str, ...]) -> Any:
     """Tower features float16 [N, 1280] of one scene per name."""
     import torch
 
-    rows = []
     with torch.no_grad():
-        example = torch.zeros(64, 3, IMAGE_SIDE, IMAGE_SIDE).to(memory_format=torch.channels_last)
-        fast = torch.jit.freeze(torch.jit.trace(copy.deepcopy(trunk), example))  # twice as fast, same numbers
-        for first in range(0, len(names), 128):
-            scenes = composer.batch(names[first : first + 128], seed + first, styles)
-            rows.append(fast(preprocess(scenes.images).to(memory_format=torch.channels_last)).half())
-    return torch.cat(rows)
+        fast, parts = traced(trunk), range(0, len(names), 128)
+        return torch.cat([fast(composer.batch(names[i : i + 128], seed + i, styles).images) for i in parts])
 
 
 def cached_features(cache: Path, trunk: Any, world: World) -> tuple[Any, list[str]]:
