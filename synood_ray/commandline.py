@@ -84,7 +84,9 @@ def load_arguments(
     extra, flags = extra or {}, flags or {}
     own, dotted = _split(argv, ("preset", "config", *_ALIASES, *extra), leaves(), flags=tuple(flags))
     if own.get("help") is not None:
-        _print_help(_synthesis_help(program, description, own.get("preset", DEFAULT_PRESET), {**extra, **flags}))
+        _print_help(
+            _settings_help(program, description, own.get("preset", DEFAULT_PRESET), {**extra, **flags}, require_output)
+        )
     dotted += [(_ALIASES[name], text) for name, text in own.items() if name in _ALIASES]
     command = overrides(dotted)
     layers = [command]
@@ -241,43 +243,46 @@ def _print_help(text: str) -> NoReturn:
     sys.exit(DONE)
 
 
-def _synthesis_help(program: str, description: str, preset: str, extra: Mapping[str, str]) -> str:
+def _settings_help(program: str, description: str, preset: str, extra: Mapping[str, str], makes_run: bool) -> str:
+    """makes_run: whether the command writes a run folder; one that measures does not."""
     script = f"python {program}"
-    values = load_preset(preset).values
+    own = [option(f"--{name}", text) for name, text in extra.items()]
     names = ", ".join(preset_names())
-    return "\n".join(
-        [
-            textwrap.fill(description, width()),
-            "",
+    start = [
+        option("--preset NAME", f"start from a bundled preset: {names} (default: {DEFAULT_PRESET}, unless --config "
+               "or an option names a model; then from the defaults)"),
+        option("--config FILE", "YAML file with settings, over the preset's"),
+    ]  # fmt: skip
+    run = [
+        option("--data URI", "ID images: folder of class folders, Parquet file or folder, local or s3:// "
+               "(data.uri). The preset's calibration and test sets do not apply then"),
+        option("--output URI", "run folder, local or s3://; the same command again goes on where it stopped"),
+        option("--limit N", "plan only the first N samples"),
+    ]  # fmt: skip
+    if makes_run:
+        usage = [
             f"usage: {script} [--preset NAME] [--config FILE] [--data URI]",
             "           --output URI [--limit N] [--SETTING VALUE]…",
-            "",
-            option("--preset NAME", f"start from a bundled preset: {names} (default: {DEFAULT_PRESET}, unless --config "
-                   "or an option names a model; then from the defaults)"),
-            option("--config FILE", "YAML file with settings, over the preset's"),
-            option("--data URI", "ID images: folder of class folders, Parquet file or folder, local or s3:// "
-                   "(data.uri). The preset's calibration and test sets do not apply then"),
-            option("--output URI", "run folder, local or s3://; the same command again goes on where it stopped"),
-            option("--limit N", "plan only the first N samples"),
-            *(option(f"--{name}", text) for name, text in extra.items()),
-            "",
-            textwrap.fill(
-                "Every setting below is an option, as --sampling.rounds 6 or --sampling.rounds=6; lists and tables "
-                "are YAML, one entry of a table is --evaluation.near.NAME URI, nothing is null. The command line "
-                "goes over the file, the file over the preset. Settings with a * may change when a run goes on.",
-                width(),
-            ),
-            "",
-            setting_help((), preset, values),
-            examples(
-                [
-                    f"{script} --preset mini --output runs/first",
-                    f"{script} --data photos --output runs/photos --limit 100 --sampling.rounds 4",
-                    f"{script} --preset imagenet --config site.yaml --output s3://runs/first",
-                ]
-            ),
         ]
-    )  # fmt: skip
+        options = [*start, *run, *own]
+        shown = [
+            f"{script} --preset mini --output runs/first",
+            f"{script} --data photos --output runs/photos --limit 100 --sampling.rounds 4",
+            f"{script} --preset imagenet --config site.yaml --output s3://runs/first",
+        ]
+    else:
+        usage = [f"usage: {script} [--OPTION VALUE]… [--preset NAME] [--config FILE] [--SETTING VALUE]…"]
+        options = [*own, *start]
+        shown = [f"{script}", f"{script} --json figures.json --sampling.rounds 4"]
+    about = textwrap.fill(
+        "Every setting below is an option, as --sampling.rounds 6 or --sampling.rounds=6; lists and tables "
+        "are YAML, one entry of a table is --evaluation.near.NAME URI, nothing is null. The command line "
+        "goes over the file, the file over the preset. Settings with a * may change when a run goes on.",
+        width(),
+    )
+    settings = setting_help((), preset, load_preset(preset).values)
+    head = [textwrap.fill(description, width()), "", *usage, ""]
+    return "\n".join([*head, *options, "", about, "", settings, examples(shown)])
 
 
 def _run_help(program: str, description: str, overrides_of: Sequence[str], json: bool) -> str:
