@@ -1,0 +1,44 @@
+"""jobs/synthesize.py with the actors of `tests.cluster.actors`: ``python -m tests.cluster.job "WORDS" arguments…``
+
+WORDS go to the actors as the preset: faults, "work-MS", a crash point. The last two concern this process too.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from dataclasses import replace
+from typing import Any
+
+from jobs import synthesize as job
+from synood_ray.commandline import load_arguments, main_guard
+from synood_ray.farm import driver, synthesis
+from synood_ray.storage.publish import publish
+from tests.cluster.actors import Describer, Sampler, Scorer
+from tests.cluster.crashing import CrashPoint
+
+ROWS_PER_SHARD = 8
+
+
+def main(words: list[str], arguments: list[str]) -> int:
+    crash = CrashPoint.find(words)
+    if crash:
+        crash = replace(crash, driver=os.getpid())
+        crash.arm()
+        words = [*(word for word in words if not word.startswith("crash|")), str(crash)]
+
+    def load(*args: Any, **more: Any) -> Any:
+        loaded = load_arguments(*args, **more)
+        loaded.settings.preset = " ".join(words)
+        return loaded
+
+    setattr(job, "load_arguments", load)  # noqa: B010 - not the function's own module
+    setattr(driver, "ScorerActor", Scorer)  # noqa: B010
+    setattr(driver, "Driver", functools.partial(driver.Driver, describer=Describer, sampler=Sampler))  # noqa: B010
+    setattr(synthesis, "publish", functools.partial(publish, rows_per_shard=ROWS_PER_SHARD))  # noqa: B010
+    return main_guard(job.main, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1].split(), sys.argv[2:]))

@@ -1,0 +1,77 @@
+"""A Ray cluster of several nodes on this machine, whose processes can be told from all others and killed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import Any
+
+import psutil
+
+ACTORS = ("ray::Describer", "ray::Sampler", "ray::Scorer")
+_TAG = "SYNOOD_TEST_CLUSTER"
+
+
+class Nodes:
+    """A head that runs the drivers, and worker nodes that run the actors; a context manager.
+
+    head_cpus: 0 keeps actors off the head. environment: for every process of the cluster.
+    """
+
+    def __init__(self, workers: int, *, head_cpus: int = 0, cpus: int = 2, environment: dict[str, str] | None = None):
+        self.tag = uuid.uuid4().hex
+        self._environment = {_TAG: self.tag, "OMP_NUM_THREADS": "1", **(environment or {})}
+        self._count, self._head_cpus, self._cpus = workers, head_cpus, cpus
+        self._cluster: Any = None
+
+    @property
+    def address(self) -> str:
+        """What RAY_ADDRESS must be to join."""
+        return self._cluster.address
+
+    @property
+    def workers(self) -> list[Any]:
+        """The living worker nodes."""
+        return sorted(self._cluster.worker_nodes, key=lambda node: node.unique_id)
+
+    def __enter__(self) -> Nodes:
+        from ray.cluster_utils import Cluster
+
+        before = {name: os.environ.get(name) for name in self._environment}
+        os.environ.update(self._environment)
+        try:
+            head = {"num_cpus": self._head_cpus, "include_dashboard": False}
+            self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+        for _ in range(self._count):
+            self.add()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cluster.shutdown()
+
+    def add(self) -> None:
+        """One more worker node."""
+        self._cluster.add_node(num_cpus=self._cpus, env_vars=self._environment)
+
+    def kill(self, node: Any) -> None:
+        """End a node and everything on it at once."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def actors(self, role: str | None = None) -> list[psutil.Process]:
+        """Living actor processes of the cluster, of one role ("Sampler") or all."""
+        titles = (f"ray::{role}",) if role else ACTORS
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = process.cmdline()
+                if line and line[0].startswith(titles) and process.environ().get(_TAG) == self.tag:
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found

@@ -1,0 +1,116 @@
+"""Every row of docs/crash-points.md: something is killed at exactly that point, then the same command goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from synood_ray.storage import layout
+from synood_ray.storage.store import TEMPORARY, Store, open_store
+from tests.cluster.crashing import CrashPoint, Moment, Victim
+from tests.cluster.nodes import Nodes
+from tests.cluster.runs import Command, contents, inspect, samples, wait_for
+from tests.farm.local_ray import make_images
+
+pytestmark = pytest.mark.real
+KILLED, DONE = -9, 0
+WORK = "bad-3 bad-17"  # two samples fail, in the calm run as well
+
+
+@dataclass(frozen=True)
+class Calm:
+    """A finished run that nothing disturbed."""
+
+    images: Path
+    store: Store
+    contents: Mapping[str, str]
+    samples: Mapping[str, int]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    with Nodes(0, head_cpus=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def calm(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    folder = tmp_path_factory.mktemp("calm")
+    images = make_images(folder / "images", 15)
+    finish(Command(images, str(folder / "run"), WORK), nodes, folder / "log")
+    store = open_store(str(folder / "run"))
+    return Calm(images, store, contents(store), samples(store))
+
+
+def finish(command: Command, nodes: Nodes, log: Path, expected: int = DONE) -> None:
+    """Run it to its end."""
+    ended = command.start(log, {"RAY_ADDRESS": nodes.address}).wait(timeout=180)
+    assert ended == expected, log.read_text()[-4000:]
+
+
+def check(command: Command, nodes: Nodes, calm: Calm, log: Path) -> None:
+    """The same command again, until there is nothing to do; then all that must hold of a finished run."""
+    finish(command, nodes, log)
+    finish(command, nodes, log)
+    assert "finished already" in log.read_text()
+    store = open_store(command.output)
+    assert not inspect(store, calm.contents, calm.samples)
+    assert not list((Path(command.output) / TEMPORARY).iterdir())
+    wait_for(lambda: not nodes.actors(), "no actor is left")
+
+
+PART, PROMPTS = layout.part_key(2), layout.prompts_key(2)
+POINTS: dict[str, tuple[Victim, Moment, str]] = {
+    "before the plan is written": ("self", "before", layout.RUN),
+    "run.json is written, but has no name yet": ("self", "written", layout.RUN),
+    "run.json is there, its writer does not know": ("self", "named", layout.RUN),
+    "between run.json and the manifests": ("self", "before", layout.CALIBRATION_MANIFEST),
+    "between the two manifests": ("self", "after", layout.CALIBRATION_MANIFEST),
+    "the plan is written, no actor has started": ("self", "after", layout.ID_MANIFEST),
+    "a sampler, as it calibrates": ("self", "before", layout.CALIBRATION),
+    "a describer, before its PUT": ("self", "before", PROMPTS),
+    "a describer, after its PUT": ("self", "named", PROMPTS),
+    "the engine, as it describes": ("engine", "asked", "describe"),
+    "the driver, between prompts and samples": ("driver", "after", PROMPTS),
+    "the driver, as a unit is sampled": ("driver", "before", PART),
+    "a sampler, before its PUT": ("self", "before", PART),
+    "a sampler, in its PUT": ("self", "written", PART),
+    "a sampler, after its PUT but before the answer": ("self", "named", PART),
+    "a sampler, after its commit, before the driver knows": ("self", "after", PART),
+    "the driver, after a commit that it does not know": ("driver", "after", PART),
+    "the engine, as it checks samples": ("engine", "asked", "shows"),
+    "the scorer, as it scores": ("self", "asked", "score"),
+    "before compaction is decided": ("self", "before", layout.PUBLICATION),
+    "compaction is decided, nothing is written": ("self", "after", layout.PUBLICATION),
+    "a shard is written, but has no name yet": ("self", "written", layout.shard_key(0, 3)),
+    "between two shards": ("self", "before", layout.shard_key(1, 3)),
+    "between the shards and the manifest": ("self", "before", layout.CARD),
+    "before the manifest": ("self", "before", layout.MANIFEST),
+    "the manifest is there, its writer does not know": ("self", "named", layout.MANIFEST),
+}
+"""Name in docs/crash-points.md -> who dies, and when (see `CrashPoint`)."""
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_killed(name: str, nodes: Nodes, calm: Calm, tmp_path: Path) -> None:
+    victim, moment, key = POINTS[name]
+    output, marker, log = tmp_path / "run", tmp_path / "killed", tmp_path / "log"
+    if key in (layout.PUBLICATION, layout.CARD, layout.MANIFEST) or key.startswith(layout.DATA):
+        _sampled(calm.store, output)
+    command = Command(calm.images, str(output), f"{WORK} {CrashPoint(victim, moment, key, marker)}")
+    in_driver = victim == "driver" or key not in (PART, PROMPTS, layout.CALIBRATION, "describe", "shows", "score")
+    finish(command, nodes, log, expected=KILLED if in_driver else DONE)
+    assert marker.exists(), "nothing was killed"
+    check(command, nodes, calm, log)
+
+
+def _sampled(store: Store, output: Path) -> None:
+    """A run of which all is sampled and nothing published."""
+    shutil.copytree(store.uri, output)
+    for key in (layout.PUBLICATION, layout.CARD, layout.MANIFEST):
+        (output / key).unlink()
+    shutil.rmtree(output / layout.DATA)
