@@ -7,11 +7,14 @@ import http.client
 import socket
 import struct
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
+
+SLOWNESS = 0.1  # seconds between the pieces of a slow body
 
 
 class Fault(enum.Enum):
@@ -26,6 +29,7 @@ class Fault(enum.Enum):
     RESET = "connection reset, not forwarded"
     DROP_ANSWER = "forwarded and carried out, the answer lost"
     CUT_BODY = "forwarded, the answer's body cut in half"
+    SLOW_BODY = "forwarded, the answer's body sent bit by bit"
     FORGET_CONDITION = "forwarded without its If-None-Match"
 
 
@@ -123,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(status, headers, answer, send=len(answer) // 2)
             self._cut_connection()
         else:
-            self._answer(status, headers, answer)
+            self._answer(status, headers, answer, pieces=5 if fault is Fault.SLOW_BODY else 1)
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _serve  # noqa: N815
 
@@ -141,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes, send: int | None = None) -> None:
+    def _answer(
+        self, status: int, headers: list[tuple[str, str]], body: bytes, send: int | None = None, pieces: int = 1
+    ) -> None:
         self.send_response_only(status)
         has_length = any(name.lower() == "content-length" for name, _ in headers)
         for name, value in headers:
@@ -151,8 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[:send])
-        self.wfile.flush()
+            size = max(1, -(-len(body) // pieces))
+            for start in range(0, len(body[:send]), size):
+                self.wfile.write(body[:send][start : start + size])
+                self.wfile.flush()
+                time.sleep(SLOWNESS if pieces > 1 else 0.0)
 
     def _cut_connection(self) -> None:
         self.close_connection = True

@@ -83,5 +83,9 @@ class CrashPoint:
             delete(store, key)
             self.reached("deleted", key)
 
-        LocalStore.put_new, LocalStore.delete = watched_put, watched_delete  # type: ignore[method-assign]
-        os.link = watched_link  # type: ignore[assignment]
+        for owner, name, watched in (
+            (LocalStore, "put_new", watched_put),
+            (LocalStore, "delete", watched_delete),
+            (os, "link", watched_link),
+        ):
+            setattr(owner, name, watched)

@@ -10,6 +10,7 @@ import psutil
 
 ACTORS = ("ray::Describer", "ray::Sampler", "ray::Scorer")
 _TAG = "SYNOOD_TEST_CLUSTER"
+_LEAN = {"OMP_NUM_THREADS": "1", "RAY_prestart_worker_first_driver": "0"}  # no worker processes in reserve
 
 
 class Nodes:
@@ -20,7 +21,7 @@ class Nodes:
 
     def __init__(self, workers: int, *, head_cpus: int = 0, cpus: int = 2, environment: dict[str, str] | None = None):
         self.tag = uuid.uuid4().hex
-        self._environment = {_TAG: self.tag, "OMP_NUM_THREADS": "1", **(environment or {})}
+        self._environment = {_TAG: self.tag, **_LEAN, **(environment or {})}
         self._count, self._head_cpus, self._cpus = workers, head_cpus, cpus
         self._cluster: Any = None
 
@@ -33,6 +34,10 @@ class Nodes:
     def workers(self) -> list[Any]:
         """The living worker nodes."""
         return sorted(self._cluster.worker_nodes, key=lambda node: node.unique_id)
+
+    def alive(self) -> list[Any]:
+        """Worker nodes whose raylet still runs."""
+        return [node for node in self.workers if not node.dead_processes()]
 
     def __enter__(self) -> Nodes:
         from ray.cluster_utils import Cluster
@@ -55,9 +60,14 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         self._cluster.shutdown()
 
-    def add(self) -> None:
+    def add(self, attempts: int = 3) -> None:
         """One more worker node."""
-        self._cluster.add_node(num_cpus=self._cpus, env_vars=self._environment)
+        try:
+            self._cluster.add_node(num_cpus=self._cpus, env_vars=self._environment)
+        except Exception as error:  # Ray's own kind
+            if attempts == 1 or "timed out during startup" not in str(error):
+                raise
+            self.add(attempts - 1)  # this machine was too busy for Ray's 30 s
 
     def kill(self, node: Any) -> None:
         """End a node and everything on it at once."""

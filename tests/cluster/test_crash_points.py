@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from synood_ray.storage import layout
+from synood_ray.storage.publish import iter_samples
 from synood_ray.storage.store import TEMPORARY, Store, open_store
 from tests.cluster.crashing import CrashPoint, Moment, Victim
 from tests.cluster.nodes import Nodes
@@ -64,6 +65,7 @@ def check(command: Command, nodes: Nodes, calm: Calm, log: Path) -> None:
 
 
 PART, PROMPTS = layout.part_key(2), layout.prompts_key(2)
+ERROR, RETRIED = layout.error_key("parts", 4, 1), layout.part_key(0, 1)
 POINTS: dict[str, tuple[Victim, Moment, str]] = {
     "before the plan is written": ("self", "before", layout.RUN),
     "run.json is written, but has no name yet": ("self", "written", layout.RUN),
@@ -84,6 +86,7 @@ POINTS: dict[str, tuple[Victim, Moment, str]] = {
     "the driver, after a commit that it does not know": ("driver", "after", PART),
     "the engine, as it checks samples": ("engine", "asked", "shows"),
     "the scorer, as it scores": ("self", "asked", "score"),
+    "the driver, before it records a failed attempt": ("self", "before", ERROR),
     "before compaction is decided": ("self", "before", layout.PUBLICATION),
     "compaction is decided, nothing is written": ("self", "after", layout.PUBLICATION),
     "a shard is written, but has no name yet": ("self", "written", layout.shard_key(0, 3)),
@@ -101,11 +104,40 @@ def test_killed(name: str, nodes: Nodes, calm: Calm, tmp_path: Path) -> None:
     output, marker, log = tmp_path / "run", tmp_path / "killed", tmp_path / "log"
     if key in (layout.PUBLICATION, layout.CARD, layout.MANIFEST) or key.startswith(layout.DATA):
         _sampled(calm.store, output)
-    command = Command(calm.images, str(output), f"{WORK} {CrashPoint(victim, moment, key, marker)}")
+    words = f"{WORK} once-4" if key == ERROR else WORK
+    command = Command(calm.images, str(output), f"{words} {CrashPoint(victim, moment, key, marker)}")
     in_driver = victim == "driver" or key not in (PART, PROMPTS, layout.CALIBRATION, "describe", "shows", "score")
     finish(command, nodes, log, expected=KILLED if in_driver else DONE)
     assert marker.exists(), "nothing was killed"
     check(command, nodes, calm, log)
+
+
+RETRY_POINTS: dict[str, tuple[Victim, Moment, str]] = {
+    "a retry has taken the manifest back": ("self", "deleted", layout.MANIFEST),
+    "a retry has taken the publication back": ("self", "deleted", layout.PUBLICATION),
+    "a retry has committed a part": ("driver", "after", RETRIED),
+}
+
+
+@pytest.mark.parametrize("name", RETRY_POINTS)
+def test_killed_in_a_retry(name: str, nodes: Nodes, calm: Calm, tmp_path: Path) -> None:
+    """Both commands go on from there: the plain one publishes what there is, the retry makes the rest."""
+    victim, moment, key = RETRY_POINTS[name]
+    output, marker, log = tmp_path / "run", tmp_path / "killed", tmp_path / "log"
+    shutil.copytree(calm.store.uri, output)
+    plain = Command(calm.images, str(output), f"{WORK} {CrashPoint(victim, moment, key, marker)}")
+    retry = replace(plain, arguments=("--retry-failed",))
+    finish(retry, nodes, log, expected=KILLED)
+    assert marker.exists()
+    finish(plain, nodes, log)
+    finish(retry, nodes, log)
+    store = open_store(str(output))
+    found = list(iter_samples(store))
+    assert [row.key for row in found] == [f"{i:08d}" for i in range(calm.samples["planned"])]
+    assert samples(store)["failed"] == 0
+    kept = {row.key: row for row in iter_samples(calm.store) if not row.failed}
+    assert all(row == kept[row.key] for row in found if row.key in kept)
+    wait_for(lambda: not nodes.actors(), "no actor is left")
 
 
 def _sampled(store: Store, output: Path) -> None:
