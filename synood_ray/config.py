@@ -64,7 +64,9 @@ class DescriberSettings(Section):
     """The multimodal LLM that names an image's context without its subject."""
 
     model: str = Field("Qwen/Qwen2.5-VL-7B-Instruct", description="local folder, mini:// or hub id, served by vLLM")
-    endpoint: str | None = Field(None, description="base URL of an OpenAI-compatible server (…/v1), instead of model")
+    endpoint: str | None = _operational(
+        None, "base URL of an OpenAI-compatible server (…/v1) that serves model, instead of an own engine"
+    )
     contexts: str | None = Field(
         None, description="JSONL file (image path -> text) or prompts folder of another run, instead of a model"
     )
@@ -220,6 +222,7 @@ class FarmSettings(Section):
     max_attempts: int = _operational(3, "attempts a unit before it is quarantined", ge=1)
     unit_deadline: float = _operational(1800.0, "seconds after which a unit's worker counts as hung", gt=0.0)
     setup_grace: float = _operational(600.0, "seconds an actor may take to load its model", gt=0.0)
+    idle_grace: float = _operational(60.0, "seconds an actor may have nothing to do before it is let go", ge=0.0)
     in_flight: int = _operational(2, "units handed to a ready worker at once", ge=1)
     max_quarantined: int = _operational(0, "quarantined units tolerated before the job ends with exit code 3", ge=0)
     status_every: float = _operational(10.0, "seconds between progress lines when there is no terminal", gt=0.0)

@@ -15,8 +15,8 @@ from synood_ray.config import Settings
 _LATER = {"training", "evaluation"}
 """Sections that work on finished samples and change none."""
 
-_WHEREABOUTS = {"data.uri", "describer.endpoint"}
-"""Where an input is, not what it is. The images' identity is in the ID manifest; an endpoint serves describer.model."""
+_WHEREABOUTS = {"data.uri"}
+"""Where an input is, not what it is: the images' identity is in the ID manifest."""
 
 
 def fingerprint(settings: Settings, id_manifest_sha256: str) -> str:

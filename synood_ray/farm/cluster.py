@@ -30,3 +30,13 @@ def connect() -> str:
     joined = "joined the cluster" if address == "auto" else "started on this machine"
     dashboard = f", dashboard at http://{context.dashboard_url}" if context.dashboard_url else ""
     return f"Ray {ray.__version__} {joined}{dashboard}"
+
+
+def draining_nodes() -> set[str]:
+    """Nodes that will go soon, after a spot notice or an autoscaler's decision; one question to Ray's head.
+
+    Ray has no public name for it; Ray Train asks in the same way.
+    """
+    import ray
+
+    return set(ray._private.state.state.get_draining_nodes())

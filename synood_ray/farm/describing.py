@@ -15,7 +15,7 @@ from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts
-from synood_ray.storage.store import open_store
+from synood_ray.storage.store import Put, open_store
 
 if TYPE_CHECKING:
     from synood_ray.models.describer import Describer
@@ -41,9 +41,12 @@ class DescriberActor:
         return open_describer(self.settings.describer)
 
     def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
-        """Write ``prompts/part-….parquet`` for one unit."""
+        """Write ``prompts/part-….parquet`` for one unit; nothing is done for one that has it."""
         from synood_ray.models.describer import EngineDeadError, fill_prompt
 
+        key = layout.prompts_key(unit)
+        if self.store.exists(key):
+            return UnitReport(unit, len(tasks), found=True)
         begin = time.perf_counter()
         images = [self.loader.image(task.source) for task in tasks]
         names, keys = [task.source.name for task in tasks], [task.source.key for task in tasks]
@@ -63,8 +66,9 @@ class DescriberActor:
             )
             for task, context in zip(tasks, contexts, strict=True)
         ]
-        self.store.put_new(layout.prompts_key(unit), encode_prompts(rows))
-        return UnitReport(unit=unit, samples=len(rows), seconds={"describe": time.perf_counter() - begin})
+        put = self.store.put_new(key, encode_prompts(rows))
+        seconds = {"describe": time.perf_counter() - begin}
+        return UnitReport(unit, len(rows), seconds=seconds, found=put is Put.DIFFERENT)
 
     def shows(self, images: list[bytes], subjects: list[str]) -> list[bool | None]:
         """The semantic check on PNG images: does it still show its subject? None = the describer cannot tell."""

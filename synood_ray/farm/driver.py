@@ -1,67 +1,36 @@
-"""The driver's loop: two queues of units, pools of actors, small records. Images never pass through here."""
+"""The driver's loop: two queues of units, pools of actors, small records. Images never pass through here.
+
+A turn costs what has changed in it. What asks about all units or workers is done once a `TEND`.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from math import inf
+from typing import Any
 
 from synood_ray.config import Settings
 from synood_ray.errors import UserError
+from synood_ray.farm.cluster import draining_nodes
 from synood_ray.farm.describing import DescriberActor
+from synood_ray.farm.others import Others
 from synood_ray.farm.plan import Plan
-from synood_ray.farm.pool import Pool, Worker
-from synood_ray.farm.queue import Lease, UnitQueue
-from synood_ray.farm.reports import UnitReport
+from synood_ray.farm.pool import Pool, Worker, node_of
+from synood_ray.farm.queue import Lease, State
+from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.sampler import SamplerActor
 from synood_ray.farm.scoring import ScorerActor
+from synood_ray.farm.stage import Call, Stage, open_stages
 from synood_ray.storage import layout
-from synood_ray.storage.progress import Scan, scan
 from synood_ray.storage.run import put_json
-from synood_ray.storage.store import Store
+from synood_ray.storage.store import Store, StoreUnavailable
 
-MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run
-LOOK_AROUND = 30.0  # seconds between listings of what other drivers may have committed
-POLL = 1.0  # seconds that one wait for workers may last: how often deadlines are looked at
-
-
-@dataclass
-class Totals:
-    """What this driver has seen done; seconds: worker seconds by stage."""
-
-    described: int = 0
-    units: int = 0
-    accepted: int = 0
-    rejected: int = 0
-    failed: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def add(self, report: UnitReport) -> None:
-        for stage, value in report.seconds.items():
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + value
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One call in flight. lease None: the worker is starting ("ready") or preparing."""
-
-    stage: Stage
-    worker: Worker
-    lease: Lease | None
-    method: str
-
-
-@dataclass
-class Stage:
-    """A queue of units and the pool that works on it."""
-
-    name: Literal["prompts", "parts"]  # the folder its units are committed to
-    queue: UnitQueue
-    pool: Pool
-    began: float = 0.0  # when its first unit was handed out, and its last one came back (time.monotonic)
-    ended: float = 0.0
+MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run if no other one is ready
+MAX_SETUPS = 3  # set-ups in a row that may take longer than farm.setup_grace
+CHECKS = 16  # units in progress for which one describer makes the semantic check
+TEND = 1.0  # seconds between looks at deadlines, pools and nodes; one wait for workers may last as long
 
 
 class Driver:
@@ -88,125 +57,176 @@ class Driver:
         self.on_progress, self.say = on_progress, say
         self.totals = Totals()
         self.retry = retry or {}
-        farm = settings.farm
-        prompts, parts = scan(store, "prompts"), scan(store, "parts")
-        sampled = set(range(len(plan))) - self.retry.keys() if retry else set(parts.committed.tolist())
-        # A unit whose samples are committed needs no prompts any more.
-        described = sorted({*prompts.committed.tolist(), *parts.committed.tolist(), *sampled})
-        config = settings.model_dump(mode="json")
-        arguments = (config, store.uri)
+        farm, arguments = settings.farm, (settings.model_dump(mode="json"), store.uri)
+        self.scorers = Pool("scorer", ScorerActor, farm.scorers, (*arguments, class_names), 1, task_retries=-1)
         remote_scorer = settings.scorer.placement == "actor"
-        self.scorers = Pool("scorer", ScorerActor, farm.scorers, (*arguments, class_names), 1)
-        scorers = [w.handle for w in self.scorers.grow(self.scorers.settings.max)] if remote_scorer else []
-        queue_settings: dict[str, Any] = {"max_attempts": farm.max_attempts, "deadline": farm.unit_deadline}
-        self.describing = Stage(
-            "prompts",
-            UnitQueue(len(plan), described, **self._history(prompts), **queue_settings),
-            Pool("describer", describer, farm.describers, arguments, farm.in_flight),
+        scorers = [w.handle for w in self.scorers.grow(farm.scorers.max)] if remote_scorer else []
+        describers = Pool("describer", describer, farm.describers, arguments, farm.in_flight)
+        samplers = Pool("sampler", sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight)
+        self.describing, self.sampling = self.stages = open_stages(
+            store, len(plan), describers, samplers, farm, self.retry
         )
-        self.sampling = Stage(
-            "parts",
-            UnitQueue(len(plan), sampled, blocked=True, **self._history(parts), **queue_settings),
-            Pool("sampler", sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight),
-        )
-        for unit in described:
-            self.sampling.queue.add(unit)
-        self.stages = (self.describing, self.sampling)
-        self.calls: dict[Any, _Call] = {}
-        self.looked = time.monotonic()
+        self.others = Others(store, self.describing.queue, self.sampling.queue, self.retry)
+        self.calls: dict[Any, Call] = {}
+        self.tended = -inf
+        self.vain_retries = 0  # units whose failed samples failed again as a whole; their parts stay as they were
         self.prepared = False  # the run's negative labels and boundary are in the store
         self.needs_check = settings.sampling.mllm_check and settings.sampling.recipe != "official"
 
-    def _history(self, found: Scan) -> dict[str, Any]:
-        """Earlier attempts and quarantined units, which a run keeps over restarts."""
-        return {"attempts": found.attempts, "quarantined": found.quarantined - self.retry.keys()}
-
     @property
     def quarantined(self) -> int:
-        return self.sampling.queue.counts().quarantined
+        """Units that have no part and will get none."""
+        return self.sampling.queue.counts().quarantined - self.vain_retries
 
     def run(self) -> Totals:
         """Work until nothing is left. Ends every actor, also when it is interrupted."""
         try:
             while not self.sampling.queue.done:
-                self._resize()
-                self._hand_out()
-                self._collect()
-                self._expire()
-                self._look_around()
+                self.turn()
         finally:
             for pool in (self.describing.pool, self.sampling.pool, self.scorers):
                 pool.clear()
         return self.totals
 
-    # -- one turn of the loop ----------------------------------------------------------------------------------------
+    def turn(self) -> None:
+        """One turn of the loop: look after things if it is time to, hand out units, take in the next answers."""
+        now = time.monotonic()
+        if now - self.tended >= TEND:
+            self.tended = now
+            self.others.look()
+            self._replace_stuck(now)
+            self._leave_draining_nodes()
+            self._resize()
+            self._copy_stragglers()
+        if not self.sampling.queue.done:
+            self._hand_out()
+            self._collect()
+
+    # -- looking after things ------------------------------------------------------------------------------------------
 
     def _resize(self) -> None:
-        """Pools follow their open units; the describers stay for the semantic check until all is sampled."""
-        left = {stage.name: _open_units(stage.queue) for stage in self.stages}
-        wanted_describers = self.describing.pool.wanted(left["prompts"])
-        if self.needs_check and not wanted_describers:
-            wanted_describers = 1
-        for stage, wanted in (
-            (self.describing, wanted_describers),
-            (self.sampling, self.sampling.pool.wanted(left["parts"])),
-        ):
-            for worker in stage.pool.grow(wanted):
-                self._call(stage, worker, None, "ready")
-            stage.pool.shrink(wanted)
+        """Pools follow their open units; a describer stays for the semantic checks until all is sampled."""
+        for stage in self.stages:
+            size = stage.size()
+            if stage is self.describing and self.needs_check:
+                checks = sum(worker.checks for worker in stage.pool.workers.values())
+                size = max(size, 1, -(-checks // CHECKS))
+            for worker in stage.pool.grow(size):
+                self._start(stage, worker)
+            stage.pool.shrink(size, self.settings.farm.idle_grace)
+
+    def _replace_stuck(self, now: float) -> None:
+        """End actors that hang on something past its deadline, or in set-up; those that wait for a machine do not."""
+        farm = self.settings.farm
+        for stage in self.stages:
+            for lease in stage.queue.expire(now):
+                self._record(stage, lease, f"no answer within farm.unit_deadline = {farm.unit_deadline} s")
+            for worker in list(stage.pool.workers.values()):
+                if worker.hangs(now):
+                    units = sorted(lease.unit for lease in worker.units.values())
+                    self.say(f"{worker.name} hangs on {f'unit {units[0]}' if units else 'its preparation'}: replaced")
+                    stage.queue.release(worker.name, lost=False)  # its other units are not at fault
+                    stage.pool.remove(worker)
+                elif worker.node and not worker.ready and now - worker.placed > farm.setup_grace:
+                    self.say(f"{worker.name} is not ready after farm.setup_grace = {farm.setup_grace:g} s: replaced")
+                    if worker.setups >= MAX_SETUPS and not any(stage.pool.ready):
+                        raise UserError(
+                            f"farm.setup_grace: {worker.setups} {stage.pool.role}s in a row were not ready after "
+                            f"{farm.setup_grace:g} s; raise it, or see their logs for what keeps them"
+                        )
+                    self._start(stage, stage.pool.replace(worker))
+
+    def _leave_draining_nodes(self) -> None:
+        """Workers on nodes that will go get nothing new; others take their place."""
+        draining = draining_nodes()
+        for stage in self.stages:
+            for worker in stage.pool.workers.values():
+                if worker.node in draining and not worker.draining:
+                    self.say(f"{worker.name} is on a node that is being drained: it gets no new units")
+                    worker.draining = True
+                    stage.pool.file(worker)
+
+    def _copy_stragglers(self) -> None:
+        """Workers with nothing to do take copies of units that take much longer than others; the first answer wins."""
+        for stage in self.stages:
+            if stage is self.sampling and not self._may_sample():
+                continue
+            for worker in stage.pool.unoccupied():
+                lease = stage.straggler(worker)
+                if lease is None:
+                    break
+                self.say(f"unit {lease.unit} ({stage.name}) takes long: {worker.name} does it too")
+                self._send(stage, worker, lease)
+
+    # -- calls and answers ---------------------------------------------------------------------------------------------
 
     def _hand_out(self) -> None:
         """Give waiting units to free workers; a worker holds at most farm.in_flight of them."""
         for stage in self.stages:
-            given = True
-            while given:
-                given = False
-                for worker in stage.pool.free():
-                    if stage is self.sampling and not self._may_sample():
-                        break
-                    lease = stage.queue.lease(worker.name)
-                    if lease is None:
-                        break
-                    self._send(stage, worker, lease)
-                    given = True
+            if stage is self.sampling and not self._may_sample():
+                continue
+            while (worker := stage.pool.vacant()) is not None:
+                lease = stage.queue.lease(worker.name)
+                if lease is None:
+                    break
+                self._send(stage, worker, lease)
 
     def _may_sample(self) -> bool:
-        return self.prepared and (not self.needs_check or self._checker() is not None)
+        return self.prepared and (not self.needs_check or any(self.describing.pool.ready))
 
-    def _checker(self) -> Any | None:
-        ready = [w for w in self.describing.pool.workers.values() if w.ready]
-        return min(ready, key=lambda w: len(w.units)).handle if ready else None
+    def _checker(self) -> Worker:
+        """Who makes the next semantic check: the describers in turn, each for `CHECKS` units; the others may go."""
+        ready = list(self.describing.pool.ready)
+        return next((worker for worker in ready if worker.checks < CHECKS), None) or min(ready, key=lambda w: w.checks)
 
     def _send(self, stage: Stage, worker: Worker, lease: Lease) -> None:
         stage.began = stage.began or time.monotonic()
+        stage.hold(worker, lease)
         again = self.retry.get(lease.unit, WHOLE)
         tasks = again.tasks(self.plan.unit(lease.unit))
         if stage is self.describing:
-            self._call(stage, worker, lease, "describe", lease.unit, tasks)
-        else:
-            checker = self._checker() if self.needs_check else None
-            self._call(stage, worker, lease, "sample", lease.unit, tasks, lease.attempt, checker, again.number)
+            self._call(stage, worker, "describe", lease.unit, tasks, lease=lease)
+            return
+        checker = self._checker() if self.needs_check else None
+        if checker:
+            checker.checks += 1
+        arguments = (lease.unit, tasks, lease.attempt, checker and checker.handle, again.number)
+        self._call(stage, worker, "sample", *arguments, lease=lease, checker=checker)
 
-    def _call(self, stage: Stage, worker: Worker, lease: Lease | None, method: str, *arguments: Any) -> None:
-        if lease is not None:
-            worker.units.add(lease.id)
+    def _start(self, stage: Stage, worker: Worker) -> None:
+        """Ask a new or restarted actor where it is, and to load its models."""
+        self._call(stage, worker, "__ray_call__", node_of)
+        self._call(stage, worker, "ready")
+
+    def _call(
+        self,
+        stage: Stage,
+        worker: Worker,
+        method: str,
+        *arguments: Any,
+        lease: Lease | None = None,
+        checker: Worker | None = None,
+    ) -> None:
         reference = getattr(worker.handle, method).remote(*arguments)
-        self.calls[reference] = _Call(stage, worker, lease, method)
+        self.calls[reference] = Call(stage, worker, lease, method, worker.lives, checker)
 
     def _collect(self) -> None:
         """Wait for the next answers and take them in."""
         import ray
 
         if not self.calls:
-            time.sleep(POLL)
+            time.sleep(TEND)
             return
-        answered, _ = ray.wait(list(self.calls), num_returns=1, timeout=POLL)
+        answered, _ = ray.wait(list(self.calls), num_returns=1, timeout=TEND)
         if answered:  # whatever else is there by now
             answered, _ = ray.wait(list(self.calls), num_returns=len(self.calls), timeout=0)
         for reference in answered:
             call = self.calls.pop(reference)
-            if call.lease is not None:
-                call.worker.units.discard(call.lease.id)
+            if call.checker is not None:
+                call.checker.checks -= 1
+                call.checker.idle_since = time.monotonic()
+            if call.lease is not None and call.life == call.worker.lives:
+                call.stage.put_down(call.worker, call.lease)
             try:
                 answer = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
@@ -217,100 +237,92 @@ class Driver:
                 self._answered(call, answer)
             self.on_progress(self)
 
-    def _answered(self, call: _Call, answer: Any) -> None:
-        if call.method == "ready":
-            call.worker.ready = True
+    def _answered(self, call: Call, answer: Any) -> None:
+        worker, now = call.worker, time.monotonic()
+        if call.lease is not None:
+            self._done(call, call.lease, answer)
+        elif call.life != worker.lives:
+            return  # it has died since
+        elif call.method == "__ray_call__":
+            worker.node, worker.placed = answer, now
+        elif call.method == "ready":
+            worker.ready, worker.freed, worker.idle_since = True, now, now
+            call.stage.pool.file(worker)
+            call.stage.pace.start(now - worker.asked)
             preparing = self.prepared or any(other.method == "prepare" for other in self.calls.values())
             if call.stage is self.sampling and not preparing:
                 # The first sampler makes what all of them need, while the others load.
-                self._call(call.stage, call.worker, None, "prepare")
+                worker.prepare_by = now + self.settings.farm.unit_deadline
+                self._call(call.stage, worker, "prepare")
         elif call.method == "prepare":
-            self.prepared = True
-        elif call.lease is not None:
-            call.worker.losses = 0
-            call.stage.ended = time.monotonic()
-            if call.stage.queue.ack(call.lease):
-                self._count(call.stage, answer)
+            self.prepared, worker.prepare_by = True, inf
 
-    def _count(self, stage: Stage, report: UnitReport) -> None:
-        self.totals.add(report)
+    def _done(self, call: Call, lease: Lease, report: UnitReport) -> None:
+        """A unit is in the store: by this worker, or by whoever was faster."""
+        stage = call.stage
+        news = stage.queue.ack(lease)
+        if not report.found:
+            stage.done(call.worker, lease)
+        if news and report.found:
+            self.others.met(stage.queue, lease)
+        elif news:
+            self.totals.add(report, sampled=stage is self.sampling)
         if stage is self.describing:
-            self.totals.described += 1
-            self.sampling.queue.add(report.unit)
-        else:
-            self.totals.units += 1
-            self.totals.accepted += report.accepted
-            self.totals.rejected += report.rejected
-            self.totals.failed += report.failed
-
-    def _look_around(self) -> None:
-        """Take in what another driver of the same run has committed: two drivers share the work."""
-        if time.monotonic() - self.looked < LOOK_AROUND:
-            return
-        self.looked = time.monotonic()
-        for unit in scan(self.store, "prompts").committed.tolist():
-            self.describing.queue.commit(unit)
-            self.sampling.queue.add(unit)
-        for entry in self.store.list(layout.PARTS):
-            name = layout.part_unit(entry.key)
-            if name and name[1] == self.retry.get(name[0], WHOLE).number:
-                self.sampling.queue.commit(name[0])
+            self.sampling.queue.add(lease.unit)
 
     # -- when something goes wrong -------------------------------------------------------------------------------------
 
-    def _failed(self, call: _Call, error: Any) -> None:
+    def _failed(self, call: Call, error: Any) -> None:
         """A Python error in a worker: the user's to mend, or one more attempt for its unit."""
-        cause = getattr(error, "cause", None) or error
+        import ray
+
+        cause = error
+        while isinstance(cause, ray.exceptions.RayTaskError) and isinstance(cause.cause, Exception):
+            cause = cause.cause
         if isinstance(cause, UserError):
             raise cause
+        cut_off = isinstance(cause, ray.exceptions.RayError) and cause is not error  # another actor died
         if call.lease is None:
-            raise error  # a worker that cannot start or prepare: no unit is at fault, and no retry helps
+            if not cut_off:  # no unit is at fault, and no retry helps
+                raise cause if isinstance(cause, StoreUnavailable) else error
+            self._lost(call, cause)
+            return
+        if cut_off and call.checker is not None and call.checker.ready:
+            self._restart(self.describing, call.checker, cause)
         message = f"{type(cause).__name__}: {cause}".splitlines()[0]
         self.say(f"unit {call.lease.unit} ({call.stage.name}), attempt {call.lease.attempt}: {message}")
-        call.stage.queue.nack(call.lease, message)
+        call.stage.queue.nack(call.lease, message, lost=cut_off or isinstance(cause, StoreUnavailable))
         self._record(call.stage, call.lease, str(error))
+
+    def _lost(self, call: Call, error: Exception) -> None:
+        """An actor or its node died, or was ended for want of memory. Ray restarts it; its units go back."""
+        worker, pool = call.worker, call.stage.pool
+        if pool.workers.get(worker.name) is worker and call.life == worker.lives:  # else ended by us, or known already
+            self._restart(call.stage, worker, error)
+
+    def _restart(self, stage: Stage, worker: Worker, error: Exception) -> None:
+        """Give a dead actor's units back, and take it up again when Ray has restarted it."""
+        for lease in stage.queue.release(worker.name):
+            self.say(f"{worker.name} was lost; unit {lease.unit} goes back to the queue")
+            if stage.queue.state(lease.unit) is State.QUARANTINED:
+                self._record(stage, lease, f"{worker.name} was lost too often")
+        stage.pool.restarted(worker)
+        if worker.losses > MAX_LOSSES and not any(stage.pool.ready):
+            raise RuntimeError(f"{worker.name} died {worker.losses} times in a row") from error
+        self._start(stage, worker)
 
     def _record(self, stage: Stage, lease: Lease, error: str) -> None:
         """Keep a failed attempt in ``errors/``; with the last one the unit is quarantined, and so are its samples."""
-        final = stage.queue.state(lease.unit).name == "QUARANTINED"
-        key = layout.error_key(stage.name, lease.unit, lease.attempt, final=final)
-        put_json(self.store, key, {"unit": lease.unit, "attempt": lease.attempt, "error": error})
+        given_up = stage.queue.state(lease.unit) is State.QUARANTINED
+        again = bool(self.retry.get(lease.unit, WHOLE).number)  # has a part, and keeps it
+        self.vain_retries += given_up and again
+        final = given_up and not again
+        put_json(
+            self.store,
+            layout.error_key(stage.name, lease.unit, lease.attempt, final=final),
+            {"unit": lease.unit, "attempt": lease.attempt, "error": error},
+        )
         if final and stage is self.describing:
             self.sampling.queue.quarantine(lease.unit, "its prompts failed")
             key = layout.error_key("parts", lease.unit, 1, final=True)
             put_json(self.store, key, {"unit": lease.unit, "attempt": 1, "error": "its prompts failed"})
-
-    def _lost(self, call: _Call, error: Exception) -> None:
-        """An actor or its node died. Ray restarts it; its units go back to the queue."""
-        worker = call.worker
-        if worker.name not in call.stage.pool.workers:
-            return  # ended by us
-        if call.lease is not None:
-            self.say(f"{worker.name} was lost; unit {call.lease.unit} goes back to the queue")
-            for lease in call.stage.queue.release(worker.name):
-                if call.stage.queue.state(lease.unit).name == "QUARANTINED":
-                    self._record(call.stage, lease, f"{worker.name} was lost too often")
-        if worker.ready or call.lease is None:
-            worker.ready = False
-            worker.losses += 1
-            if worker.losses > MAX_LOSSES:
-                raise RuntimeError(f"{worker.name} died {worker.losses} times in a row") from error
-            self._call(call.stage, worker, None, "ready")
-
-    def _expire(self) -> None:
-        """Units past their deadline: their worker hangs, and is replaced."""
-        for stage in self.stages:
-            for lease in stage.queue.expire():
-                self._record(
-                    stage, lease, f"no answer within farm.unit_deadline = {self.settings.farm.unit_deadline} s"
-                )
-                worker = stage.pool.workers.get(lease.worker)
-                if worker is not None:
-                    self.say(f"{worker.name} hangs on unit {lease.unit} and is replaced")
-                    stage.queue.release(worker.name, lost=False)  # its other units are not at fault
-                    stage.pool.remove(worker)
-
-
-def _open_units(queue: UnitQueue) -> int:
-    counts = queue.counts()
-    return counts.waiting + counts.leased + counts.blocked

@@ -1,30 +1,69 @@
-"""A pool of equal actors: created at the needed size at once, restarted by Ray, let go when the stage is done."""
+"""A pool of equal actors: created at the needed size at once, restarted by Ray, let go when they are not needed."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from synood_ray.config import PoolSettings
+from synood_ray.farm.queue import Lease
 
 
 @dataclass(eq=False)
 class Worker:
-    """One actor as the driver sees it. units: what it holds now, as lease ids."""
+    """One actor as the driver sees it. Times are those of `time.monotonic`.
+
+    asked: when it was created, or was lost and left to Ray to restart. node: where it runs, None while Ray has not
+    placed it; placed: since when. freed: when it was ready or had its latest unit done; idle_since: or check. lives:
+    processes so far. losses: deaths in a row, without a unit done in between. setups: this one, and those before it
+    that took too long. draining: its node will go, so it gets nothing new. units: what it holds now, by lease id.
+    checks: units of others for which it makes the semantic check. prepare_by: until when it must have prepared.
+    """
 
     name: str
     handle: Any
-    started: float
+    asked: float
+    node: str | None = None
+    placed: float = 0.0
     ready: bool = False
-    losses: int = 0  # deaths in a row, without a unit done in between
-    units: set[int] = field(default_factory=set)
+    draining: bool = False
+    freed: float = 0.0
+    idle_since: float = 0.0
+    lives: int = 1
+    losses: int = 0
+    setups: int = 1
+    units: dict[int, Lease] = field(default_factory=dict)
+    checks: int = 0
+    prepare_by: float = inf
+
+    @property
+    def idle(self) -> bool:
+        """Ready, with nothing to do."""
+        return self.ready and not self.units and not self.checks and self.prepare_by == inf
+
+    def hangs(self, now: float) -> bool:
+        """Whether something that it holds is past its deadline."""
+        return self.prepare_by <= now or any(lease.deadline <= now for lease in self.units.values())
 
 
 class Pool:
-    """Actors of one role. ``arguments`` go to every actor's constructor."""
+    """Actors of one role. ``arguments`` go to every actor's constructor.
 
-    def __init__(self, role: str, actor_class: type, settings: PoolSettings, arguments: tuple[Any, ...], slots: int):
+    task_retries: whether Ray repeats calls that were cut off; only for calls without effect.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        actor_class: type,
+        settings: PoolSettings,
+        arguments: tuple[Any, ...],
+        slots: int,
+        task_retries: int = 0,
+    ):
         import ray
 
         self.role = role
@@ -32,6 +71,7 @@ class Pool:
         self.arguments = arguments
         self.slots = slots  # units a worker holds at once
         self.workers: dict[str, Worker] = {}
+        self._vacant: list[dict[str, Worker]] = [{} for _ in range(slots)]  # by units held
         self._created = 0
         options: dict[str, Any] = {
             "num_cpus": settings.cpus,
@@ -39,42 +79,61 @@ class Pool:
             "resources": settings.resources or None,
             "label_selector": settings.labels or None,
             "max_restarts": -1,
+            "max_task_retries": task_retries,
             "max_concurrency": slots + 2,  # the units, the semantic checks of others, `ready`
         }
         self._actor: Any = ray.remote(**options)(actor_class)
 
-    def wanted(self, units: int) -> int:
-        """Actors that ``units`` open units ask for: enough to fill their slots, between min and max; none for none."""
-        if units == 0:
-            return 0
-        return max(self.settings.min, min(self.settings.max, -(-units // self.slots)), 1)
-
     def grow(self, size: int) -> list[Worker]:
-        """Create the missing actors, all at once (one by one would add up their start-up times)."""
-        created = []
-        while len(self.workers) < size:
-            name = f"{self.role}-{self._created}"
-            self._created += 1
-            worker = Worker(name, self._actor.remote(*self.arguments), time.monotonic())
-            self.workers[name] = worker
-            created.append(worker)
-        return created
+        """Create the missing actors, all at once (one by one would add up their start-up times).
 
-    def shrink(self, size: int) -> list[Worker]:
-        """Let go idle actors that are past set-up, down to ``size``."""
-        removed = []
-        for worker in list(self.workers.values()):
-            if len(self.workers) <= size:
-                break
-            if worker.ready and not worker.units:
-                removed.append(self.remove(worker))
-        return removed
+        Actors on draining nodes do not count. Ray waits, and asks for machines, for those that fit nowhere yet.
+        """
+        missing = size - sum(not worker.draining for worker in self.workers.values())
+        return [self._create() for _ in range(missing)]
+
+    def _create(self) -> Worker:
+        name = f"{self.role}-{self._created}"
+        self._created += 1
+        worker = self.workers[name] = Worker(name, self._actor.remote(*self.arguments), time.monotonic())
+        return worker
+
+    def shrink(self, size: int, grace: float) -> list[Worker]:
+        """Let actors go, down to ``size``: first those that Ray has not placed, then those idle for ``grace`` seconds.
+
+        An actor in set-up stays: it will be ready sooner than another. With nothing to do for the pool (size 0), all
+        go at once, whatever they do. Those on draining nodes go as soon as they are idle.
+        """
+        now = time.monotonic()
+        leaving = [w for w in self.workers.values() if w.draining and not w.units and not w.checks]
+        staying = [w for w in self.workers.values() if not w.draining]
+        over = [w for w in staying if w.node is None] + [w for w in staying if w.idle and now - w.idle_since >= grace]
+        leaving += (staying if size == 0 else over)[: max(len(staying) - size, 0)]
+        return [self.remove(worker) for worker in leaving]
+
+    def replace(self, worker: Worker) -> Worker:
+        """End an actor whose set-up takes too long; its place is taken by a new one."""
+        self.remove(worker)
+        new = self._create()
+        new.setups = worker.setups + 1
+        return new
+
+    def restarted(self, worker: Worker) -> None:
+        """An actor has died, and Ray starts it again, perhaps elsewhere."""
+        worker.ready, worker.draining, worker.node, worker.prepare_by = False, False, None, inf
+        worker.asked = time.monotonic()
+        worker.lives += 1
+        worker.losses += 1
+        worker.units.clear()
+        self.file(worker)
 
     def remove(self, worker: Worker) -> Worker:
         """End an actor, whatever it is doing."""
         import ray
 
         del self.workers[worker.name]
+        worker.ready = False
+        self.file(worker)
         ray.kill(worker.handle, no_restart=True)
         return worker
 
@@ -82,7 +141,32 @@ class Pool:
         for worker in list(self.workers.values()):
             self.remove(worker)
 
-    def free(self) -> list[Worker]:
-        """Ready workers with an empty slot, emptiest first."""
-        workers = [w for w in self.workers.values() if w.ready and len(w.units) < self.slots]
-        return sorted(workers, key=lambda w: (len(w.units), w.name))
+    def file(self, worker: Worker) -> None:
+        """Note where a worker belongs, after any change of what it holds or whether it takes more."""
+        for vacant in self._vacant:
+            vacant.pop(worker.name, None)
+        if worker.ready and not worker.draining and len(worker.units) < self.slots:
+            self._vacant[len(worker.units)][worker.name] = worker
+
+    def vacant(self) -> Worker | None:
+        """A worker with an empty slot, of those the one that holds the least; in constant time."""
+        for vacant in self._vacant:
+            for worker in vacant.values():
+                return worker
+        return None
+
+    def unoccupied(self) -> list[Worker]:
+        """Workers that take units and hold none."""
+        return list(self._vacant[0].values())
+
+    @property
+    def ready(self) -> Iterator[Worker]:
+        """Workers that are ready and stay, in the order of their creation."""
+        return (w for w in self.workers.values() if w.ready and not w.draining)
+
+
+def node_of(actor: Any) -> str:
+    """The node that an actor runs on; called inside it."""
+    import ray
+
+    return ray.get_runtime_context().get_node_id()

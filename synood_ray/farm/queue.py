@@ -7,6 +7,7 @@ double answer, from a worker thought dead or from a second copy, is never an err
 from __future__ import annotations
 
 import enum
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -71,9 +72,10 @@ class UnitQueue:
 
     committed, quarantined: where units stand at the start (`storage.progress.scan`); attempts: attempts on record, so
     that numbers go on. blocked: the other units wait until `add` releases them (a second stage; a retry of some).
+    rng: where `leap` goes.
 
-    Order: fresh units in turn. A unit that came back waits until no more fresh units are left than there are leases,
-    the tail; from then on it goes first, so that it is not the last to end.
+    Order: fresh units in turn (for a shared queue see `share`). A unit that came back waits until no more fresh units
+    are left than there are leases, the tail; from then on it goes first, so that it is not the last to end.
 
     Budget: max_attempts errors or expired leases, and max_losses deaths of the worker while the unit was in progress.
     A unit that has used one up is quarantined with its errors; the two are apart because losing a spot machine says
@@ -92,17 +94,18 @@ class UnitQueue:
         max_losses: int = 10,
         deadline: float = 1800.0,
         clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
     ) -> None:
         self._max_attempts, self._max_losses = max_attempts, max_losses
         self._deadline, self._clock = deadline, clock
         # One byte a unit. A bytearray finds the next waiting one at C speed; numpy fills and counts it.
         self._states = bytearray([State.BLOCKED if blocked else State.WAITING]) * n_units
-        view = np.frombuffer(self._states, dtype=np.uint8)
-        view[np.fromiter(quarantined, dtype=np.int64)] = State.QUARANTINED
-        view[np.fromiter(committed, dtype=np.int64)] = State.COMMITTED
+        view = self._view()
+        view[_indices(quarantined)] = State.QUARANTINED
+        view[_indices(committed)] = State.COMMITTED
         self._counts = np.bincount(view, minlength=_RETURNED + 1).tolist()
-        del view
-        self._cursor = 0  # no fresh unit lies before it
+        self._cursor = 0  # where to look for the next fresh unit; none lies before it unless the queue is shared
+        self._shared, self._leapt, self._rng = False, 0, rng or random.Random()  # _leapt: the first lease after a leap
         self._returned: deque[int] = deque()
         self._attempts = dict(attempts or {})  # leases so far, of units that are not committed
         self._history: dict[int, _History] = {}
@@ -148,8 +151,40 @@ class UnitQueue:
         if self._states[unit] != State.BLOCKED:
             return False
         self._move(unit, State.WAITING)
-        self._cursor = min(self._cursor, unit)
+        if not self._shared:
+            self._cursor = min(self._cursor, unit)
         return True
+
+    def add_all(self, units: np.ndarray) -> None:
+        """`add` for many units, int64, each named once."""
+        view = self._view()
+        blocked = units[view[units] == State.BLOCKED]
+        view[blocked] = State.WAITING
+        self._counts[State.BLOCKED] -= len(blocked)
+        self._counts[State.WAITING] += len(blocked)
+        if len(blocked) and not self._shared:
+            self._cursor = min(self._cursor, int(blocked.min()))
+
+    def share(self) -> None:
+        """Somebody else is at work on these units too. From now on, when a run of waiting units ends, `leap`.
+
+        What follows such a run was done by the other, whose next units lie just behind, and two that go in step do
+        everything twice.
+        """
+        self._shared = True
+
+    def leap(self, met: Lease | None = None) -> None:
+        """Share, and go on elsewhere: at a random waiting unit, and in turn from there.
+
+        met: because somebody else had done this one. If the queue has leapt since it was handed out, it stays.
+        """
+        self._shared = True
+        if met is not None and met.id < self._leapt:
+            return
+        self._leapt = self._next_id
+        waiting = np.flatnonzero(self._view() == State.WAITING)
+        if len(waiting):
+            self._cursor = int(waiting[self._rng.randrange(len(waiting))])
 
     def lease(self, worker: str) -> Lease | None:
         """Hand out a waiting unit, or None if there is none."""
@@ -169,13 +204,13 @@ class UnitQueue:
             return None
         return self._grant(min(candidates, key=lambda lease: (lease.started, lease.id)).unit, worker, copy=True)
 
-    def extend(self, lease: Lease) -> bool:
-        """Start a lease's time anew: its worker has only now begun, or shows progress. False if it is not live."""
+    def extend(self, lease: Lease) -> Lease | None:
+        """Set a lease's deadline anew: its worker has only now begun. Returns the lease as it is now, None if ended."""
         if lease.id not in self._leases:
-            return False
-        now = self._clock()
-        self._leases[lease.id] = replace(self._leases[lease.id], started=now, deadline=now + self._deadline)
-        return True
+            return None
+        extended = replace(lease, deadline=self._clock() + self._deadline)
+        self._leases[lease.id] = extended
+        return extended
 
     def ack(self, lease: Lease) -> bool:
         """The lease's unit is in the store. True if this is the first to say so. Counts however late it comes."""
@@ -191,10 +226,26 @@ class UnitQueue:
         self._history.pop(unit, None)
         return True
 
-    def nack(self, lease: Lease, error: str) -> State:
-        """The attempt failed. Returns where the unit now stands. A lease that is no longer live changes nothing."""
+    def commit_others(self, units: np.ndarray) -> int:
+        """What is in the store by now, int64: commit of it what nobody here has in hand. Returns how many were news.
+
+        A unit that is leased is left to its worker: it may well be the one that has just put it there.
+        """
+        states = self._view()[units]
+        news = units[np.isin(states, (State.WAITING, State.BLOCKED, State.QUARANTINED, _RETURNED))].tolist()
+        for unit in news:
+            self.commit(unit)
+        return len(news)
+
+    def nack(self, lease: Lease, error: str, *, lost: bool = False) -> State:
+        """The attempt failed. Returns where the unit now stands. A lease that is no longer live changes nothing.
+
+        lost: through no fault of the unit (another actor died, the store was away): counts as a loss.
+        """
         if self._end(lease):
-            self._note(lease, error).failures += 1
+            history = self._note(lease, error)
+            history.losses += lost
+            history.failures += not lost
             self._settle(lease.unit)
         return self.state(lease.unit)
 
@@ -239,8 +290,16 @@ class UnitQueue:
             return self._returned.popleft()
         if not fresh:
             return None
-        self._cursor = self._states.index(State.WAITING, self._cursor)
-        return self._cursor
+        if not self._shared:
+            self._cursor = self._states.index(State.WAITING, self._cursor)
+            return self._cursor
+        if self._cursor == len(self) or self._states[self._cursor] != State.WAITING:
+            self.leap()
+        self._cursor += 1
+        return self._cursor - 1
+
+    def _view(self) -> np.ndarray:
+        return np.frombuffer(self._states, dtype=np.uint8)
 
     def _grant(self, unit: int, worker: str, *, copy: bool) -> Lease:
         now = self._clock()
@@ -289,3 +348,7 @@ class UnitQueue:
         self._counts[self._states[unit]] -= 1
         self._counts[state] += 1
         self._states[unit] = state
+
+
+def _indices(units: Iterable[int]) -> np.ndarray:
+    return units if isinstance(units, np.ndarray) else np.fromiter(units, dtype=np.int64)

@@ -17,7 +17,7 @@ from synood_ray.models.images import to_png, to_tensor
 from synood_ray.records import SampleRow, SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_prompts, encode_samples
-from synood_ray.storage.store import open_store
+from synood_ray.storage.store import Put, open_store
 
 if TYPE_CHECKING:
     from synood_ray.models.inpainter import Inpainter
@@ -96,7 +96,11 @@ class SamplerActor:
         """Make one unit's samples and write ``parts/part-….parquet``. checker: a DescriberActor, or None.
 
         retry: with 1 or more, tasks are those of the unit whose samples failed before; they become that retry's part.
+        Nothing is made of a unit that is in the store already.
         """
+        key = layout.part_key(unit, retry)
+        if self.store.exists(key):  # one small question before minutes of work: two drivers may share a run
+            return UnitReport(unit, len(tasks), found=True)
         self.prepare()
         begin = time.perf_counter()
         prompts = {row.key: row.prompt for row in decode_prompts(self.store.get(layout.prompts_key(unit)))}
@@ -114,9 +118,10 @@ class SamplerActor:
         for row in rows.values():
             row.attempt, row.worker, row.milliseconds = attempt, self.name, share
         ordered = [rows[task.key] for task in tasks]
-        self.store.put_new(layout.part_key(unit, retry), encode_samples(ordered, self.class_names))
+        put = self.store.put_new(key, encode_samples(ordered, self.class_names))
         accepted, failed = sum(row.accepted for row in ordered), sum(row.failed for row in ordered)
-        return UnitReport(unit, len(ordered), accepted, len(ordered) - accepted - failed, failed, seconds)
+        rejected, found = len(ordered) - accepted - failed, put is Put.DIFFERENT
+        return UnitReport(unit, len(ordered), accepted, rejected, failed, seconds, found)
 
     def _load(self, tasks: list[SampleTask], prompts: dict[str, str]) -> tuple[list[RefineTask], dict[str, SampleRow]]:
         """Refinement work for the tasks whose image can be read, and failed rows for the others."""

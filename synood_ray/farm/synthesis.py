@@ -175,4 +175,6 @@ def _drive(
         seconds[name] = max(stage.ended - stage.began, 0.0)
     if driver.quarantined:
         say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
+    if driver.vain_retries:
+        say(f"{driver.vain_retries} units could not be tried again and stay as they were; errors/ says why")
     return totals.units

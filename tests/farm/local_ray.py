@@ -42,7 +42,7 @@ class Handle:
         self.actor = actor
 
     def __getattr__(self, method: str) -> Any:
-        call = getattr(self.actor, method)
+        call = (lambda question: "here") if method == "__ray_call__" else getattr(self.actor, method)
         return SimpleNamespace(remote=lambda *arguments: Reference(lambda: call(*arguments)))
 
 
@@ -62,6 +62,7 @@ def local_ray() -> SimpleNamespace:
         get=get,
         kill=lambda handle, no_restart: None,
         exceptions=SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError),
+        _private=SimpleNamespace(state=SimpleNamespace(state=SimpleNamespace(get_draining_nodes=dict))),
     )
 
 

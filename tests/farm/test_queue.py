@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import (
@@ -64,6 +66,7 @@ class QueueMachine(RuleBasedStateMachine):
             max_losses=MAX_LOSSES,
             deadline=DEADLINE,
             clock=self.clock,
+            rng=random.Random(0),
         )
 
     @rule(target=given, worker=WORKERS)
@@ -96,11 +99,27 @@ class QueueMachine(RuleBasedStateMachine):
             assert self.queue.commit(unit) == (unit not in self.committed)
             self._commit(unit)
 
-    @rule(lease=given, error=st.sampled_from(["broken", "worse"]))
-    def nack(self, lease: Lease, error: str) -> None:
+    @rule(units=UNITS)
+    def commit_others(self, units: set[int]) -> None:
+        there = {unit for unit in units if unit < len(self.queue)}
+        leased = {lease.unit for lease in self.live.values()}
+        news = there - self.committed - leased
+        assert self.queue.commit_others(np.array(sorted(there), dtype=np.int64)) == len(news)
+        for unit in news:
+            self._commit(unit)
+
+    @rule(lease=given, error=st.sampled_from(["broken", "worse"]), lost=st.booleans())
+    def nack(self, lease: Lease, error: str, lost: bool) -> None:
         if self.live.pop(lease.id, None):
-            self.failures[lease.unit] += 1
-        assert self.queue.nack(lease, error) is self.queue.state(lease.unit)
+            (self.losses if lost else self.failures)[lease.unit] += 1
+        assert self.queue.nack(lease, error, lost=lost) is self.queue.state(lease.unit)
+
+    @rule(far=st.booleans())
+    def share(self, far: bool) -> None:
+        if far:
+            self.queue.leap()
+        else:
+            self.queue.share()
 
     @rule(worker=WORKERS, lost=st.booleans())
     def release(self, worker: str, lost: bool) -> None:
@@ -113,8 +132,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(lease=given)
     def extend(self, lease: Lease) -> None:
-        assert self.queue.extend(lease) == (lease.id in self.live)
-        if lease.id in self.live:
+        extended = self.queue.extend(lease)
+        assert (extended is not None) == (lease.id in self.live)
+        if extended is not None:
+            assert extended.started == lease.started
             (self.live[lease.id],) = [held for held in self.queue.leases(lease.unit) if held.id == lease.id]
             assert self.live[lease.id].deadline == self.clock.now + DEADLINE
 
@@ -133,6 +154,12 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.queue.add(unit)
         assert not self.queue.add(unit)
         self.blocked.remove(unit)
+
+    @rule(units=UNITS)
+    def add_all(self, units: set[int]) -> None:
+        there = {unit for unit in units if unit < len(self.queue)}
+        self.queue.add_all(np.array(sorted(there), dtype=np.int64))
+        self.blocked -= there
 
     @rule(unit=st.integers(0, 7))
     def quarantine(self, unit: int) -> None:
@@ -324,7 +351,8 @@ def test_extending_moves_the_deadline(clock: Clock) -> None:
     assert queue.extend(lease)
     clock.now = 18.0
     assert queue.expire() == []
-    assert queue.lease_copy("x", older_than=9.5) is None
+    assert queue.lease_copy("x", older_than=18.0) is None  # it is as old as it was
+    assert queue.lease_copy("x", older_than=17.0)
     clock.now = 19.0
     assert len(queue.expire()) == 1
     assert not queue.extend(lease)
@@ -355,6 +383,59 @@ def test_a_unit_added_behind_the_cursor_is_found(clock: Clock) -> None:
         queue.add(unit)
         found.append(_take(queue).unit)
     assert found == [4, 0, 2]
+
+
+def made_twice(units: int, slots: int, joins: float, seed: int) -> int:
+    """Units that two drivers of one run both make; they ask the store about a unit before they begin it.
+
+    slots: units that each has in progress; joins: when the second comes, in units of time of the first's work.
+    """
+    rng = random.Random(seed)
+    queues = [UnitQueue(units, rng=random.Random(seed + i)) for i in range(2)]
+    store: set[int] = set()
+    calls: list[tuple[float, int, Lease]] = []
+    made = now = 0.0
+    joined = False
+    while not all(queue.done for queue in queues):
+        if now >= joins and not joined:
+            joined = True
+            if store:
+                queues[1].commit_others(np.array(sorted(store)))
+                queues[1].leap()
+        for number, queue in enumerate(queues[: 1 + joined]):
+            while sum(driver == number for _, driver, _ in calls) < slots and (lease := queue.lease("w")):
+                if lease.unit in store:
+                    queue.ack(lease)
+                    queue.leap(lease)
+                else:
+                    calls.append((now + (1 + 0.7 * number) * rng.uniform(0.8, 1.2), number, lease))
+        done = min(calls, key=lambda call: call[0])
+        calls.remove(done)
+        now, number, lease = done
+        made += 1
+        queues[number].ack(lease)
+        if lease.unit in store:
+            queues[number].leap(lease)
+        store.add(lease.unit)
+    assert len(store) == units
+    return int(made) - units
+
+
+@pytest.mark.parametrize("joins", [0.0, 10.0])
+def test_two_drivers_do_little_twice(joins: float) -> None:
+    """They meet a few times, however many units there are, and the last ones are in progress at both."""
+    for units in (200, 1000):
+        assert sum(made_twice(units, 4, joins, seed) for seed in range(10)) / 10 < 0.1 * 200
+
+
+def test_a_shared_queue_goes_elsewhere_when_it_meets_the_other() -> None:
+    queue = UnitQueue(1000, committed=range(500, 600), rng=random.Random(0))
+    queue.share()
+    assert [_take(queue).unit for _ in range(500)] == list(range(500))
+    assert _take(queue).unit > 600  # at 600 is the one that did 500 to 599
+    queue.leap()
+    first = _take(queue).unit
+    assert _take(queue).unit == first + 1
 
 
 _RESUME = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from synood_ray.config import Settings
-from synood_ray.farm import driver
+from synood_ray.farm import driver, others
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.retry import find_retries
 from synood_ray.records import SourceImage
@@ -25,7 +25,9 @@ UNITS, IN_FLIGHT = 20, 2
 @pytest.fixture(autouse=True)
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
     use_local_ray(monkeypatch)
-    monkeypatch.setattr(driver, "LOOK_AROUND", 0.0)
+    monkeypatch.setattr(driver, "TEND", 0.0)
+    monkeypatch.setattr(others, "LOOK_AROUND", 0.0)
+    monkeypatch.setattr(others, "LOOK_AGAIN", 0.0)
 
 
 @pytest.fixture

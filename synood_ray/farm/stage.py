@@ -1,0 +1,107 @@
+"""One stage of a run: a queue of units, the pool that works on it, and its pace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from synood_ray.config import FarmSettings
+from synood_ray.farm.pool import Pool, Worker
+from synood_ray.farm.queue import Lease, UnitQueue
+from synood_ray.farm.retry import Retry
+from synood_ray.farm.sizing import Pace, wanted
+from synood_ray.storage.progress import Scan, scan
+from synood_ray.storage.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call in flight. lease None: the worker is being placed, starting ("ready") or preparing.
+
+    life: the worker's at the call (`Worker.lives`). checker: who makes the unit's semantic check.
+    """
+
+    stage: Stage
+    worker: Worker
+    lease: Lease | None
+    method: str
+    life: int
+    checker: Worker | None = None
+
+
+@dataclass(eq=False)
+class Stage:
+    """name: the folder its units are committed to. began, ended: when its first unit was handed out and its last one
+    came back (time.monotonic)."""
+
+    name: Literal["prompts", "parts"]
+    queue: UnitQueue
+    pool: Pool
+    pace: Pace = field(default_factory=Pace)
+    began: float = 0.0
+    ended: float = 0.0
+
+    def size(self) -> int:
+        """Actors that the stage asks for now."""
+        counts = self.queue.counts()
+        due = counts.waiting + counts.leased
+        return wanted(due + counts.blocked, due, self.pool.slots, self.pool.settings, self.pace)
+
+    def straggler(self, worker: Worker) -> Lease | None:
+        """A copy for this worker of the unit that is longest overdue; None if none is, or others wait to be done."""
+        after = self.pace.straggler
+        if after is None or self.queue.counts().waiting:
+            return None
+        return self.queue.lease_copy(worker.name, max(after, 1.0))
+
+    def hold(self, worker: Worker, lease: Lease) -> None:
+        """The worker holds one more unit."""
+        worker.units[lease.id] = lease
+        self.pool.file(worker)
+
+    def put_down(self, worker: Worker, lease: Lease) -> None:
+        """The worker holds a unit no more. Those that it got later have only now begun."""
+        worker.units.pop(lease.id, None)
+        for later in [held for held in worker.units.values() if held.id > lease.id]:
+            worker.units[later.id] = self.queue.extend(later) or later
+        worker.idle_since = time.monotonic()
+        self.pool.file(worker)
+
+    def done(self, worker: Worker, lease: Lease) -> None:
+        """The worker has made a unit, in good order: measure it."""
+        now = time.monotonic()
+        self.pace.unit(now - lease.started, now - max(worker.freed, lease.started))
+        worker.freed = self.ended = now
+        worker.losses = 0
+
+
+def open_stages(
+    store: Store, units: int, describers: Pool, samplers: Pool, farm: FarmSettings, retry: Mapping[int, Retry]
+) -> tuple[Stage, Stage]:
+    """The describe and the sample stage of a run, as far as the store says they have come.
+
+    retry: if there is any, only these units are to be done.
+    """
+
+    def queue(found: Scan, committed: np.ndarray, blocked: bool) -> UnitQueue:
+        """Earlier attempts and quarantined units are kept over restarts."""
+        quarantined = found.quarantined - retry.keys()
+        history: dict[str, Any] = {"attempts": found.attempts, "quarantined": quarantined}
+        limits: dict[str, Any] = {"max_attempts": farm.max_attempts, "deadline": farm.unit_deadline}
+        return UnitQueue(units, committed, blocked=blocked, **history, **limits)
+
+    prompts, parts = scan(store, "prompts"), scan(store, "parts")
+    sampled = np.setdiff1d(np.arange(units), [*retry]) if retry else parts.committed
+    # A unit whose samples are committed needs no prompts any more.
+    described = np.union1d(np.union1d(prompts.committed, parts.committed), sampled)
+    describing = Stage("prompts", queue(prompts, described, blocked=False), describers)
+    sampling = Stage("parts", queue(parts, sampled, blocked=True), samplers)
+    sampling.queue.add_all(described)
+    if len(described) and not retry:
+        for stage in (describing, sampling):
+            stage.queue.leap()  # another driver may be at work on a run that has begun
+    return describing, sampling
