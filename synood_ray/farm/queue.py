@@ -72,7 +72,7 @@ class UnitQueue:
 
     committed, quarantined: where units stand at the start (`storage.progress.scan`); attempts: attempts on record, so
     that numbers go on. blocked: the other units wait until `add` releases them (a second stage; a retry of some).
-    rng: where `leap` goes.
+    clock: `time.monotonic`. rng: where `leap` goes.
 
     Order: fresh units in turn (for a shared queue see `share`). A unit that came back waits until no more fresh units
     are left than there are leases, the tail; from then on it goes first, so that it is not the last to end.
@@ -93,11 +93,11 @@ class UnitQueue:
         max_attempts: int = 3,
         max_losses: int = 10,
         deadline: float = 1800.0,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._max_attempts, self._max_losses = max_attempts, max_losses
-        self._deadline, self._clock = deadline, clock
+        self._deadline, self._clock = deadline, clock or time.monotonic
         # One byte a unit. A bytearray finds the next waiting one at C speed; numpy fills and counts it.
         self._states = bytearray([State.BLOCKED if blocked else State.WAITING]) * n_units
         view = self._view()

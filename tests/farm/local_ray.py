@@ -1,10 +1,15 @@
-"""What the driver uses of Ray, in this process: a call is done when it is made. Fast, and the same every time."""
+"""What the driver uses of Ray, in this process and on a clock of its own: calls take the time that a test gives them.
+
+Without times a call is done when it is made. Fast, and the same every time.
+"""
 
 from __future__ import annotations
 
 import functools
 import sys
+import time
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,56 +26,139 @@ class RayError(Exception):
     pass
 
 
+class RayActorError(RayError):
+    pass
+
+
+class OutOfMemoryError(RayError):
+    pass
+
+
 class RayTaskError(RayError):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
 
 
-class Reference:
-    def __init__(self, work: Callable[[], Any]) -> None:
+class Call:
+    """One call of an actor: an object reference."""
+
+    def __init__(self, handle: Handle, work: Callable[[], Any], due: float) -> None:
+        self.handle, self.work, self.due = handle, work, due
         self.answer: Any = None
-        self.error: RayTaskError | None = None
-        try:
-            self.answer = work()
-        except Exception as error:
-            self.error = RayTaskError(error)
+        self.error: Exception | None = None
+
+    def finish(self) -> None:
+        """Do the work, if it is not done."""
+        if self in self.handle.calls:
+            self.handle.calls.remove(self)
+            try:
+                self.answer = self.work()
+            except Exception as error:
+                self.error = RayTaskError(error)
 
 
 class Handle:
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
+    """An actor. It is placed on `node` and alive until it is killed; None: it waits for a machine."""
+
+    def __init__(self, ray: LocalRay, make: Callable[[], Any], number: int) -> None:
+        self.ray, self.make, self.number = ray, make, number
+        self.actor = make()
+        self.calls: list[Call] = []
+        self.node: str | None = ray.place(self)
+        self.killed = False
 
     def __getattr__(self, method: str) -> Any:
-        call = (lambda question: "here") if method == "__ray_call__" else getattr(self.actor, method)
-        return SimpleNamespace(remote=lambda *arguments: Reference(lambda: call(*arguments)))
+        return SimpleNamespace(remote=functools.partial(self.call, method))
+
+    def call(self, method: str, *arguments: Any) -> Call:
+        ray = self.ray
+        if method == "__ray_call__":
+            work, seconds = (lambda: self.node), 0.0
+        else:
+            work, seconds = (
+                functools.partial(getattr(self.actor, method), *arguments),
+                ray.seconds(self, method, arguments),
+            )
+        call = Call(self, work, inf if self.node is None else ray.now + seconds)
+        self.calls.append(call)
+        if call.due <= ray.now:
+            call.finish()
+        return call
+
+    def die(self, error: Exception | None = None) -> None:
+        """The process is gone; Ray has started another one."""
+        for call in self.calls:
+            call.error, call.due = error or RayActorError("gone"), 0.0
+        self.calls = []
+        self.actor = self.make()
 
 
-def get(reference: Reference) -> Any:
-    if reference.error is not None:
-        raise reference.error
-    return reference.answer
+class LocalRay(SimpleNamespace):
+    """A stand-in for the module.
+
+    seconds(handle, method, arguments): how long a call takes. place(handle): the node of an actor. draining: nodes.
+    """
+
+    __version__ = "here"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self.handles: list[Handle] = []
+        self.draining: dict[str, int] = {}
+        self.seconds: Callable[[Handle, str, tuple[Any, ...]], float] = lambda handle, method, arguments: 0.0
+        self.place: Callable[[Handle], str | None] = lambda handle: "here"
+        self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+        state = SimpleNamespace(get_draining_nodes=lambda: self.draining)
+        self._private = SimpleNamespace(state=SimpleNamespace(state=state))
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def remote(self, **options: Any) -> Callable[[type], Any]:
+        return lambda cls: SimpleNamespace(remote=functools.partial(self._create, cls))
+
+    def _create(self, cls: type, *arguments: Any) -> Handle:
+        self.handles.append(Handle(self, functools.partial(cls, *arguments), len(self.handles)))
+        return self.handles[-1]
+
+    def wait(self, calls: list[Call], num_returns: int, timeout: float) -> tuple[list[Call], list[Call]]:
+        """Goes on to the next answer, or until the time is over."""
+        self.now = max(self.now, min(self.now + timeout, *(call.due for call in calls)))
+        for call in calls:
+            if call.due <= self.now:
+                call.finish()
+        done = [call for call in calls if call.due <= self.now][:num_returns]
+        return done, [call for call in calls if call not in done]
+
+    def get(self, call: Call) -> Any:
+        if call.error is not None:
+            raise call.error
+        return call.answer
+
+    def kill(self, handle: Handle, no_restart: bool) -> None:
+        handle.die()
+        handle.killed = True
 
 
-def local_ray() -> SimpleNamespace:
-    """A stand-in for the module."""
-    return SimpleNamespace(
-        __version__="here",
-        is_initialized=lambda: True,
-        remote=lambda **options: lambda cls: SimpleNamespace(remote=lambda *arguments: Handle(cls(*arguments))),
-        wait=lambda references, num_returns, timeout: (references[:num_returns], references[num_returns:]),
-        get=get,
-        kill=lambda handle, no_restart: None,
-        exceptions=SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError),
-        _private=SimpleNamespace(state=SimpleNamespace(state=SimpleNamespace(get_draining_nodes=dict))),
-    )
-
-
-def use_local_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+def use_local_ray(monkeypatch: pytest.MonkeyPatch) -> LocalRay:
     """Every driver made from now on works in this process, with workers that need no models."""
-    monkeypatch.setitem(sys.modules, "ray", local_ray())
+    ray = LocalRay()
+    monkeypatch.setitem(sys.modules, "ray", ray)
     local = functools.partial(driver.Driver, describer=StubDescriber, sampler=StubSampler)
     monkeypatch.setattr(driver, "Driver", local)
+    return ray
+
+
+def use_its_clock(monkeypatch: pytest.MonkeyPatch, ray: LocalRay) -> None:
+    """The driver lives in the time of the local Ray, which passes only while it waits."""
+
+    def sleep(seconds: float) -> None:
+        ray.now += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: ray.now)
+    monkeypatch.setattr(time, "sleep", sleep)
 
 
 def make_images(folder: Path, count: int) -> Path:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +18,7 @@ from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
 from synood_ray.storage.store import Store, open_store
-from tests.farm.local_ray import use_local_ray
+from tests.farm.local_ray import Handle, use_its_clock, use_local_ray
 
 CLASSES = ["a", "b"]
 SOURCES = [SourceImage(f"{i % 2}/{i}.png", i % 2, CLASSES[i % 2], "nowhere", 1, 8, 8) for i in range(80)]
@@ -35,9 +38,9 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "run"))
 
 
-def make(store: Store, faults: str = "", **more: object) -> driver.Driver:
+def make(store: Store, faults: str = "", units: int = UNITS, **more: object) -> driver.Driver:
     settings = Settings.model_validate({"preset": faults, "farm": {"unit_size": 4, "in_flight": IN_FLIGHT}})
-    plan = Plan(SOURCES, unit_size=4)
+    plan = Plan(SOURCES, unit_size=4, per_image=units // UNITS)
     return driver.Driver(settings, store, plan, CLASSES, say=lambda line: None, **more)  # type: ignore[arg-type]
 
 
@@ -72,6 +75,47 @@ def test_a_driver_leaves_out_what_another_has_done_meanwhile(store: Store) -> No
     assert seen[0] <= UNITS - 5
     assert total.units + seen[0] <= UNITS + IN_FLIGHT
     assert sorted(keys(store)) == [f"{i:08d}" for i in range(80)]
+
+
+@pytest.mark.parametrize("joins", [0, 20])
+def test_they_go_apart(monkeypatch: pytest.MonkeyPatch, store: Store, joins: int) -> None:
+    """200 units, four in progress at each driver; the second comes after that many turns of the first."""
+    ray = use_local_ray(monkeypatch)
+    use_its_clock(monkeypatch, ray)
+    monkeypatch.setattr(driver, "TEND", 1.0)
+    monkeypatch.setattr(others, "LOOK_AROUND", 30.0)
+    monkeypatch.setattr(others, "LOOK_AGAIN", 5.0)
+    times = random.Random(0)
+    made: list[int] = []
+
+    def seconds(handle: Handle, method: str, arguments: tuple[Any, ...]) -> float:
+        """A sampler asks the store before it begins with a unit."""
+        if method != "sample" or store.exists(layout.part_key(arguments[0])):
+            return 0.0
+        made.append(arguments[0])
+        return times.uniform(8, 12)
+
+    ray.seconds = seconds
+    drivers: list[driver.Driver] = []
+    for turn in itertools.count():
+        for starts, seed in ((0, 1), (joins, 2)):
+            if turn == starts:
+                drivers.append(_seeded(make(store, units=200), seed))
+        working = [found for found in drivers if not found.sampling.queue.done]
+        for found in working:
+            found.turn()
+        if not working:
+            break
+    assert sorted(keys(store)) == [f"{i:08d}" for i in range(800)]
+    assert [len(drivers), sum(found.totals.units for found in drivers)] == [2, 200]
+    assert min(found.totals.units for found in drivers) >= 70
+    assert len(made) - 200 < 20
+
+
+def _seeded(found: driver.Driver, seed: int) -> driver.Driver:
+    for stage in found.stages:
+        stage.queue._rng = random.Random(seed)
+    return found
 
 
 def test_two_that_retry(store: Store) -> None:

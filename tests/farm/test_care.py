@@ -1,0 +1,296 @@
+"""How the driver looks after pools and units: on a clock of its own, with workers that take the time they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synood_ray.config import Settings
+from synood_ray.errors import UserError
+from synood_ray.farm import driver
+from synood_ray.farm.plan import Plan
+from synood_ray.records import SourceImage
+from synood_ray.storage import layout
+from synood_ray.storage.parts import decode_samples
+from synood_ray.storage.store import Store, StoreUnavailable, open_store
+from tests.farm.local_ray import (
+    Handle,
+    LocalRay,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    use_its_clock,
+    use_local_ray,
+)
+from tests.farm.stubs import StubSampler
+
+CLASSES = ["a", "b"]
+SOURCES = [SourceImage(f"{i % 2}/{i}.png", i % 2, CLASSES[i % 2], "nowhere", 1, 8, 8) for i in range(80)]
+UNITS = 20
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> LocalRay:
+    found = use_local_ray(monkeypatch)
+    use_its_clock(monkeypatch, found)
+    return found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "run"))
+
+
+def make(store: Store, *, check: bool = False, **farm: object) -> driver.Driver:
+    farm = {"unit_size": 4, "samplers": {"max": 2}, **farm}
+    settings = Settings.model_validate({"farm": farm, "sampling": {"mllm_check": check}})
+    return driver.Driver(settings, store, Plan(SOURCES, unit_size=4), CLASSES, say=SAID.append)
+
+
+SAID: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def said() -> list[str]:
+    SAID.clear()
+    return SAID
+
+
+def keys(store: Store) -> list[str]:
+    return sorted(row.key for entry in store.list(layout.PARTS) for row in decode_samples(store.get(entry.key)))
+
+
+def complete(store: Store) -> bool:
+    return keys(store) == [f"{i:08d}" for i in range(80)]
+
+
+def sampling(seconds: Callable[[Handle, int], float]) -> Callable[[Handle, str, tuple[Any, ...]], float]:
+    """Times of the calls: of a unit that is sampled as given, of others none."""
+    return lambda handle, method, arguments: seconds(handle, arguments[0]) if method == "sample" else 0.0
+
+
+def first(handle: Handle) -> bool:
+    """Whether it is the first sampler."""
+    samplers = [other for other in handle.ray.handles if isinstance(other.actor, StubSampler)]
+    return handle in samplers[:1]
+
+
+def test_a_unit_that_hangs_gets_a_copy_and_nobody_waits_for_it(ray: LocalRay, store: Store, said: list[str]) -> None:
+    asked: list[Handle] = []
+
+    def seconds(handle: Handle, unit: int) -> float:
+        if unit == 7:
+            asked.append(handle)
+        return inf if unit == 7 and handle is asked[0] else 10.0
+
+    ray.seconds = sampling(seconds)
+    begin = ray.now
+    totals = make(store).run()
+    assert complete(store) and totals.units == UNITS
+    assert sum("takes long" in line for line in said) == 1
+    assert asked[0] is not asked[1] and ray.now - begin < 200  # farm.unit_deadline is 1800
+
+
+def test_no_copies_of_units_that_take_their_time(ray: LocalRay, store: Store, said: list[str]) -> None:
+    """Also of those that wait behind others at their worker, and of the last, which are there alone."""
+    ray.seconds = sampling(lambda handle, unit: 10.0 + unit % 3)
+    make(store, in_flight=4, samplers={"max": 3}).run()
+    assert complete(store) and not said
+
+
+def test_no_copy_while_others_wait_to_be_done(ray: LocalRay, store: Store, said: list[str]) -> None:
+    ray.seconds = sampling(lambda handle, unit: inf if unit == 0 and first(handle) else 10.0)
+    found = make(store, in_flight=1)
+    found.on_progress = lambda d: seen.append(d.sampling.queue.counts().waiting) if SAID else None
+    seen: list[int] = []
+    found.run()
+    assert complete(store) and len(said) == 1 and not any(seen)
+
+
+def test_the_answer_that_comes_second_changes_nothing(ray: LocalRay, store: Store) -> None:
+    ray.seconds = sampling(lambda handle, unit: 10.0 if unit != 3 else 35.0 if first(handle) else 60.0)
+    totals = make(store, in_flight=1).run()
+    assert complete(store) and totals.units == UNITS and totals.accepted == 80
+
+
+def test_idle_actors_stay_for_the_grace(ray: LocalRay, store: Store) -> None:
+    """Prompts come slowly once the first are there: two of three samplers are too many after a minute."""
+    sizes: dict[float, int] = {}
+    ray.seconds = lambda handle, method, arguments: (
+        5.0 if method == "sample" else (0.0 if arguments[0] < 8 else 40.0) if method == "describe" else 0.0
+    )
+    found = make(store, samplers={"max": 3}, in_flight=1, idle_grace=60.0)
+    begin = ray.now
+    found.on_progress = lambda d: sizes.update({ray.now - begin: len(d.sampling.pool.workers)})
+    found.run()
+    assert complete(store)
+    assert all(size == 3 for at, size in sizes.items() if at < 60.0)
+    assert sizes[max(sizes)] == 1
+
+
+def test_a_stage_that_is_done_lets_its_actors_go_at_once(ray: LocalRay, store: Store) -> None:
+    ray.seconds = sampling(lambda handle, unit: 10.0)
+    found = make(store, idle_grace=1e6)
+    seen: list[int] = []
+    found.on_progress = lambda d: seen.append(len(d.describing.pool.workers)) if d.totals.units == UNITS - 1 else None
+    found.run()
+    assert seen == [0]
+    assert all(handle.killed for handle in ray.handles)
+
+
+def test_a_describer_stays_for_the_checks_of_all(ray: LocalRay, store: Store) -> None:
+    ray.seconds = sampling(lambda handle, unit: 10.0)
+    found = make(store, check=True, describers={"max": 3}, idle_grace=0.0)
+    seen: list[int] = []
+    found.on_progress = lambda d: seen.append(len(d.describing.pool.workers)) if d.totals.units == UNITS - 1 else None
+    found.run()
+    assert seen == [1]
+
+
+def test_few_actors_for_little_work(ray: LocalRay, store: Store) -> None:
+    """What is left of a run is done before a new actor would be up: none takes the place of the one that is gone."""
+    ray.seconds = lambda handle, method, arguments: {"sample": 1.0, "ready": 100.0}.get(method, 0.0)
+    found = make(store)
+
+    def remove(d: driver.Driver) -> None:
+        if d.totals.units == 10 and len(d.sampling.pool.workers) == 2:
+            worker = next(iter(d.sampling.pool.workers.values()))
+            d.sampling.queue.release(worker.name, lost=False)
+            d.sampling.pool.remove(worker)
+
+    found.on_progress = remove
+    found.run()
+    assert complete(store)
+    assert sum(isinstance(handle.actor, StubSampler) for handle in ray.handles) == 2
+
+
+def test_an_actor_that_does_not_get_ready_is_replaced(ray: LocalRay, store: Store, said: list[str]) -> None:
+    ray.seconds = lambda handle, method, arguments: inf if method == "ready" and first(handle) else 0.0
+    make(store, samplers={"max": 1}, setup_grace=600.0).run()
+    assert complete(store)
+    assert said == ["sampler-0 is not ready after farm.setup_grace = 600 s: replaced"]
+    assert 600.0 <= ray.now - 1000.0 < 620.0
+
+
+def test_when_none_gets_ready_the_setting_is_named(ray: LocalRay, store: Store) -> None:
+    ray.seconds = lambda handle, method, arguments: (
+        inf if method == "ready" and isinstance(handle.actor, StubSampler) else 0.0
+    )
+    with pytest.raises(UserError, match=r"farm.setup_grace: 3 samplers in a row were not ready after 600 s"):
+        make(store, setup_grace=600.0).run()
+    assert all(handle.killed for handle in ray.handles)
+
+
+def test_an_actor_that_waits_for_a_machine_is_no_hindrance(ray: LocalRay, store: Store, said: list[str]) -> None:
+    ray.place = lambda handle: None if handle.number == 1 else "here"  # the first sampler
+    ray.seconds = sampling(lambda handle, unit: 100.0)
+    make(store, setup_grace=1.0).run()
+    assert complete(store) and not said
+    assert isinstance(ray.handles[1].actor, StubSampler)
+
+
+def test_draining_nodes_get_nothing_new_and_others_take_over(ray: LocalRay, store: Store, said: list[str]) -> None:
+    ray.place = lambda handle: "spot" if handle.number == 1 else "here"
+    given: list[float] = []
+
+    def seconds(handle: Handle, unit: int) -> float:
+        if handle.node == "spot":
+            given.append(ray.now)
+        return 10.0
+
+    ray.seconds = sampling(seconds)
+    found = make(store)
+
+    def notice(d: driver.Driver) -> None:
+        if d.totals.units == 4:
+            ray.draining["spot"] = 0
+
+    found.on_progress = notice
+    found.run()
+    assert complete(store)
+    assert len(said) == 1 and "sampler-0 is on a node that is being drained" in said[0]
+    assert given and max(given) <= 1031.0
+    assert sum(isinstance(handle.actor, StubSampler) for handle in ray.handles) == 3
+
+
+@pytest.mark.parametrize("error", [RayActorError("gone"), OutOfMemoryError("killed for want of memory")])
+def test_a_worker_that_dies_is_no_fault_of_its_unit(
+    ray: LocalRay, store: Store, said: list[str], error: Exception
+) -> None:
+    ray.seconds = sampling(lambda handle, unit: 10.0 + unit)
+    found = make(store, max_attempts=1)
+
+    def kill(d: driver.Driver) -> None:
+        if d.totals.units in (3, 8) and len(said) < d.totals.units:
+            next(iter(d.sampling.pool.workers.values())).handle.die(error)
+
+    found.on_progress = kill
+    found.run()
+    assert complete(store) and found.quarantined == 0
+    assert all("was lost; unit" in line for line in said) and said
+    assert not list(store.list(layout.ERRORS))
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [RayActorError("the checker"), OutOfMemoryError(), RayTaskError(RayActorError("the scorer")), StoreUnavailable()],
+)
+def test_what_others_are_to_blame_for_costs_a_unit_no_attempt(
+    ray: LocalRay, store: Store, monkeypatch: pytest.MonkeyPatch, cause: Exception
+) -> None:
+    sample = StubSampler.sample
+    failed: list[int] = []
+
+    def fail(self: StubSampler, unit: int, *arguments: Any) -> Any:
+        if unit == 5 and len(failed) < 4:
+            failed.append(unit)
+            raise cause
+        return sample(self, unit, *arguments)
+
+    monkeypatch.setattr(StubSampler, "sample", fail)
+    found = make(store, check=True, max_attempts=1)
+    found.run()
+    assert complete(store) and found.quarantined == 0 and len(failed) == 4
+
+
+def test_a_worker_that_hangs_is_replaced(ray: LocalRay, store: Store, said: list[str]) -> None:
+    ray.seconds = sampling(lambda handle, unit: inf if unit == 3 and first(handle) else 10.0)
+    make(store, samplers={"max": 1}, unit_deadline=300.0).run()
+    assert complete(store)
+    assert [line for line in said if "sampler-0 hangs on unit" in line]
+    assert [entry.key for entry in store.list(layout.ERRORS)] == ["errors/part-000003-a1.json"]
+
+
+def test_a_worker_that_hangs_on_what_is_done_elsewhere_is_replaced_too(ray: LocalRay, store: Store) -> None:
+    """Its unit has come home with a copy, so no lease runs out; prompts come slowly, so that the stage goes on."""
+    ray.seconds = lambda handle, method, arguments: (
+        (inf if arguments[0] == 0 and first(handle) else 10.0)
+        if method == "sample"
+        else 60.0
+        if method == "describe"
+        else 0.0
+    )
+    make(store, unit_deadline=300.0, in_flight=1).run()
+    assert complete(store)
+    assert not list(store.list(layout.ERRORS))
+    samplers = [handle for handle in ray.handles if isinstance(handle.actor, StubSampler)]
+    assert samplers[0].killed and ray.now > 2000.0
+
+
+def test_units_that_wait_behind_others_do_not_expire(ray: LocalRay, store: Store, said: list[str]) -> None:
+    """A describer makes them one by one: the fourth begins after the deadline that it got when it was handed out."""
+    free: dict[int, float] = {}
+
+    def seconds(handle: Handle, method: str, arguments: tuple[Any, ...]) -> float:
+        if method != "describe":
+            return 0.0
+        free[handle.number] = max(free.get(handle.number, 0.0), ray.now) + 100.0
+        return free[handle.number] - ray.now
+
+    ray.seconds = seconds
+    make(store, in_flight=4, unit_deadline=250.0).run()
+    assert complete(store) and not said
