@@ -9,9 +9,17 @@ from pathlib import Path
 from synood_ray.commandline import load_arguments, main_guard
 from synood_ray.errors import UserError
 
-NAMES = ("sampling", "fullsize")
+NAMES = {
+    "sampling": "boundary sampling beside the released recipe and fresh noise",
+    "fullsize": "one round at the paper's size, with --random-weights",
+    "farm": "accepted samples a second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
+    "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
+    "dispatch": "units without work a second beside bare Ray calls",
+    "plan": "resume of a million units, and a finished run asked again; needs no Ray",
+}
 OPTIONS = {
-    "only": f"NAMES: benchmarks to run, comma separated, of {', '.join(NAMES)} (sampling)",
+    "only": "NAMES: benchmarks to run, comma separated (sampling): "
+    + "; ".join(f"{name}: {what}" for name, what in NAMES.items()),
     "json": "FILE: write all figures there",
     "samples": "N: samples per recipe of the sampling benchmark (192)",
     "plot": "FILE.png: margin distributions of the sampling benchmark",
@@ -34,20 +42,16 @@ def main(argv: list[str]) -> int:
     for name in names:
         if name not in NAMES:
             raise UserError(f"--only {name!r} is not a benchmark; there are {', '.join(NAMES)}")
+    if "fullsize" in names and "random-weights" not in extra:
+        raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
 
-    from synood_ray.benchmarks import fullsize, sampling
+    from synood_ray.benchmarks import catalogue
 
     figures: dict[str, object] = {}
-    if "sampling" in names:
-        found = sampling.benchmark(loaded.settings, int(extra.get("samples", 192)), extra.get("plot"))
-        figures["sampling"] = sampling.show(found)
-    if "fullsize" in names:
-        if "random-weights" not in extra:
-            raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
-        figures["fullsize"] = fullsize.benchmark(tuple(extra.get("models", "sd2").split(",")))
-        print(json.dumps(figures["fullsize"], indent=1))
-    if "json" in extra:
-        Path(extra["json"]).write_text(json.dumps(figures, indent=1) + "\n")
+    for name in names:
+        figures[name] = catalogue.run(name, loaded.settings, extra, Path(__file__).with_name("synthesize.py"))
+        if "json" in extra:  # after each: the next one may take long
+            Path(extra["json"]).write_text(json.dumps(figures, indent=1) + "\n")
     return 0
 
 

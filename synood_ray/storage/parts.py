@@ -151,14 +151,14 @@ def read_counts(store: Store, part: Entry) -> PartCounts:
     return PartCounts(**json.loads(metadata[_COUNTS]), size=part.size)
 
 
-def to_parquet(table: pa.Table) -> bytes:
-    """A table as Parquet bytes, the same bytes for the same table."""
+def to_parquet(table: pa.Table, row_group: int = ROW_GROUP) -> bytes:
+    """A table as Parquet bytes, the same bytes for the same table. row_group: rows a row group."""
     buffer = io.BytesIO()
     plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
     pq.write_table(
         table,
         buffer,
-        row_group_size=ROW_GROUP,
+        row_group_size=row_group,
         compression="zstd",
         use_dictionary=[name for name in plain if table.schema.field(name).type == pa.string()],
         write_statistics=plain,

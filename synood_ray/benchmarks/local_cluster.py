@@ -1,0 +1,31 @@
+"""A Ray of its own for a measurement, gone when it ends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from synood_ray.errors import UserError
+
+LOGICAL_CPUS = 4  # actors ask for fractions of them; how many cores they really use is the measurement's affair
+
+
+@contextmanager
+def local_cluster() -> Iterator[None]:
+    """Start Ray on this machine, without its dashboard. UserError in a process that has joined a cluster already."""
+    import ray
+
+    if ray.is_initialized():
+        raise UserError("--only farm and dispatch start a Ray of their own; run them where none is connected yet")
+    ray.init(
+        address="local",
+        num_cpus=LOGICAL_CPUS,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
