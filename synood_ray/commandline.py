@@ -23,8 +23,9 @@ from synood_ray.errors import UserError
 from synood_ray.settings_cli.helptext import examples, option, setting_help, show, width
 from synood_ray.settings_cli.layers import Layer, load_file, load_preset, overrides, preset_names, resolve
 from synood_ray.settings_cli.tree import did_you_mean, leaves, sections
+from synood_ray.storage.store import StoreUnavailable
 
-DONE, WRONG_INPUT, QUARANTINED, INTERRUPTED = 0, 2, 3, 130
+DONE, WRONG_INPUT, QUARANTINED, UNAVAILABLE, INTERRUPTED = 0, 2, 3, 4, 130
 """Exit codes of every job."""
 
 DEFAULT_PRESET = "mini"
@@ -159,7 +160,7 @@ def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str] | No
     """Run a job's ``main(arguments)`` and return its exit code.
 
     A `UserError` becomes one line and 2. Ctrl-C and SIGTERM (a spot machine that is taken away, a stopped Ray job)
-    become one line and 130. Other errors are defects and keep their traceback.
+    become one line and 130; a store that stays away, one line and 4. Other errors are defects and keep their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     previous = signal.signal(signal.SIGTERM, _interrupt)
@@ -170,6 +171,10 @@ def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str] | No
         message = str(cause if isinstance(cause, UserError) else error)
         print("error: " + " ".join(message.splitlines()), file=sys.stderr)
         return WRONG_INPUT
+    except StoreUnavailable as error:
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(_go_on("nothing that was committed is lost", arguments), file=sys.stderr)
+        return UNAVAILABLE
     except KeyboardInterrupt:
         return _say_interrupted(arguments)
     except BrokenPipeError:  # `… --help | head`: the reader has seen enough
@@ -188,9 +193,12 @@ def _interrupt(signum: int, frame: Any) -> NoReturn:
 
 
 def _say_interrupted(arguments: Sequence[str]) -> int:
-    command = shlex.join([sys.argv[0], *arguments])
-    print(f"\ninterrupted; nothing that was committed is lost, the same command goes on: {command}", file=sys.stderr)
+    print(_go_on("\ninterrupted; nothing that was committed is lost", arguments), file=sys.stderr)
     return INTERRUPTED
+
+
+def _go_on(said: str, arguments: Sequence[str]) -> str:
+    return f"{said}, the same command goes on: {shlex.join([sys.argv[0], *arguments])}"
 
 
 def _split(

@@ -6,8 +6,10 @@ import enum
 import http.client
 import socket
 import struct
+import sys
 import threading
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -99,6 +101,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
     proxy: FaultProxy
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing when a client is gone in the middle of a request."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            traceback.print_exc()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -29,6 +29,7 @@ from synood_ray.config import Settings
 from synood_ray.errors import UserError
 from synood_ray.settings_cli.helptext import show
 from synood_ray.settings_cli.tree import Leaf, did_you_mean, leaves
+from synood_ray.storage.store import StoreUnavailable
 
 
 def load(*argv: str, **options: Any) -> Loaded:
@@ -430,6 +431,14 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     err = capsys.readouterr().err
     assert "interrupted" in err and "the same command goes on" in err and "--output 'a b'" in err
     assert "Traceback" not in err
+
+    def away(argv: list[str]) -> int:
+        raise StoreUnavailable("http://host cannot be reached:\ncould not list in 120 s")
+
+    assert guard(away, "--output", "s3://runs/x") == 4
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "error: http://host cannot be reached: could not list in 120 s"
+    assert "the same command goes on" in second and "--output s3://runs/x" in second
 
 
 def test_a_users_mistake_found_by_a_ray_worker_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,8 @@ from PIL import Image, ImageOps
 
 from synood_ray.config import ScorerSettings
 from synood_ray.errors import UserError
+from synood_ray.storage.publish import manifest_digest
+from synood_ray.storage.run import load_json
 from synood_ray.storage.store import Put, Store, open_store
 
 if TYPE_CHECKING:  # torch comes with the first detector, not with the import of its class
@@ -222,3 +224,9 @@ class Detector:
         if not images:
             raise ValueError("no images to judge")
         return to_tensor([ImageOps.exif_transpose(image) for image in images], self.clip.preprocess.size)
+
+
+def is_stale(store: Store, prefix: str = FOLDER) -> bool:
+    """Whether the detector in this folder of a run was trained on samples that a retry has changed since."""
+    found, now = load_json(store, prefix + DESCRIPTION), manifest_digest(store, prefix.removesuffix(FOLDER))
+    return found is not None and now is not None and found["training"].get("samples", now) != now

@@ -14,9 +14,11 @@ from synood_ray.config import Settings
 from synood_ray.data.images import UNLABELLED, ClassInfo
 from synood_ray.data.source import open_source
 from synood_ray.detection.curves import histograms, roc_curve
+from synood_ray.detection.detector import is_stale
 from synood_ray.detection.metrics import class_bootstrap, ood_metrics
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
+from synood_ray.storage.publish import manifest_digest
 from synood_ray.storage.run import RunRecord, load_json, put_json, read_run
 from synood_ray.storage.sources import decode_sources
 from synood_ray.storage.store import NotFound, Store
@@ -100,6 +102,12 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
         raise UserError(f"{store.uri}: no run here; make one with jobs/synthesize.py")
     if settings.scorer.model.startswith("timm:"):
         raise UserError("scorer.model names a classifier; the evaluation needs a CLIP: set scorer.model to one")
+    for prefix in DETECTORS.values():
+        if is_stale(store, prefix):
+            raise UserError(
+                f"{store.uri}/{prefix} was trained on samples that a retry has changed since; "
+                "run jobs/finetune.py on that run again"
+            )
     inputs = _inputs(store, settings)
     found = load_json(store, layout.EVALUATION)
     if isinstance(found, dict) and found.get("inputs") == inputs and store.exists(f"{layout.REPORT}index.html"):
@@ -226,6 +234,7 @@ def _inputs(store: Store, settings: Settings) -> dict[str, Any]:
             name: getattr(settings.scorer, name) for name in ("model", "pretrained", "templates", "temperature")
         },
         "groups": settings.labels.groups,
+        "samples": manifest_digest(store),
         "detectors": {},
     }
     for name, prefix in DETECTORS.items():

@@ -302,11 +302,15 @@ class Driver:
 
     def _restart(self, stage: Stage, worker: Worker, error: Exception) -> None:
         """Give a dead actor's units back, and take it up again when Ray has restarted it."""
+        import ray
+
         for lease in stage.queue.release(worker.name):
             self.say(f"{worker.name} was lost; unit {lease.unit} goes back to the queue")
             if stage.queue.state(lease.unit) is State.QUARANTINED:
                 self._record(stage, lease, f"{worker.name} was lost too often")
-        stage.pool.restarted(worker)
+        # While Ray looks for a place for it, calls fail after two seconds each: these are no further deaths.
+        waiting = worker.node is None and isinstance(error, ray.exceptions.ActorUnavailableError)
+        stage.pool.restarted(worker, waiting=waiting)
         if worker.losses > MAX_LOSSES and not any(stage.pool.ready):
             raise RuntimeError(f"{worker.name} died {worker.losses} times in a row") from error
         self._start(stage, worker)

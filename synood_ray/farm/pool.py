@@ -118,12 +118,12 @@ class Pool:
         new.setups = worker.setups + 1
         return new
 
-    def restarted(self, worker: Worker) -> None:
-        """An actor has died, and Ray starts it again, perhaps elsewhere."""
+    def restarted(self, worker: Worker, *, waiting: bool = False) -> None:
+        """An actor has died, and Ray starts it again, perhaps elsewhere. waiting: still, after an earlier death."""
         worker.ready, worker.draining, worker.node, worker.prepare_by = False, False, None, inf
         worker.asked = time.monotonic()
         worker.lives += 1
-        worker.losses += 1
+        worker.losses += not waiting
         worker.units.clear()
         self.file(worker)
 

@@ -18,7 +18,7 @@ from synood_ray.storage.progress import RunStatus, run_status, scan
 from synood_ray.storage.publish import Unfinished, publish, read_manifest, retract
 from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, put_json, read_run
 from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.store import Store, StoreUnavailable, open_store
 from synood_ray.storage.timings import record_timings
 
 if TYPE_CHECKING:
@@ -129,7 +129,10 @@ def _select(settings: Settings, say: Say) -> Selection:
             last = time.monotonic()
             say(f"selecting: {stage} {done}/{total}")
 
-    selection = select(open_source(settings.data.uri, settings.data), settings.data, progress)
+    try:
+        selection = select(open_source(settings.data.uri, settings.data), settings.data, progress)
+    except StoreUnavailable as error:  # nothing has begun yet: more likely a wrong place than a passing trouble
+        raise UserError(f"data.uri: {settings.data.uri}: {error}; check AWS_ENDPOINT_URL and the network") from error
     say(
         f"selected {len(selection.sources)} images of {len(selection.classes)} classes, "
         f"{len(selection.calibration)} held out for the boundary, {len(selection.skips)} skipped"

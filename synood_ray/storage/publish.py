@@ -18,7 +18,7 @@ from synood_ray.storage.card import dataset_card
 from synood_ray.storage.parts import PartCounts, decode_samples, samples_table, to_parquet
 from synood_ray.storage.progress import part_counts, sample_parts, scan
 from synood_ray.storage.run import RunRecord, load_json, put_json, read_run
-from synood_ray.storage.store import Entry, Put, Store
+from synood_ray.storage.store import Entry, NotFound, Put, Store
 
 ROWS_PER_SHARD = 1000
 BYTES_PER_SHARD = 256 * 1024 * 1024
@@ -99,6 +99,17 @@ def retract(store: Store) -> None:
 def read_manifest(store: Store) -> dict[str, Any] | None:
     """The manifest of a published run, or None."""
     return load_json(store, layout.MANIFEST)
+
+
+def manifest_digest(store: Store, prefix: str = "") -> str | None:
+    """Hex sha256 of the manifest (of a run below prefix): which samples are published. None if none are.
+
+    What is derived from a run's samples keeps it, and so can tell when a retry has changed them.
+    """
+    try:
+        return hashlib.sha256(store.get(prefix + layout.MANIFEST)).hexdigest()
+    except NotFound:
+        return None
 
 
 def iter_samples(store: Store) -> Iterator[SampleRow]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from synood_ray.config import Settings
+from synood_ray.detection.detector import DESCRIPTION, is_stale
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
-from synood_ray.storage.publish import read_manifest
-from synood_ray.storage.run import read_run
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.publish import manifest_digest, read_manifest
+from synood_ray.storage.run import load_json, read_run
+from synood_ray.storage.store import Store, StoreUnavailable, open_store
 
 MAX_FAILURES = 3
 """Lost training workers that Ray Train replaces before it gives up."""
@@ -46,14 +47,16 @@ class FineTuneResult:
 def run_finetune(store: Store, settings: Settings, connect: Callable[[], object] = lambda: None) -> FineTuneResult:
     """Fine-tune on a published run under Ray Train and save ``detector/``.
 
-    connect: called before Ray is needed. A detector of the same settings is left as it is, without Ray.
+    connect: called before Ray is needed. A detector of the same settings is left as it is, without Ray; one of samples
+    that a retry has changed since is removed and made anew.
     Raises UserError if the run is not finished, has no accepted image, needs a CLIP and has none, or holds a detector
-    of other settings.
+    of other settings; StoreUnavailable if the store stayed away.
     """
     existing = _finished(store, settings)
     if existing is not None:
         return existing
     _check(store, settings)
+    _remove_stale(store)
     connect()
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -72,7 +75,14 @@ def run_finetune(store: Store, settings: Settings, connect: Callable[[], object]
                 storage_path=scratch, failure_config=ray.train.FailureConfig(max_failures=MAX_FAILURES)
             ),
         )
-        metrics = trainer.fit().metrics or {}
+        try:
+            metrics = trainer.fit().metrics or {}
+        except ray.train.WorkerGroupError as error:  # lost too many workers
+            for failure in error.worker_failures.values():
+                away = getattr(failure, "cause", failure)
+                if isinstance(away, StoreUnavailable):
+                    raise away from error
+            raise
     if _USER_ERROR in metrics:
         raise UserError(metrics[_USER_ERROR])
     result = _finished(store, settings, fresh=True)
@@ -122,7 +132,11 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
         model=scorer.model,
         pretrained=scorer.pretrained,
         templates=scorer.templates,
-        training={"settings": _identity(settings), "losses": [round(loss, 6) for loss in tuned.history]},
+        training={
+            "settings": _identity(settings),
+            "samples": manifest_digest(store),
+            "losses": [round(loss, 6) for loss in tuned.history],
+        },
         data=data.counts(),
     )
     detector = Detector(clip, tuned.projector, data.training.id_text, tuned.negative_text, description)
@@ -133,10 +147,11 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
 
 
 class Checkpoints:
-    """Fine-tuning's checkpoints in the run's store, under a name that depends on the training's settings."""
+    """Fine-tuning's checkpoints in the run's store, under a name that depends on its settings and the samples."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        digest = hashlib.sha256(json.dumps(_identity(settings), sort_keys=True).encode()).hexdigest()[:12]
+        made_of = {"settings": _identity(settings), "samples": manifest_digest(store)}
+        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
         self.store, self.prefix = store, f"training/{digest}-"
         total = settings.training.epochs + settings.training.label_epochs
         self.every = max(1, total // _CHECKPOINTS)
@@ -180,10 +195,8 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _finished(store: Store, settings: Settings, fresh: bool = False) -> FineTuneResult | None:
-    from synood_ray.storage.run import load_json
-
-    found = load_json(store, f"{layout.DETECTOR}detector.json")
-    if found is None:
+    found = load_json(store, f"{layout.DETECTOR}{DESCRIPTION}")
+    if found is None or is_stale(store):
         return None
     before, now = found["training"]["settings"], json.loads(json.dumps(_identity(settings)))
     if before != now:
@@ -192,6 +205,12 @@ def _finished(store: Store, settings: Settings, fresh: bool = False) -> FineTune
             f"{store.uri}/{layout.DETECTOR} was trained with other settings ({names}); remove it to train again"
         )
     return FineTuneResult(store.uri, found["threshold"], found["data"], found["training"]["losses"], fresh)
+
+
+def _remove_stale(store: Store) -> None:
+    if is_stale(store):
+        for entry in list(store.list(layout.DETECTOR)):
+            store.delete(entry.key)
 
 
 def _check(store: Store, settings: Settings) -> None:

@@ -32,12 +32,12 @@ from tests.faultproxy import Fault, FaultProxy
 from tests.storage.seaweed import AWS_ENVIRONMENT, Seaweed
 
 BUCKET = "chaos"
-IMAGES = 150  # a class, of two classes; a fifth is held out
+IMAGES = 200  # a class, of two classes; a fifth is held out
 WORDS = "work-300 bad-3 bad-100 error-7"  # two samples fail, and one unit always, in the calm run as well
 ARGUMENTS = ("--farm.samplers.max", "3", "--farm.max_quarantined", "1", "--farm.unit_deadline", "120")
 KILLS = {"sampler": 6, "describer": 3, "scorer": 2, "node": 1, "driver": 1, "store": 1}
 """Kind of victim -> how often, in parts."""
-PAUSE = (1.0, 8.0)  # seconds between two kills
+PAUSE = (0.5, 4.5)  # seconds between two kills, and until another look if nothing can be killed yet
 FAULTY = 0.25  # share of requests to the store that meet a fault
 ANY_REQUEST = (Fault.ERROR_500, Fault.SLOW_DOWN, Fault.RESET)
 FAULTS = {
@@ -172,12 +172,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=3.0, help="how long something is killed every few seconds")
     parser.add_argument("--seed", type=int, default=0, help="of the schedule and of the store's faults")
+    parser.add_argument("--keep", type=Path, help="an empty folder for the runs and their logs, kept afterwards")
     arguments = parser.parse_args()
     os.environ.update({**AWS_ENVIRONMENT, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull})
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
+        folder = arguments.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         temporary = folder / "tmp"
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         seaweed = Seaweed(folder / "weed")
         seaweed.start()
         stack.callback(seaweed.kill)

@@ -11,6 +11,7 @@ from synood_ray.detection.curves import POINTS, histograms, roc_curve
 from synood_ray.detection.evaluate import Method, TestSet, evaluate, run_evaluation
 from synood_ray.detection.metrics import METRICS, ood_metrics
 from synood_ray.errors import UserError
+from synood_ray.storage.run import put_json
 from synood_ray.storage.store import Store
 from synood_ray.training.job import train
 from tests.detection.tiny_clip import save_tiny_clip
@@ -98,6 +99,17 @@ def test_without_an_id_test_set_the_calibration_images_stand_in(store: Store, se
     result = run_evaluation(store, other)
     assert result["images"]["id"]["used"] == 3
     assert any("calibration images" in note for note in result["notes"])
+
+
+def test_a_detector_of_earlier_samples_is_refused(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, "never loaded")
+    store = make_run(settings)
+    for prefix in ("", "official/"):
+        put_json(store, f"{prefix}detector/detector.json", {"training": {"samples": "others"}})
+        store.put_new(f"{prefix}manifest.json", b"{}")
+        with pytest.raises(UserError, match=f"{prefix}detector/ was trained on samples that a retry has changed since"):
+            run_evaluation(store, settings)
+        store.delete(f"{prefix}detector/detector.json")
 
 
 @pytest.mark.parametrize("field", ["id_test", "near", "far"])

@@ -30,6 +30,10 @@ class RayActorError(RayError):
     pass
 
 
+class ActorUnavailableError(RayActorError):
+    pass
+
+
 class OutOfMemoryError(RayError):
     pass
 
@@ -67,12 +71,17 @@ class Handle:
         self.calls: list[Call] = []
         self.node: str | None = ray.place(self)
         self.killed = False
+        self.away = 0.0  # until then it is being restarted
 
     def __getattr__(self, method: str) -> Any:
         return SimpleNamespace(remote=functools.partial(self.call, method))
 
     def call(self, method: str, *arguments: Any) -> Call:
         ray = self.ray
+        if ray.now < self.away:
+            failed = Call(self, lambda: None, ray.now + 2.0)
+            failed.error = ActorUnavailableError("The actor is restarting")
+            return failed
         if method == "__ray_call__":
             work, seconds = (lambda: self.node), 0.0
         else:
@@ -86,8 +95,9 @@ class Handle:
             call.finish()
         return call
 
-    def die(self, error: Exception | None = None) -> None:
-        """The process is gone; Ray has started another one."""
+    def die(self, error: Exception | None = None, seconds: float = 0.0) -> None:
+        """The process is gone; Ray starts another one, which takes some seconds."""
+        self.away = self.ray.now + seconds
         for call in self.calls:
             call.error, call.due = error or RayActorError("gone"), 0.0
         self.calls = []
@@ -109,7 +119,9 @@ class LocalRay(SimpleNamespace):
         self.draining: dict[str, int] = {}
         self.seconds: Callable[[Handle, str, tuple[Any, ...]], float] = lambda handle, method, arguments: 0.0
         self.place: Callable[[Handle], str | None] = lambda handle: "here"
-        self.exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+        self.exceptions = SimpleNamespace(
+            RayError=RayError, RayTaskError=RayTaskError, ActorUnavailableError=ActorUnavailableError
+        )
         state = SimpleNamespace(get_draining_nodes=lambda: self.draining)
         self._private = SimpleNamespace(state=SimpleNamespace(state=state))
 

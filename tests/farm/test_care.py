@@ -235,6 +235,23 @@ def test_a_worker_that_dies_is_no_fault_of_its_unit(
     assert not list(store.list(layout.ERRORS))
 
 
+def test_the_only_worker_may_take_long_to_come_back(ray: LocalRay, store: Store) -> None:
+    """Its node is gone, and the next one takes minutes to come: all calls fail until then."""
+    ray.seconds = sampling(lambda handle, unit: 10.0)
+    found = make(store, samplers={"max": 1})
+    lost: list[driver.Worker] = []
+
+    def kill(d: driver.Driver) -> None:
+        if d.totals.units == 3 and not lost:
+            lost.extend(d.sampling.pool.workers.values())
+            lost[0].handle.die(seconds=300.0)
+
+    found.on_progress = kill
+    found.run()
+    assert complete(store) and found.quarantined == 0
+    assert lost[0].lives > 100 and lost[0].losses == 0
+
+
 @pytest.mark.parametrize(
     "cause",
     [RayActorError("the checker"), OutOfMemoryError(), RayTaskError(RayActorError("the scorer")), StoreUnavailable()],

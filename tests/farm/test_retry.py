@@ -73,9 +73,11 @@ def test_attempts_go_on_and_a_retry_in_vain_is_quarantined_again(settings: Setti
 
 def test_a_sample_that_fails_again_keeps_its_row(settings: Settings) -> None:
     call(settings, "bad-5")
-    found, _ = call(settings, "error-1", retry_failed=True)  # unit 1, of which sample 5 is
+    found, said = call(settings, "error-1", retry_failed=True)  # unit 1, of which sample 5 is
     store = open_store(settings.output)
     assert (found.status.failed, found.status.quarantined) == (1, 0)
+    assert "1 units could not be tried again and stay as they were" in said and "quarantined; " not in said
+    assert names(store, layout.ERRORS) == ["part-000001-a1.json", "part-000001-a2.json"]
     assert [row.key for row in iter_samples(store) if row.failed] == ["00000005"]
     call(settings, retry_failed=True)
     assert not any(row.failed for row in iter_samples(store))

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from jobs import synthesize as job
+from synood_ray.commandline import main_guard
 from synood_ray.config import Settings
+from synood_ray.data import files
+from synood_ray.errors import UserError
 from synood_ray.farm import synthesis
 from synood_ray.farm.synthesis import synthesize
 from synood_ray.storage import layout
 from synood_ray.storage.publish import iter_samples
-from synood_ray.storage.store import open_store
+from synood_ray.storage.store import Store, StoreUnavailable, open_store
 from tests.farm.local_ray import make_images, use_local_ray
 
 SAMPLES = 12
@@ -82,6 +85,47 @@ def test_more_quarantined_than_tolerated_is_exit_code_3(
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
     assert job.main([*arguments, "--retry-failed"]) == 0
     assert "nothing to retry" in capsys.readouterr().out
+
+
+class AwayStore:
+    """Passes everything on to a store that does not answer any more after so many calls."""
+
+    def __init__(self, store: Store, calls: int) -> None:
+        self.store, self.calls = store, calls
+
+    def __getattr__(self, name: str) -> object:
+        self.calls -= name != "uri"
+        if self.calls < 0:
+            raise StoreUnavailable("http://host cannot be reached")
+        return getattr(self.store, name)
+
+
+@pytest.mark.parametrize("calls", [3, 12, 20, 22])
+def test_a_store_that_stays_away_ends_the_job_and_loses_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: int
+) -> None:
+    arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
+    arguments += ["--data.per_class", "100", "--farm.unit_size", "4"]
+    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, ""))
+    with monkeypatch.context() as patch:
+        patch.setattr(synthesis, "open_store", lambda uri: AwayStore(open_store(uri), calls))
+        assert main_guard(job.main, arguments) == 4
+    err = capsys.readouterr().err
+    assert "http://host cannot be reached" in err and "the same command goes on" in err and "Traceback" not in err
+    assert main_guard(job.main, arguments) == 0
+    assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
+
+
+def test_images_in_a_store_that_does_not_answer_are_the_users_to_mend(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(address: str) -> bytes:
+        raise StoreUnavailable("http://host cannot be reached")
+
+    monkeypatch.setattr(files, "read_bytes", away)
+    with pytest.raises(UserError, match=r"data.uri: .*http://host cannot be reached; check AWS_ENDPOINT_URL"):
+        synthesize(settings, lambda line: None)
+    assert not Path(settings.output).exists()
 
 
 def _loader(load: object, faults: str) -> object:

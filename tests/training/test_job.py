@@ -7,8 +7,12 @@ from PIL import Image
 
 from synood_ray import Detector
 from synood_ray.config import Settings
+from synood_ray.detection.detector import is_stale
 from synood_ray.errors import UserError
 from synood_ray.models.scorer import ClipModel
+from synood_ray.storage import layout
+from synood_ray.storage.parts import decode_samples, encode_samples
+from synood_ray.storage.publish import publish, retract
 from synood_ray.storage.store import Store, open_store
 from synood_ray.training.finetune import Workers
 from synood_ray.training.job import Checkpoints, run_finetune, train
@@ -44,7 +48,6 @@ def test_training_saves_a_detector_with_a_threshold_that_keeps_id(store: Store, 
 
 
 def _held_out(store: Store, settings: Settings) -> list[str]:
-    from synood_ray.storage import layout
     from synood_ray.storage.sources import decode_sources
 
     return [image.uri for image in decode_sources(store.get(layout.CALIBRATION_MANIFEST))]
@@ -123,6 +126,31 @@ def test_a_detector_of_the_same_settings_is_kept(store: Store, settings: Setting
     settings.training.lr = 0.5
     with pytest.raises(UserError, match=r"other settings \(training\.lr\)"):
         run_finetune(store, settings)
+
+
+def test_a_detector_of_samples_that_a_retry_has_changed_is_made_anew(store: Store, settings: Settings) -> None:
+    train(store, settings)
+    before = store.get("detector/detector.json")
+    assert not is_stale(store)
+    retract(store)
+    rows = decode_samples(store.get(layout.part_key(1)))
+    rows[0].accepted, rows[0].reject_reason = False, "rounds"
+    store.put_new(layout.part_key(1, retry=1), encode_samples(rows[:1], sorted(COLOURS)))
+    publish(store)
+    assert is_stale(store)
+
+    class AskedForRayError(Exception):
+        pass
+
+    def connect() -> None:
+        raise AskedForRayError
+
+    with pytest.raises(AskedForRayError):
+        run_finetune(store, settings, connect)
+    assert not list(store.list(layout.DETECTOR))
+    train(store, settings)
+    assert not is_stale(store) and store.get("detector/detector.json") != before
+    assert not run_finetune(store, settings, connect).fresh
 
 
 def test_wrong_runs_are_refused_before_anything_loads(tmp_path: Path, settings: Settings) -> None:
