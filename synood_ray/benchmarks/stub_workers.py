@@ -142,7 +142,7 @@ def stub_row(task: SampleTask) -> SampleRow:
 
 def stub_settings(workers: int, **farm: Any) -> Settings:
     """Settings of a farm of stub workers: nobody scores, describes or checks."""
-    pool = {"max": workers, "cpus": 0.01}
+    pool = {"min": workers, "max": workers, "cpus": 0.01}
     return Settings.model_validate({"farm": {"samplers": pool, **farm}, "sampling": {"mllm_check": False}})
 
 
