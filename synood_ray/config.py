@@ -221,7 +221,7 @@ class FarmSettings(Section):
     scorers: PoolSettings = _operational(PoolSettings(), "pool of CLIP scorers, with scorer.placement: actor")
     max_attempts: int = _operational(3, "attempts a unit before it is quarantined", ge=1)
     unit_deadline: float = _operational(1800.0, "seconds after which a unit's worker counts as hung", gt=0.0)
-    setup_grace: float = _operational(1800.0, "seconds an actor may take to load its model before it is replaced", gt=0.0)
+    setup_grace: float = _operational(1800.0, "seconds an actor may take to load before it is replaced", gt=0.0)
     idle_grace: float = _operational(60.0, "seconds an actor may have nothing to do before it is let go", ge=0.0)
     in_flight: int = _operational(2, "units handed to a ready worker at once", ge=1)
     max_quarantined: int = _operational(0, "quarantined units tolerated before the job ends with exit code 3", ge=0)
