@@ -6,6 +6,7 @@ Without times a call is done when it is made. Fast, and the same every time.
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -159,6 +160,7 @@ def use_local_ray(monkeypatch: pytest.MonkeyPatch) -> LocalRay:
     """Every driver made from now on works in this process, with workers that need no models."""
     ray = LocalRay()
     monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # nobody pulls the plug here, and disks are slow
     local = functools.partial(driver.Driver, describer=StubDescriber, sampler=StubSampler)
     monkeypatch.setattr(driver, "Driver", local)
     return ray
