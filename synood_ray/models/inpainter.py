@@ -63,6 +63,7 @@ class Pass:
     """Samples that are re-noised equally far. scheduler: one of their own (`Inpainter.scheduler`), it has a memory.
 
     latents: what is re-noised [B, 4, h, w]; noise: [B, 4, h, w]; strength: share of the schedule, in (0, 1].
+    guidance: classifier-free guidance scale; 1 is off, and half the denoiser calls.
     """
 
     latents: Tensor
@@ -70,6 +71,7 @@ class Pass:
     canvas: Canvas
     prompts: Prompts
     strength: float
+    guidance: float
     scheduler: Any
 
 
@@ -193,39 +195,48 @@ class Inpainter:
 
     # -- one pass ----------------------------------------------------------------------------------------------
 
-    def denoise(self, passes: list[Pass], *, steps: int, guidance: float) -> list[Tensor]:
+    def denoise(self, passes: list[Pass], *, steps: int) -> list[Tensor]:
         """Re-noise every pass to its strength and denoise it back: z_0 [B, 4, h, w] of each pass.
 
-        z_T = sqrt(a_T) z + sqrt(1 - a_T) eps (scheduler.add_noise), then int(steps * strength) solver steps with
-        classifier-free guidance. All passes walk down one list of timesteps: the weaker ones join on the way, and
-        what is at the same timestep is one batch of the UNet. At strength 1, z_T is pure noise.
+        z_T = sqrt(a_T) z + sqrt(1 - a_T) eps (scheduler.add_noise), then int(steps * strength) solver steps, with
+        classifier-free guidance for the passes that ask for it. All passes walk down one list of timesteps: the
+        weaker ones join on the way, and what is at the same timestep is one batch of the UNet. At strength 1, z_T is
+        pure noise.
         """
         import torch
 
         with torch.inference_mode():
             walks = [_Walk(one, *self._begin(one, steps)) for one in passes]
-            guided = guidance > 1
             for index in range(min(walk.start for walk in walks), len(walks[0].timesteps)):
                 here = [walk for walk in walks if walk.start <= index]
                 timestep = here[0].timesteps[index]
-                inputs = [walk.one.scheduler.scale_model_input(walk.latents, timestep) for walk in here]
-                canvas = Canvas.stack([walk.one.canvas for walk in here])
-                batch = torch.cat([torch.cat(inputs), canvas.mask, canvas.masked], dim=1)
-                condition, arguments = self._condition(Prompts.stack([walk.one.prompts for walk in here]), guided)
-                predicted = self.unet(
-                    (torch.cat([batch, batch]) if guided else batch).to(self.unet.dtype),
-                    timestep,
-                    encoder_hidden_states=condition.to(self.unet.dtype),
-                    added_cond_kwargs=arguments,
-                    return_dict=False,
-                )[0].to(self.dtype)
-                self.denoiser_calls += predicted.shape[0]
-                if guided:
-                    without, with_ = predicted.chunk(2)
-                    predicted = without + guidance * (with_ - without)
-                for walk, part in zip(here, predicted.split([len(walk.latents) for walk in here]), strict=True):
-                    walk.latents = walk.one.scheduler.step(part, timestep, walk.latents, return_dict=False)[0]
+                for walk, predicted in zip(here, self._predict(here, timestep), strict=True):
+                    walk.latents = walk.one.scheduler.step(predicted, timestep, walk.latents, return_dict=False)[0]
         return [walk.latents for walk in walks]
+
+    def _predict(self, here: list[_Walk], timestep: Tensor) -> list[Tensor]:
+        """The UNet's answer for each pass, all in one batch: every sample with its prompt, guided ones also without."""
+        import torch
+
+        guided = [walk for walk in here if walk.one.guidance > 1]
+        rows = [walk.one.scheduler.scale_model_input(walk.latents, timestep) for walk in here + guided]
+        canvas = Canvas.stack([walk.one.canvas for walk in here + guided])
+        without = sum(len(walk.latents) for walk in guided)
+        embeds, arguments = self._condition(Prompts.stack([walk.one.prompts for walk in here]), without)
+        predicted = self.unet(
+            torch.cat([torch.cat(rows), canvas.mask, canvas.masked], dim=1).to(self.unet.dtype),
+            timestep,
+            encoder_hidden_states=embeds.to(self.unet.dtype),
+            added_cond_kwargs=arguments,
+            return_dict=False,
+        )[0].to(self.dtype)
+        self.denoiser_calls += len(predicted)
+        parts = predicted.split([len(walk.latents) for walk in here + guided])
+        unguided = {id(walk): part for walk, part in zip(guided, parts[len(here) :], strict=True)}
+        return [
+            unguided[id(walk)] + walk.one.guidance * (part - unguided[id(walk)]) if id(walk) in unguided else part
+            for walk, part in zip(here, parts[: len(here)], strict=True)
+        ]
 
     def _begin(self, one: Pass, steps: int) -> tuple[Tensor, int, Tensor]:
         """The timesteps, the index of a pass's first one, and its re-noised latents."""
@@ -240,17 +251,19 @@ class Inpainter:
         first = scheduler.timesteps[start : start + 1].repeat(len(noise))
         return scheduler.timesteps, start, scheduler.add_noise(one.latents, noise, first)
 
-    def _condition(self, prompts: Prompts, guided: bool) -> tuple[Tensor, dict[str, Tensor] | None]:
+    def _condition(self, prompts: Prompts, without: int) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """Embeds of the prompts, and of as many empty ones behind them."""
         import torch
 
         embeds, pooled = prompts.embeds, prompts.pooled
-        if guided:
+        if without:
             empty = self.encode_prompt("")
             zeros = self.is_xl and self.pipe.config.get("force_zeros_for_empty_prompt", False)
-            negative = torch.zeros_like(embeds) if zeros else empty.embeds.expand_as(embeds)
-            embeds = torch.cat([negative, embeds])
+            blank = torch.zeros_like(empty.embeds) if zeros else empty.embeds
+            embeds = torch.cat([embeds, blank.expand(without, -1, -1)])
             if pooled is not None and empty.pooled is not None:
-                pooled = torch.cat([torch.zeros_like(pooled) if zeros else empty.pooled.expand_as(pooled), pooled])
+                blank = torch.zeros_like(empty.pooled) if zeros else empty.pooled
+                pooled = torch.cat([pooled, blank.expand(without, -1)])
         if pooled is None:
             return embeds, None
         side = (self.resolution, self.resolution)

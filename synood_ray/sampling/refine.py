@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-MAX_GAIN = 10.0
+MAX_GAIN = 20.0
 OFFICIAL_ROUNDS, OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE = 3, 20, 0.6, 8.0
 
 
@@ -182,8 +182,9 @@ class Refiner:
         import torch
 
         settings = self.settings
-        first = OFFICIAL_STRENGTH if self.official else settings.strength
-        later = settings.restart if settings.recipe == "newton" else first
+        first = (OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE) if self.official else (settings.strength, settings.guidance)
+        # A restart keeps what the first pass composed: guidance there moves the score away from where the step put it.
+        later = (settings.restart, 1.0) if settings.recipe == "newton" else first
         groups = [[s for s in active if not s.scores], [s for s in active if s.scores]]
         passes = [
             Pass(
@@ -192,16 +193,16 @@ class Refiner:
                 Canvas.stack([sample.canvas for sample in group]),
                 Prompts.stack([sample.prompt for sample in group]),
                 strength,
+                guidance,
                 scheduler,
             )
-            for group, strength, scheduler in zip(groups, (first, later), self.schedulers, strict=True)
+            for group, (strength, guidance), scheduler in zip(groups, (first, later), self.schedulers, strict=True)
             if group
         ]
         if not passes:
             return
         steps = OFFICIAL_STEPS if self.official else settings.steps
-        guidance = OFFICIAL_GUIDANCE if self.official else settings.guidance
-        results = torch.cat(self.inpainter.denoise(passes, steps=steps, guidance=guidance))
+        results = torch.cat(self.inpainter.denoise(passes, steps=steps))
         for sample, z in zip(groups[0] + groups[1], results.split(1), strict=True):
             sample.z = z
 
@@ -257,9 +258,7 @@ class Refiner:
         tau = self.calibration.tau
         free: list[_Active] = []
         for sample in active:
-            found = sample.scores[-1], _present(sample.z)
-            sample.below, sample.above = (found, sample.above) if found[0] < tau else (sample.below, found)
-            sample.bracketed = sample.below is not None and sample.above is not None
+            self._bracket(sample, tau)
             if sample.below is not None and sample.above is not None:
                 sample.latents = between(*sample.below, *sample.above, tau)
             else:
@@ -275,6 +274,23 @@ class Refiner:
         changes = (step * gradient).flatten(1).sum(1).tolist()
         for sample, change, latents in zip(free, changes, (z + step).to(z.dtype).split(1), strict=True):
             sample.predicted, sample.latents = change, latents
+
+    def _bracket(self, sample: _Active, tau: float) -> None:
+        """Take this round in as one end of the bracket.
+
+        Illinois rule: an end that stays a second time counts as half as far from the boundary, or the other end would
+        creep towards it (the score bends).
+        """
+        score, before = sample.scores[-1], sample.scores[-2] if sample.bracketed else tau
+        below, above = sample.below, sample.above
+        if score < tau:
+            below = score, _present(sample.z)
+            above = (tau + (above[0] - tau) / 2, above[1]) if above and before < tau else above
+        else:
+            above = score, _present(sample.z)
+            below = (tau + (below[0] - tau) / 2, below[1]) if below and before > tau else below
+        sample.below, sample.above = below, above
+        sample.bracketed = below is not None and above is not None
 
     def _learn_gain(self, sample: _Active) -> None:
         """Secant: compare what the last step did to the score with what it should have done to first order.

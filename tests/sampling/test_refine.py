@@ -5,7 +5,7 @@ import torch
 
 from synood_ray.config import SamplingSettings
 from synood_ray.sampling.refine import Refined, Refiner, RefineTask
-from tests.sampling.worlds import SIDE, LinearInpainter, LinearScorer, calibration
+from tests.sampling.worlds import SIDE, BentScorer, LinearInpainter, LinearScorer, calibration
 
 
 def task(key: str, level: float = 0.5, seed: int = 0, **extra: bool) -> RefineTask:
@@ -63,6 +63,29 @@ def test_official_never_stops_and_keeps_its_last_image() -> None:
     assert all(r.rounds == 3 and r.margin == r.margin_trace[-1] for r in results)
     for result in results:
         assert float(LinearScorer().score(result.image[None])[0]) == pytest.approx(result.score_trace[-1])
+
+
+def test_between_two_sides_of_the_boundary_there_is_neither_denoising_nor_a_gradient() -> None:
+    inpainter, scorer = LinearInpainter(), BentScorer()
+    settings = SamplingSettings.model_validate({"max_step": 10.0, "gain": 2.0, "batch_size": 4, "rounds": 8})
+    tasks = [task(str(i), level=0.1 + 0.02 * i, seed=i) for i in range(20)]
+    results = list(Refiner(inpainter, scorer, calibration(), settings).run(tasks))
+    assert all(result.accepted for result in results)
+    passes = sum(inpainter.batches)
+    assert passes < sum(result.rounds for result in results)  # a step too long was not taken back by another pass
+    assert sum(scorer.gradients) <= passes
+    assert sum(scorer.looks) + sum(scorer.gradients) == sum(result.rounds for result in results)
+
+
+def test_a_bracket_that_creeps_is_cut_by_the_illinois_rule() -> None:
+    refine = refiner()
+    (sample,) = refine._start([task("a")])
+    z = [torch.full((1, 1), float(i)) for i in range(4)]
+    for score, at in ((4.0, z[0]), (-1.0, z[1]), (-0.9, z[2])):
+        sample.scores.append(score)
+        sample.z = at
+        refine._bracket(sample, tau=0.0)
+    assert sample.below == (-0.9, z[2]) and sample.above == (2.0, z[0])
 
 
 def test_a_companion_takes_one_pass() -> None:
