@@ -23,6 +23,7 @@ from typing import Any
 import boto3
 import psutil
 
+from synood_ray.storage import layout
 from synood_ray.storage.s3 import S3Store
 from synood_ray.storage.store import TEMPORARY, Store, open_store
 from tests.cluster.nodes import Nodes
@@ -38,6 +39,8 @@ ARGUMENTS = ("--farm.samplers.max", "3", "--farm.max_quarantined", "1", "--farm.
 KILLS = {"sampler": 6, "describer": 3, "scorer": 2, "node": 1, "driver": 1, "store": 1}
 """Kind of victim -> how often, in parts."""
 PAUSE = (0.5, 4.5)  # seconds between two kills, and until another look if nothing can be killed yet
+HEADWAY = 2  # objects that a run commits between two kills, unless it takes longer than PATIENCE
+PATIENCE = 20.0  # seconds; a slow machine must not spend all its time on starting what was killed
 FAULTY = 0.25  # share of requests to the store that meet a fault
 ANY_REQUEST = (Fault.ERROR_500, Fault.SLOW_DOWN, Fault.RESET)
 FAULTS = {
@@ -62,6 +65,13 @@ class Chaos:
         self.images = make_images(folder / "images", IMAGES)
         self.s3: Any = boto3.client("s3", endpoint_url=seaweed.endpoint)  # without faults
         self.driver: subprocess.Popen[bytes] | None = None
+        self.last_kill = self.began, 0  # when, and what was committed by then
+
+    def stop(self) -> None:
+        """Leave no driver behind, also when this is interrupted."""
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self.began:7.1f} s  {text}", flush=True)
@@ -81,17 +91,21 @@ class Chaos:
         name = f"run-{self.runs:03d}"
         output = str(self.folder / name) if local else f"s3://{BUCKET}/{name}"
         command, log = Command(self.images, output, WORDS, ARGUMENTS), self.folder / f"{name}.log"
+        store = open_store(output) if local else S3Store(BUCKET, name, client=self.s3)
         began, kills = time.monotonic(), sum(self.kills.values())
-        if self._finished(command, log, until, environment):
+        self.last_kill = began, 0
+        if self._finished(command, store, log, until, environment):
             wait_for(lambda: not self.nodes.actors(), f"no actor is left of {name}", limit=120)
             again = command.start(log, environment).wait()
             if again != 0 or "is finished already" not in _tail(log, 5):
                 self._complain(name, "other", f"the same command again: exit code {again}, {_tail(log)}")
-        self._inspect(name, S3Store(BUCKET, name, client=self.s3) if not local else open_store(output, write=False))
+        self._inspect(name, store)
         self.runs += 1
         self.say(f"{name} {output}: {time.monotonic() - began:.0f} s, {sum(self.kills.values()) - kills} kills")
 
-    def _finished(self, command: Command, log: Path, until: float, environment: Mapping[str, str]) -> bool:
+    def _finished(
+        self, command: Command, store: Store, log: Path, until: float, environment: Mapping[str, str]
+    ) -> bool:
         deadline = time.monotonic() + HANGS
         self.driver = command.start(log, environment)
         while time.monotonic() < deadline:
@@ -100,7 +114,7 @@ class Chaos:
                 code = self.driver.wait(timeout=max(pause, 0))
             except subprocess.TimeoutExpired:
                 if time.monotonic() < until:
-                    self._kill_something()
+                    self._kill_something(store)
                 continue
             if code == 0:
                 return True
@@ -111,12 +125,16 @@ class Chaos:
         self._complain(log.stem, "lost", f"it hangs: {_tail(log)}")
         return False
 
-    def _kill_something(self) -> None:
-        if not self.nodes.actors():
-            return  # it has only begun: let it get somewhere
+    def _kill_something(self, store: Store) -> None:
+        """Kill something, if anything is alive and has got somewhere since the last time."""
+        committed = sum(1 for folder in (layout.PROMPTS, layout.PARTS) for _ in store.list(folder))
+        moved = committed >= self.last_kill[1] + HEADWAY or time.monotonic() > self.last_kill[0] + PATIENCE
+        if not moved or not self.nodes.actors():
+            return
         kind = self.random.choices(list(KILLS), list(KILLS.values()))[0]
         if self._kill(kind):
             self.kills[kind] += 1
+            self.last_kill = time.monotonic(), committed
             self.say(f"killed: {kind}")
 
     def _kill(self, kind: str) -> bool:
@@ -187,6 +205,7 @@ def main() -> int:
         nodes = stack.enter_context(Nodes(2, environment={**environment, "RAY_TMPDIR": tempfile.gettempdir()}))
         environment["RAY_ADDRESS"] = nodes.address
         chaos = Chaos(folder, arguments.seed, nodes, seaweed)
+        stack.callback(chaos.stop)
         chaos.s3.create_bucket(Bucket=BUCKET)
         chaos.calm_run()
         until = time.monotonic() + 60 * arguments.minutes
