@@ -92,7 +92,10 @@ class Scorer:
 
 
 class Sampler(Faults):
-    """Asks the scorer and the checker as the real one does, and writes its parts itself."""
+    """Asks the scorer and the checker as the real one does, and writes its parts itself.
+
+    "tell-nodes" in the preset: leaves a note of the node that it samples on.
+    """
 
     def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], scorers: list[Any]) -> None:
         super().__init__(settings, output)
@@ -109,6 +112,8 @@ class Sampler(Faults):
         import ray
 
         self.fail(unit)
+        if "tell-nodes" in self.faults:
+            self.store.put_new(f"faults/node-{ray.get_runtime_context().get_node_id()}", b"")
         prompts = {found.key: found.prompt for found in decode_prompts(self.store.get(layout.prompts_key(unit)))}
         scores = ray.get(self.scorers[0].call.remote("score", ([task.seed for task in tasks],)))
         self.behaviour.work()
