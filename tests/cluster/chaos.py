@@ -40,7 +40,7 @@ KILLS = {"sampler": 6, "describer": 3, "scorer": 2, "node": 1, "driver": 1, "sto
 """Kind of victim -> how often, in parts."""
 PAUSE = (0.5, 4.5)  # seconds between two kills, and until another look if nothing can be killed yet
 HEADWAY = 2  # objects that a run commits between two kills, unless it takes longer than PATIENCE
-PATIENCE = 20.0  # seconds; a slow machine must not spend all its time on starting what was killed
+PATIENCE = 15.0  # seconds; a slow machine must not spend all its time on starting what was killed
 FAULTY = 0.25  # share of requests to the store that meet a fault
 ANY_REQUEST = (Fault.ERROR_500, Fault.SLOW_DOWN, Fault.RESET)
 FAULTS = {

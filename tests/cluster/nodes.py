@@ -60,7 +60,7 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         self._cluster.shutdown()
 
-    def add(self, attempts: int = 3) -> None:
+    def add(self, attempts: int = 10) -> None:
         """One more worker node."""
         try:
             self._cluster.add_node(num_cpus=self._cpus, env_vars=self._environment)

@@ -49,7 +49,7 @@ def test_nodes_come_and_go_with_the_work(tmp_path: Path) -> None:
     fcntl.ioctl(s, 0x8914, r)'
     exec {sys.executable} -m tests.cluster.autoscaled {tmp_path}
     """
-    ended = _apart("bash", "-c", "\n".join(line.strip() for line in script.splitlines()), timeout=300)
+    ended = _apart("bash", "-c", "\n".join(line.strip() for line in script.splitlines()), timeout=600)
     log = tmp_path / "log"
     assert ended.returncode == 0, ended.stderr[-4000:] + (log.read_text()[-2000:] if log.exists() else "")
     seen = json.loads(ended.stdout.strip().splitlines()[-1])
