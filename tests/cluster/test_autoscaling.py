@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,12 @@ def test_nodes_come_and_go_with_the_work(tmp_path: Path) -> None:
     if shutil.which("unshare") is None or _apart("true", timeout=20).returncode != 0:
         pytest.skip("unshare cannot make namespaces here; Ray's fake autoscaler would meet other clusters")
     original, copy = _provider(tmp_path)
+    temporary = Path(tempfile.gettempdir()) / "ray"  # with the address of the latest cluster, which is not to be ours
     script = f"""
     set -e
     mount --bind {copy} {original}
+    mkdir -p {temporary}
+    mount -t tmpfs tmpfs {temporary}
     {sys.executable} -c 'import fcntl, socket, struct; s = socket.socket(); r = struct.pack("16sh", b"lo", 65)
     fcntl.ioctl(s, 0x8914, r)'
     exec {sys.executable} -m tests.cluster.autoscaled {tmp_path}
