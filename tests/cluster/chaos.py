@@ -23,7 +23,6 @@ from typing import Any
 import boto3
 import psutil
 
-from synood_ray.storage import layout
 from synood_ray.storage.s3 import S3Store
 from synood_ray.storage.store import TEMPORARY, Store, open_store
 from tests.cluster.nodes import Nodes
@@ -39,7 +38,7 @@ ARGUMENTS = ("--farm.samplers.max", "3", "--farm.max_quarantined", "1", "--farm.
 KILLS = {"sampler": 6, "describer": 3, "scorer": 2, "node": 1, "driver": 1, "store": 1}
 """Kind of victim -> how often, in parts."""
 PAUSE = (0.5, 4.5)  # seconds between two kills, and until another look if nothing can be killed yet
-HEADWAY = 2  # objects that a run commits between two kills, unless it takes longer than PATIENCE
+HEADWAY = 2  # objects that a run writes between two kills, unless it takes longer than PATIENCE
 PATIENCE = 15.0  # seconds; a slow machine must not spend all its time on starting what was killed
 FAULTY = 0.25  # share of requests to the store that meet a fault
 ANY_REQUEST = (Fault.ERROR_500, Fault.SLOW_DOWN, Fault.RESET)
@@ -47,7 +46,7 @@ FAULTS = {
     "PUT": (*ANY_REQUEST, Fault.CONFLICT, Fault.DROP_ANSWER),
     "GET": (*ANY_REQUEST, Fault.CUT_BODY, Fault.SLOW_BODY),
 }
-HANGS = 900.0  # seconds after which a run counts as hung
+HANGS = 400.0  # seconds without anything new in its store, after which a run counts as hung
 LOCAL = 4  # every so many runs one goes to a local folder
 
 
@@ -65,7 +64,7 @@ class Chaos:
         self.images = make_images(folder / "images", IMAGES)
         self.s3: Any = boto3.client("s3", endpoint_url=seaweed.endpoint)  # without faults
         self.driver: subprocess.Popen[bytes] | None = None
-        self.last_kill = self.began, 0  # when, and what was committed by then
+        self.last_kill = self.began, 0  # when, and how many objects the run had by then
 
     def stop(self) -> None:
         """Leave no driver behind, also when this is interrupted."""
@@ -106,35 +105,37 @@ class Chaos:
     def _finished(
         self, command: Command, store: Store, log: Path, until: float, environment: Mapping[str, str]
     ) -> bool:
-        deadline = time.monotonic() + HANGS
+        seen, deadline = -1, 0.0
         self.driver = command.start(log, environment)
-        while time.monotonic() < deadline:
-            pause = self.random.uniform(*PAUSE) if time.monotonic() < until else deadline - time.monotonic()
+        while True:
+            written = sum(1 for _ in store.list())
+            if written != seen:
+                seen, deadline = written, time.monotonic() + HANGS
+            if time.monotonic() > deadline:
+                self._complain(log.stem, "lost", f"it hangs: {_tail(log)}")
+                self.stop()
+                return False
             try:
-                code = self.driver.wait(timeout=max(pause, 0))
+                code = self.driver.wait(timeout=self.random.uniform(*PAUSE))
             except subprocess.TimeoutExpired:
                 if time.monotonic() < until:
-                    self._kill_something(store)
+                    self._kill_something(written)
                 continue
             if code == 0:
                 return True
             if code > 0:
                 self.ends[f"exit code {code}: {_tail(log)}"] += 1
             self.driver = command.start(log, environment)
-        self.driver.kill()
-        self._complain(log.stem, "lost", f"it hangs: {_tail(log)}")
-        return False
 
-    def _kill_something(self, store: Store) -> None:
+    def _kill_something(self, written: int) -> None:
         """Kill something, if anything is alive and has got somewhere since the last time."""
-        committed = sum(1 for folder in (layout.PROMPTS, layout.PARTS) for _ in store.list(folder))
-        moved = committed >= self.last_kill[1] + HEADWAY or time.monotonic() > self.last_kill[0] + PATIENCE
+        moved = written >= self.last_kill[1] + HEADWAY or time.monotonic() > self.last_kill[0] + PATIENCE
         if not moved or not self.nodes.actors():
             return
         kind = self.random.choices(list(KILLS), list(KILLS.values()))[0]
         if self._kill(kind):
             self.kills[kind] += 1
-            self.last_kill = time.monotonic(), committed
+            self.last_kill = time.monotonic(), written
             self.say(f"killed: {kind}")
 
     def _kill(self, kind: str) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 import psutil
 
 ACTORS = ("ray::Describer", "ray::Sampler", "ray::Scorer")
-_TAG = "SYNOOD_TEST_CLUSTER"
+TAG = "SYNOOD_TEST_CLUSTER"
+"""Environment variable that tells the processes of one test from all others on the machine."""
 _LEAN = {"OMP_NUM_THREADS": "1", "RAY_prestart_worker_first_driver": "0"}  # no worker processes in reserve
 
 
@@ -21,7 +22,7 @@ class Nodes:
 
     def __init__(self, workers: int, *, head_cpus: int = 0, cpus: int = 2, environment: dict[str, str] | None = None):
         self.tag = uuid.uuid4().hex
-        self._environment = {_TAG: self.tag, **_LEAN, **(environment or {})}
+        self._environment = {TAG: self.tag, **_LEAN, **(environment or {})}
         self._count, self._head_cpus, self._cpus = workers, head_cpus, cpus
         self._cluster: Any = None
 
@@ -75,13 +76,17 @@ class Nodes:
 
     def actors(self, role: str | None = None) -> list[psutil.Process]:
         """Living actor processes of the cluster, of one role ("Sampler") or all."""
-        titles = (f"ray::{role}",) if role else ACTORS
-        found = []
-        for process in psutil.process_iter():
-            try:
-                line = process.cmdline()
-                if line and line[0].startswith(titles) and process.environ().get(_TAG) == self.tag:
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return living(self.tag, (f"ray::{role}",) if role else ACTORS)
+
+
+def living(tag: str, titles: tuple[str, ...] = ("",)) -> list[psutil.Process]:
+    """Living processes whose environment has TAG = tag and whose command line begins with one of the titles."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            line = process.cmdline()
+            if line and line[0].startswith(titles) and process.environ().get(TAG) == tag:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from synood_ray.storage import layout
 from synood_ray.storage.publish import iter_samples
 from synood_ray.storage.store import TEMPORARY, Store, open_store
 from tests.cluster.crashing import CrashPoint, Moment, Victim
-from tests.cluster.nodes import Nodes
+from tests.cluster.nodes import TAG, Nodes, living
 from tests.cluster.runs import Command, contents, inspect, samples, wait_for
 from tests.farm.local_ray import make_images
 
@@ -138,6 +139,16 @@ def test_killed_in_a_retry(name: str, nodes: Nodes, calm: Calm, tmp_path: Path) 
     kept = {row.key: row for row in iter_samples(calm.store) if not row.failed}
     assert all(row == kept[row.key] for row in found if row.key in kept)
     wait_for(lambda: not nodes.actors(), "no actor is left")
+
+
+def test_a_killed_driver_takes_its_own_cluster_along(calm: Calm, tmp_path: Path) -> None:
+    """Without RAY_ADDRESS: nothing of the cluster that it started on this machine stays."""
+    output, marker, log, tag = tmp_path / "run", tmp_path / "killed", tmp_path / "log", uuid.uuid4().hex
+    command = Command(calm.images, str(output), f"{WORK} {CrashPoint('driver', 'before', PART, marker)}")
+    for expected in (KILLED, DONE):
+        assert command.start(log, {TAG: tag}).wait(timeout=180) == expected, log.read_text()[-4000:]
+        wait_for(lambda: not living(tag), "no process is left")
+    assert not inspect(open_store(str(output)), calm.contents, calm.samples)
 
 
 def _sampled(store: Store, output: Path) -> None:
