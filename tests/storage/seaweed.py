@@ -46,6 +46,7 @@ class Seaweed:
         ports = dict(zip([f"{r}.port" for r in roles] + [f"{r}.port.grpc" for r in roles], _free_ports(8), strict=True))
         self._command = [weed, "server", f"-dir={self._data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3"]
         self._command += [f"-s3.config={config}", "-master.volumeSizeLimitMB=64", "-volume.max=20"]
+        self._command += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # fixed ports, of use to one server a machine
         self._command += [f"-{name}={port}" for name, port in ports.items()]
         self._process: subprocess.Popen[bytes] | None = None
         self.endpoint = f"http://127.0.0.1:{ports['s3.port']}"
