@@ -138,17 +138,10 @@ def _round(pipe: Any, name: str, side: int, steps: int) -> dict[str, Any]:
     with clock("encode"):
         canvas, prompts = inpainter.canvas(image, mask), inpainter.encode_prompt("A photo of a fence and grass.")
     noise = torch.randn(canvas.latents.shape)
-    one = Pass(
-        canvas.latents,
-        noise,
-        canvas,
-        prompts,
-        sampling.strength,
-        sampling.guidance,
-        inpainter.scheduler(sampling.solver),
-    )
+    walk = sampling.steps, sampling.strength, sampling.guidance
+    one = Pass(canvas.latents, noise, canvas, prompts, *walk, inpainter.scheduler(sampling.solver))
     with clock("denoise"):
-        (latents,) = inpainter.denoise([one], steps=sampling.steps)
+        (latents,) = inpainter.denoise([one])
     with clock("decode"):
         decoded, pull_back = inpainter.decode_with_vjp(latents)
     with clock("score and gradient"):

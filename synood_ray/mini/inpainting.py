@@ -11,15 +11,17 @@ UNET: dict[str, Any] = {
     "sample_size": 16,
     "in_channels": 9,  # noisy latent 4, mask 1, latent of the masked image 4
     "out_channels": 4,
-    # The 16x16 level has no residual block on the way down: it serves as a cheap patch embedding.
-    "block_out_channels": (32, 128, 192),
+    # The 16x16 level has no residual block on the way down: it serves as a cheap patch embedding. It must be wide
+    # enough (64, not 32), and its groups too (8 channels each): what it loses, no later block brings back.
+    "block_out_channels": (64, 128, 192),
     "layers_per_block": (0, 2, 1),
     "down_block_types": ("DownBlock2D",) * 3,
     "up_block_types": ("UpBlock2D",) * 3,
     "mid_block_type": "UNetMidBlock2DCrossAttn",
     "cross_attention_dim": TEXT_WIDTH,
     "attention_head_dim": 4,
-    "norm_num_groups": 16,
+    "norm_num_groups": 8,
+    "resnet_time_scale_shift": "scale_shift",  # time and text scale every block's features, not only shift them
     # A pooled text vector joins the time embedding and so reaches every block.
     "addition_embed_type": "text",
     "addition_embed_type_num_heads": 4,

@@ -62,14 +62,16 @@ class Prompts:
 class Pass:
     """Samples that are re-noised equally far. scheduler: one of their own (`Inpainter.scheduler`), it has a memory.
 
-    latents: what is re-noised [B, 4, h, w]; noise: [B, 4, h, w]; strength: share of the schedule, in (0, 1].
-    guidance: classifier-free guidance scale; 1 is off, and half the denoiser calls.
+    latents: what is re-noised [B, 4, h, w]; noise: [B, 4, h, w]; steps: solver steps of the whole schedule; strength:
+    share of it that is run, in (0, 1], at least one step. guidance: classifier-free guidance scale; 1 is off, and
+    half the denoiser calls.
     """
 
     latents: Tensor
     noise: Tensor
     canvas: Canvas
     prompts: Prompts
+    steps: int
     strength: float
     guidance: float
     scheduler: Any
@@ -77,11 +79,10 @@ class Pass:
 
 @dataclass(slots=True)
 class _Walk:
-    """A pass on its way down the timesteps."""
+    """A pass on its way down its timesteps."""
 
     one: Pass
     timesteps: Tensor
-    start: int
     latents: Tensor
 
 
@@ -195,37 +196,40 @@ class Inpainter:
 
     # -- one pass ----------------------------------------------------------------------------------------------
 
-    def denoise(self, passes: list[Pass], *, steps: int) -> list[Tensor]:
+    def denoise(self, passes: list[Pass]) -> list[Tensor]:
         """Re-noise every pass to its strength and denoise it back: z_0 [B, 4, h, w] of each pass.
 
         z_T = sqrt(a_T) z + sqrt(1 - a_T) eps (scheduler.add_noise), then int(steps * strength) solver steps, with
-        classifier-free guidance for the passes that ask for it. All passes walk down one list of timesteps: the
-        weaker ones join on the way, and what is at the same timestep is one batch of the UNet. At strength 1, z_T is
-        pure noise.
+        classifier-free guidance for the passes that ask for it. The passes go down their timesteps side by side, as
+        one batch of the UNet while they last. At strength 1, z_T is pure noise.
         """
         import torch
 
         with torch.inference_mode():
-            walks = [_Walk(one, *self._begin(one, steps)) for one in passes]
-            for index in range(min(walk.start for walk in walks), len(walks[0].timesteps)):
-                here = [walk for walk in walks if walk.start <= index]
-                timestep = here[0].timesteps[index]
-                for walk, predicted in zip(here, self._predict(here, timestep), strict=True):
+            walks = [_Walk(one, *self._begin(one)) for one in passes]
+            for index in range(max(len(walk.timesteps) for walk in walks)):
+                here = [walk for walk in walks if index < len(walk.timesteps)]
+                for walk, predicted in zip(here, self._predict(here, index), strict=True):
+                    timestep = walk.timesteps[index]
                     walk.latents = walk.one.scheduler.step(predicted, timestep, walk.latents, return_dict=False)[0]
         return [walk.latents for walk in walks]
 
-    def _predict(self, here: list[_Walk], timestep: Tensor) -> list[Tensor]:
+    def _predict(self, here: list[_Walk], index: int) -> list[Tensor]:
         """The UNet's answer for each pass, all in one batch: every sample with its prompt, guided ones also without."""
         import torch
 
         guided = [walk for walk in here if walk.one.guidance > 1]
-        rows = [walk.one.scheduler.scale_model_input(walk.latents, timestep) for walk in here + guided]
+        times = [walk.timesteps[index] for walk in here + guided]
+        rows = [
+            walk.one.scheduler.scale_model_input(walk.latents, time)
+            for walk, time in zip(here + guided, times, strict=True)
+        ]
         canvas = Canvas.stack([walk.one.canvas for walk in here + guided])
         without = sum(len(walk.latents) for walk in guided)
         embeds, arguments = self._condition(Prompts.stack([walk.one.prompts for walk in here]), without)
         predicted = self.unet(
             torch.cat([torch.cat(rows), canvas.mask, canvas.masked], dim=1).to(self.unet.dtype),
-            timestep,
+            torch.cat([time.expand(len(row)) for time, row in zip(times, rows, strict=True)]),
             encoder_hidden_states=embeds.to(self.unet.dtype),
             added_cond_kwargs=arguments,
             return_dict=False,
@@ -238,18 +242,18 @@ class Inpainter:
             for walk, part in zip(here, parts[: len(here)], strict=True)
         ]
 
-    def _begin(self, one: Pass, steps: int) -> tuple[Tensor, int, Tensor]:
-        """The timesteps, the index of a pass's first one, and its re-noised latents."""
+    def _begin(self, one: Pass) -> tuple[Tensor, Tensor]:
+        """The timesteps that a pass will run, and its re-noised latents."""
         scheduler = one.scheduler
-        scheduler.set_timesteps(steps, device=self.device)
-        start = max(steps - int(steps * one.strength), 0) * scheduler.order
+        scheduler.set_timesteps(one.steps, device=self.device)
+        start = (one.steps - max(1, int(one.steps * one.strength))) * scheduler.order
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(start)
+        timesteps = scheduler.timesteps[start:]
         noise = one.noise.to(self.device, self.dtype)
         if one.strength >= 1:
-            return scheduler.timesteps, start, noise * scheduler.init_noise_sigma
-        first = scheduler.timesteps[start : start + 1].repeat(len(noise))
-        return scheduler.timesteps, start, scheduler.add_noise(one.latents, noise, first)
+            return timesteps, noise * scheduler.init_noise_sigma
+        return timesteps, scheduler.add_noise(one.latents, noise, timesteps[:1].repeat(len(noise)))
 
     def _condition(self, prompts: Prompts, without: int) -> tuple[Tensor, dict[str, Tensor] | None]:
         """Embeds of the prompts, and of as many empty ones behind them."""

@@ -1,4 +1,9 @@
-"""The refinement loop: denoise, score, step, until a sample sits on the boundary; the batch is refilled at once."""
+"""The refinement loop: denoise, score, step, until a sample sits on the boundary; the batch is refilled at once.
+
+Ours (``newton``): one full pass; then steps along the score's gradient, deliberately too long, since the one solver step
+that takes each back to the manifold undoes a part of it; once a sample has been on both sides of the boundary, points
+between those two rounds, which need neither denoiser nor gradient.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-MAX_GAIN = 20.0
 OFFICIAL_ROUNDS, OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE = 3, 20, 0.6, 8.0
 
 
@@ -76,8 +80,6 @@ class _Active:
     gradient: Tensor | None = None  # dS/dz_0, where a step may need it
     image: Tensor | None = None
     best: float = float("inf")
-    gain: float = 1.0  # how much longer than the first-order step the next one has to be
-    predicted: float = 0.0  # change of the score that the last step would have made, were the score linear
     scores: list[float] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
 
@@ -182,9 +184,11 @@ class Refiner:
         import torch
 
         settings = self.settings
-        first = (OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE) if self.official else (settings.strength, settings.guidance)
-        # A restart keeps what the first pass composed: guidance there moves the score away from where the step put it.
-        later = (settings.restart, 1.0) if settings.recipe == "newton" else first
+        first = settings.steps, settings.strength, settings.guidance
+        if self.official:
+            first = OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE
+        # A restart is one solver step. It keeps what the first pass composed: guidance there moves the score away.
+        later = (round(1 / settings.restart), settings.restart, 1.0) if settings.recipe == "newton" else first
         groups = [[s for s in active if not s.scores], [s for s in active if s.scores]]
         passes = [
             Pass(
@@ -192,17 +196,15 @@ class Refiner:
                 torch.cat([sample.noise for sample in group]),
                 Canvas.stack([sample.canvas for sample in group]),
                 Prompts.stack([sample.prompt for sample in group]),
-                strength,
-                guidance,
+                *walk,
                 scheduler,
             )
-            for group, (strength, guidance), scheduler in zip(groups, (first, later), self.schedulers, strict=True)
+            for group, walk, scheduler in zip(groups, (first, later), self.schedulers, strict=True)
             if group
         ]
         if not passes:
             return
-        steps = OFFICIAL_STEPS if self.official else settings.steps
-        results = torch.cat(self.inpainter.denoise(passes, steps=steps))
+        results = torch.cat(self.inpainter.denoise(passes))
         for sample, z in zip(groups[0] + groups[1], results.split(1), strict=True):
             sample.z = z
 
@@ -262,18 +264,16 @@ class Refiner:
             if sample.below is not None and sample.above is not None:
                 sample.latents = between(*sample.below, *sample.above, tau)
             else:
-                self._learn_gain(sample)
                 free.append(sample)
         if not free:
             return
         z = torch.cat([_present(sample.z) for sample in free])
         gradient = torch.cat([_present(sample.gradient) for sample in free])
         mask = torch.cat([sample.canvas.mask for sample in free]).float()
-        residual = torch.tensor([sample.gain * (tau - sample.scores[-1]) for sample in free]).to(gradient)
+        residual = torch.tensor([self.settings.gain * (tau - sample.scores[-1]) for sample in free]).to(gradient)
         step = newton_step(gradient, residual, mask, self.settings.max_step)
-        changes = (step * gradient).flatten(1).sum(1).tolist()
-        for sample, change, latents in zip(free, changes, (z + step).to(z.dtype).split(1), strict=True):
-            sample.predicted, sample.latents = change, latents
+        for sample, latents in zip(free, (z + step).to(z.dtype).split(1), strict=True):
+            sample.latents = latents
 
     def _bracket(self, sample: _Active, tau: float) -> None:
         """Take this round in as one end of the bracket.
@@ -291,18 +291,6 @@ class Refiner:
             below = (tau + (below[0] - tau) / 2, below[1]) if below and before > tau else below
         sample.below, sample.above = below, above
         sample.bracketed = below is not None and above is not None
-
-    def _learn_gain(self, sample: _Active) -> None:
-        """Secant: compare what the last step did to the score with what it should have done to first order.
-
-        The score bends within a small step and the denoiser takes part of the step back, so that the first-order
-        step is too short by a factor that differs between samples.
-        """
-        if len(sample.scores) < 2:
-            sample.gain = self.settings.gain
-            return
-        done = (sample.scores[-1] - sample.scores[-2]) / sample.predicted if sample.predicted else 1.0
-        sample.gain = 1 / min(max(done, 1 / MAX_GAIN), 1.0)
 
     def _result(self, sample: _Active) -> Refined:
         assert sample.image is not None

@@ -41,8 +41,8 @@ def test_the_loop_equals_the_pipeline_at_full_strength(inpainter: Inpainter, ima
     prompts = ["A photo of a moon.", "A photo of a tree."]
     canvas = inpainter.canvas(images, mask)
     encoded = Prompts.stack([inpainter.encode_prompt(prompt) for prompt in prompts])
-    one = Pass(canvas.latents, noise, canvas, encoded, 1.0, 2.0, inpainter.scheduler(None))
-    (ours,) = inpainter.denoise([one], steps=3)
+    one = Pass(canvas.latents, noise, canvas, encoded, 3, 1.0, 2.0, inpainter.scheduler(None))
+    (ours,) = inpainter.denoise([one])
     theirs = inpainter.pipe(
         prompt=prompts,
         image=images,
@@ -64,30 +64,28 @@ def test_strength_decides_how_much_is_run(inpainter: Inpainter, images: torch.Te
     encoded = Prompts.stack([inpainter.encode_prompt("")] * 2)
     noise = torch.randn(2, 4, 16, 16)
     before = inpainter.denoiser_calls
-    one = Pass(canvas.latents, noise, canvas, encoded, 0.4, 1.0, inpainter.scheduler("dpm++"))
-    inpainter.denoise([one], steps=10)
+    one = Pass(canvas.latents, noise, canvas, encoded, 10, 0.4, 1.0, inpainter.scheduler("dpm++"))
+    inpainter.denoise([one])
     assert inpainter.denoiser_calls - before == 2 * 4
-    inpainter.denoise([replace(one, guidance=3.0)], steps=10)
+    inpainter.denoise([replace(one, guidance=3.0)])
     assert inpainter.denoiser_calls - before == 2 * 4 + 2 * 2 * 4
 
 
 @pytest.mark.parametrize("solver", ["dpm++", "ddim"])
-def test_a_weaker_pass_that_joins_on_the_way_is_as_if_alone(
-    inpainter: Inpainter, images: torch.Tensor, solver: str
-) -> None:
+def test_passes_side_by_side_are_as_if_alone(inpainter: Inpainter, images: torch.Tensor, solver: str) -> None:
     canvas = inpainter.canvas(images, torch.ones(2, 1, 64, 64))
     encoded = Prompts.stack([inpainter.encode_prompt("A photo of a moon.")] * 2)
     noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(3))
 
     def passes() -> list[Pass]:
         return [
-            Pass(canvas.latents, noise, canvas, encoded, strength, guidance, inpainter.scheduler(solver))
-            for strength, guidance in ((0.6, 2.0), (0.25, 1.0), (0.25, 3.0))
+            Pass(canvas.latents, noise, canvas, encoded, steps, strength, guidance, inpainter.scheduler(solver))
+            for steps, strength, guidance in ((8, 0.6, 2.0), (8, 0.25, 1.0), (12, 0.08, 3.0))
         ]
 
-    together = inpainter.denoise(passes(), steps=8)
+    together = inpainter.denoise(passes())
     for one, result in zip(passes(), together, strict=True):
-        (alone,) = inpainter.denoise([one], steps=8)
+        (alone,) = inpainter.denoise([one])
         assert torch.allclose(alone, result, atol=1e-4)
 
 
@@ -121,8 +119,8 @@ def test_the_denoiser_alone_computes_in_bfloat16_where_the_processor_does(
     for one in (inpainter, fast):
         canvas = one.canvas(images, torch.ones(2, 1, 64, 64))
         prompts = Prompts.stack([one.encode_prompt("A photo of a moon.")] * 2)
-        walk = Pass(canvas.latents, noise, canvas, prompts, 0.6, 2.0, one.scheduler("dpm++"))
-        found += one.denoise([walk], steps=8)
+        walk = Pass(canvas.latents, noise, canvas, prompts, 8, 0.6, 2.0, one.scheduler("dpm++"))
+        found += one.denoise([walk])
     assert found[1].dtype == torch.float32
     assert (found[0] - found[1]).square().mean() < 0.01 * found[0].square().mean()
 

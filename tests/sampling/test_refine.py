@@ -42,7 +42,7 @@ def test_out_of_rounds_is_rejected_with_the_best_image() -> None:
 
 def test_free_slots_are_refilled_at_once() -> None:
     inpainter = LinearInpainter()
-    list(refiner(inpainter, batch_size=4).run([task(str(i), seed=i) for i in range(30)]))
+    list(refiner(inpainter, batch_size=4, gain=1.0).run([task(str(i), seed=i) for i in range(30)]))
     tail = 6  # at most `rounds` passes can run with fewer samples than slots, once the tasks are used up
     assert all(batch == 4 for batch in inpainter.batches[:-tail])
 
