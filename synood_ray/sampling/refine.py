@@ -1,6 +1,6 @@
 """The refinement loop: denoise, score, step, until a sample sits on the boundary; the batch is refilled at once.
 
-Ours (``newton``): one full pass; then steps along the score's gradient, deliberately too long, since the one solver step
+Ours (``newton``): one full pass; then steps along the score's gradient, too long on purpose, since the one solver step
 that takes each back to the manifold undoes a part of it; once a sample has been on both sides of the boundary, points
 between those two rounds, which need neither denoiser nor gradient.
 """
