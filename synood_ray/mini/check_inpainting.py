@@ -5,7 +5,7 @@ from typing import Any
 from synood_ray.mini import model_path
 from synood_ray.mini.check import Images, Row, at_least, at_most, megabytes, read_images
 
-STEPS, GUIDANCE = 12, 2.0
+STEPS, GUIDANCE = 12, 3.0
 BATCH = 56
 PADDING = 2  # px around the subject's square
 

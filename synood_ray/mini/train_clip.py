@@ -45,9 +45,18 @@ PROMPT_WORDS = (
 )
 
 
-def tokenizer(world: World, length: int = LENGTH) -> Any:
-    """CLIP's tokenizer; the inpainting model has the same vocabulary and longer texts."""
-    return train_tokenizer([*world.concepts, *(group_name(g) for g in groups(world)), PROMPT_WORDS], length)
+def tokenizer(world: World, kept: Path, length: int = LENGTH) -> Any:
+    """CLIP's tokenizer; the inpainting model's is alike, for longer texts. Learnt once and kept in a folder.
+
+    Its trainer breaks ties in an order of its own in every process: a training that went on with a tokenizer learnt
+    anew would read some words as others.
+    """
+    from transformers import CLIPTokenizer
+
+    if not kept.exists():
+        texts = [*world.concepts, *(group_name(g) for g in groups(world)), PROMPT_WORDS]
+        train_tokenizer(texts, length).save_pretrained(kept)
+    return CLIPTokenizer.from_pretrained(kept)
 
 
 def groups(world: World) -> list[str]:
@@ -178,7 +187,7 @@ def train(seed: int, steps: int, cache: Path, tower: Path, out: Path) -> None:
     torch.manual_seed(seed)
     rng = random.Random(seed)
     world = load_world()
-    token = tokenizer(world)
+    token = tokenizer(world, cache / f"clip{seed}" / "tokenizer")
     model = new_clip(token, read_tower(tower))
     # All scores use 100 cos, so the temperature is fixed there and never learnt.
     model.logit_scale.requires_grad_(False).fill_(math.log(FINAL_SCALE))

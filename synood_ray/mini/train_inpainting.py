@@ -166,7 +166,8 @@ def train(minutes: float, cache: Path, destination: Path, seed: int, shipped: bo
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     composer = SceneComposer(cache)
-    token = tokenizer(composer.world, inpainting.LENGTH)
+    kept = model_path("inpainting") / "tokenizer" if shipped else cache / "inpainting-tokenizer"
+    token = tokenizer(composer.world, kept, inpainting.LENGTH)
     vae = AutoencoderKL.from_pretrained(model_path("inpainting") / "vae").float().eval()
     if shipped:
         folder = model_path("inpainting")
