@@ -26,7 +26,7 @@ class DescriberActor:
 
     def __init__(self, settings: dict[str, Any], output: str) -> None:
         self.settings = Settings.model_validate(settings)
-        self.store = open_store(output)
+        self.store = open_store(output, patient=True)
         self.loader = SourceLoader(self.settings)
         self.lock = threading.Lock()  # units and semantic checks come in threads; the engine takes one call at a time
 

@@ -35,7 +35,7 @@ class SamplerActor:
 
     def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], scorers: list[Any]) -> None:
         self.settings = Settings.model_validate(settings)
-        self.store = open_store(output)
+        self.store = open_store(output, patient=True)
         self.class_names = class_names
         self.scorers = scorers
         self.loader = SourceLoader(self.settings)

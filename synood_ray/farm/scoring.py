@@ -25,7 +25,7 @@ class ScorerActor:
 
     @cached_property
     def scorer(self) -> Scorer:
-        return open_scorer(self.settings, open_store(self.output), self.class_names)
+        return open_scorer(self.settings, open_store(self.output, patient=True), self.class_names)
 
     def call(self, method: str, arrays: tuple[Any, ...]) -> Any:
         """Call a `Scorer` method on tensors given as NumPy arrays; tensors come back as arrays."""

@@ -38,7 +38,7 @@ T = TypeVar("T")
 BUDGET = 120.0
 """Seconds that one call may take with all its retries (the attempt under way may add a read timeout)."""
 OPEN_BUDGET = 5.0
-"""The same for the first contact: a wrong endpoint should be told at once."""
+"""The same for the first contact of a user's command: a wrong endpoint should be told at once."""
 
 _BROKEN = (BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError)
 """A connection that failed, an answer that was cut off or garbled: the request may or may not have been carried out."""
@@ -71,7 +71,7 @@ class S3Store(Store):
             raise UserError(f"{self.uri}: {complaint(error) or error}") from error
 
     @classmethod
-    def open(cls, uri: str, *, write: bool) -> S3Store:
+    def open(cls, uri: str, *, write: bool, patient: bool = False) -> S3Store:
         match = re.fullmatch(r"s3://([^/]+)/?(.*)", uri)
         if not match or not re.fullmatch(r"[A-Za-z0-9._-]{3,255}", match[1]):
             raise UserError(
@@ -79,7 +79,7 @@ class S3Store(Store):
             )
         store = cls(match[1], match[2])
         try:
-            page = store._page(store.prefix, None, limit=1, budget=OPEN_BUDGET)
+            page = store._page(store.prefix, None, limit=1, budget=None if patient else OPEN_BUDGET)
         except StoreUnavailable as error:
             raise UserError(f"{store.uri}: {error}; check AWS_ENDPOINT_URL, AWS_REGION and the network") from error
         if not write and not page.get("Contents"):

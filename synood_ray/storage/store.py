@@ -82,10 +82,12 @@ class Store(ABC):
         """Remove an object; a missing one is fine. Only for what can be derived again (see `publish.retract`)."""
 
 
-def open_store(uri: str, *, write: bool = True) -> Store:
+def open_store(uri: str, *, write: bool = True, patient: bool = False) -> Store:
     """Open ``s3://bucket/prefix`` or a local folder. Checks that it can be used; creates and writes nothing.
 
     write: the folder need not exist yet but must be creatable; False: it must exist already and hold a file.
+    patient: wait for a server that does not answer as long as any later call does, instead of seconds; for workers,
+    which may be restarted while it is down and whose driver has found the location to be right.
     Raises UserError with one line that says what is wrong with the location.
     """
     if not uri:
@@ -93,7 +95,7 @@ def open_store(uri: str, *, write: bool = True) -> Store:
     if uri.startswith("s3://"):
         from synood_ray.storage.s3 import S3Store  # boto3 takes a while to import
 
-        return S3Store.open(uri, write=write)
+        return S3Store.open(uri, write=write, patient=patient)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", uri) and not uri.startswith("file://"):
         raise UserError(f"{uri}: this kind of location is not supported; use a local folder or s3://bucket/prefix")
     from synood_ray.storage.local import LocalStore

@@ -45,7 +45,7 @@ class Faults:
 
     def __init__(self, settings: dict[str, Any], output: str) -> None:
         self.faults = Settings.model_validate(settings).preset.split()
-        self.store = open_store(output)
+        self.store = open_store(output, patient=True)
 
     def fail(self, unit: int) -> None:
         for fault in self.faults:

@@ -177,6 +177,17 @@ def test_nobody_at_the_endpoint(moto_uri: str, monkeypatch: pytest.MonkeyPatch) 
         open_store(moto_uri)
 
 
+def test_workers_are_patient_with_a_server_that_is_down_as_they_start(
+    proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synood_ray.storage.s3.OPEN_BUDGET", 0.0)
+    proxy.script("GET", Fault.RESET, Fault.RESET)
+    with pytest.raises(UserError, match="does not answer properly"):
+        open_store(f"s3://{BUCKET}/patience")
+    open_store(f"s3://{BUCKET}/patience", patient=True)
+    assert proxy.done[Fault.RESET] == 2
+
+
 @pytest.mark.real
 def test_a_key_that_is_a_folder_on_the_server(weed_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     weed_store = open_store(use_s3(monkeypatch, weed_endpoint))
