@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import boto3
 import botocore.session
+import urllib3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -40,7 +41,14 @@ BUDGET = 120.0
 OPEN_BUDGET = 5.0
 """The same for the first contact of a user's command: a wrong endpoint should be told at once."""
 
-_BROKEN = (BotoConnectionError, HTTPClientError, IncompleteReadError, FlexibleChecksumError, ResponseParserError)
+_BROKEN = (
+    BotoConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    FlexibleChecksumError,
+    ResponseParserError,
+    urllib3.exceptions.HTTPError,  # botocore lets it through where an error's own body is cut off
+)
 """A connection that failed, an answer that was cut off or garbled: the request may or may not have been carried out."""
 _EXPECTED = {"NoSuchKey", "404", "PreconditionFailed", "412", "InvalidRange", "416"}
 """Answers that are results, not failures; the caller of `_call` handles them."""

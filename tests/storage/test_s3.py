@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import boto3
 import pytest
+import urllib3
 
 from synood_ray.errors import UserError
 from synood_ray.storage.s3 import S3Store
@@ -93,6 +96,19 @@ def test_a_body_cut_short_is_read_again(remote: S3Store, proxy: FaultProxy) -> N
     proxy.script("GET", Fault.CUT_BODY)
     assert [e.key for e in remote.list()] == ["x"]
     assert proxy.done[Fault.CUT_BODY] == 3
+
+
+def test_an_error_whose_own_body_is_cut_off_is_a_fault_like_others(clock: Clock) -> None:
+    answers = iter([urllib3.exceptions.ProtocolError("Connection broken"), {"Body": io.BytesIO(b"data")}])
+
+    def get_object(**_: object) -> object:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    client = SimpleNamespace(get_object=get_object)
+    assert S3Store("bucket", "", client=client, clock=clock, sleep=clock.sleep).get("key") == b"data"
 
 
 def test_of_racing_writers_behind_faults_exactly_one_wins(remote: S3Store, proxy: FaultProxy) -> None:
