@@ -53,7 +53,8 @@ def test_a_node_with_workers_in_the_middle_of_units(nodes: Nodes, calm: Command,
     command = Command(calm.images, str(tmp_path / "run"), str(crash), spread)
     _finish(command, nodes, log)
     assert marker.exists()
-    assert "was lost" in log.read_text()
+    told = log.read_text()
+    assert "was lost" in told or "does it too" in told  # the loss is noticed, or a copy of its unit was faster
     assert len(nodes.alive()) == 1
     _check(command, nodes, calm)
 

@@ -65,13 +65,16 @@ def test_submitted_job_succeeds_and_its_run_is_whole(
     entrypoint += ["--farm.unit_size", "8", "--describer.contexts", str(finished_run / "prompts")]
     work = tmp_path / "work"  # a small working directory: the repository without its environments and runs
     subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", str(work)], check=True)
-    submitted = subprocess.run(
-        [RAY, "job", "submit", *address, "--working-dir", str(work), "--", *entrypoint],
-        env=cluster,
-        text=True,
-        capture_output=True,
-        timeout=600,
-    )
+    for _ in range(20):  # on a busy machine the agent that starts jobs comes up long after the head says that it runs
+        submitted = subprocess.run(
+            [RAY, "job", "submit", *address, "--working-dir", str(work), "--", *entrypoint],
+            env=cluster,
+            text=True,
+            capture_output=True,
+            timeout=600,
+        )
+        if "No available agent" not in submitted.stderr:
+            break
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert re.search(r"succeeded", submitted.stdout)
     assert status(output)["published"] is True
