@@ -37,10 +37,6 @@ class Plan:
         """Number of units."""
         return -(-self.samples // self._unit_size)
 
-    def unit_rows(self, unit: int) -> int:
-        """Number of samples in a unit."""
-        return len(self._indices(unit))
-
     def unit(self, unit: int) -> list[SampleTask]:
         """The tasks of a unit, without prompts. IndexError outside [0, len(self))."""
         return [self._task(index, unit) for index in self._indices(unit)]

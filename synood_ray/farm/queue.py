@@ -121,12 +121,6 @@ class UnitQueue:
         """Whether every unit is committed or quarantined."""
         return self._counts[State.COMMITTED] + self._counts[State.QUARANTINED] == len(self)
 
-    @property
-    def idle(self) -> bool:
-        """Whether there is nothing to do and nobody doing anything; blocked units may remain."""
-        counts = self.counts()
-        return not counts.waiting and not counts.leased
-
     def counts(self) -> Counts:
         """Units in every state."""
         waiting, leased, committed, quarantined, blocked, returned = self._counts

@@ -73,7 +73,6 @@ class _Active:
     generator: torch.Generator
     noise: Tensor
     latents: Tensor  # where the next round starts: the source, later the last round's result and a step
-    bracketed: bool = False  # latents lie between those of two rounds, one on each side: decoded as they are
     below: tuple[float, Tensor] | None = None  # score and z_0 of the last round on this side of the boundary
     above: tuple[float, Tensor] | None = None
     z: Tensor | None = None  # this round's z_0
@@ -82,6 +81,11 @@ class _Active:
     best: float = float("inf")
     scores: list[float] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
+
+    @property
+    def bracketed(self) -> bool:
+        """Both sides of the boundary are known: the latents lie between two rounds, and are decoded as they are."""
+        return self.below is not None and self.above is not None
 
 
 class Refiner:
@@ -159,9 +163,9 @@ class Refiner:
     def _round(self, active: list[_Active]) -> Iterator[Refined]:
         """Denoise, score and step all active samples once; those that are done leave the list."""
         self._denoise([sample for sample in active if not sample.bracketed])
-        steered = {id(sample) for sample in active if self._may_steer(sample)}
-        self._look([sample for sample in active if id(sample) in steered], with_gradient=True)
-        self._look([sample for sample in active if id(sample) not in steered], with_gradient=False)
+        steered, others = [s for s in active if self._may_steer(s)], [s for s in active if not self._may_steer(s)]
+        self._look(steered, with_gradient=True)
+        self._look(others, with_gradient=False)
         finished = [sample for sample in active if self._is_done(sample)]
         active[:] = [sample for sample in active if not self._is_done(sample)]
         if self.official:
@@ -290,7 +294,6 @@ class Refiner:
             above = score, _present(sample.z)
             below = (tau + (below[0] - tau) / 2, below[1]) if below and before > tau else below
         sample.below, sample.above = below, above
-        sample.bracketed = below is not None and above is not None
 
     def _result(self, sample: _Active) -> Refined:
         assert sample.image is not None

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from synood_ray.benchmarks.stub_workers import stub_row
 from synood_ray.config import Settings
 from synood_ray.farm.describing import DescriberActor
 from synood_ray.farm.reports import UnitReport
@@ -19,7 +20,7 @@ from synood_ray.records import SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_prompts, encode_samples
 from tests.cluster.crashing import CrashPoint, EngineKilled
-from tests.farm.stubs import Faults, row
+from tests.farm.stubs import Faults
 
 
 class Behaviour:
@@ -117,7 +118,7 @@ class Sampler(Faults):
         prompts = {found.key: found.prompt for found in decode_prompts(self.store.get(layout.prompts_key(unit)))}
         scores = ray.get(self.scorers[0].call.remote("score", ([task.seed for task in tasks],)))
         self.behaviour.work()
-        rows = [row(task) for task in tasks]
+        rows = [stub_row(task) for task in tasks]
         for found, score in zip(rows, scores, strict=True):
             found.prompt, found.image, found.score_trace = prompts[found.key], _png(found.seed), [score]
         assert checker is not None

@@ -5,36 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from synood_ray.benchmarks.stub_workers import stub_row
 from synood_ray.config import Settings
 from synood_ray.farm.reports import UnitReport
-from synood_ray.records import SampleRow, SampleTask
+from synood_ray.records import SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples
 from synood_ray.storage.store import open_store
-
-
-def row(task: SampleTask) -> SampleRow:
-    """An accepted sample whose score is its seed's last digits: the same whoever makes it."""
-    score = task.seed % 1000 / 1000
-    return SampleRow(
-        key=task.key,
-        unit=task.unit,
-        image=b"",
-        source_key=task.source.key,
-        source_label=task.source.label,
-        source_name=task.source.name,
-        mask="whole",
-        prompt="A photo of nothing.",
-        negative_label="stone",
-        seed=task.seed,
-        rounds=1,
-        score_trace=[score],
-        margin_trace=[score],
-        margin=score,
-        accepted=True,
-        failed=False,
-        reject_reason="",
-    )
 
 
 class Faults:
@@ -94,7 +71,7 @@ class StubSampler(Faults):
         key = layout.part_key(unit, retry)
         if self.store.exists(key):
             return UnitReport(unit, len(tasks), found=True)
-        rows = [row(task) for task in tasks]
+        rows = [stub_row(task) for task in tasks]
         for found in rows:
             if f"bad-{int(found.key)}" in self.faults and not retry:
                 found.accepted, found.failed, found.reject_reason = False, True, "error: bad luck"
