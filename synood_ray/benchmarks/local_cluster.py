@@ -12,7 +12,7 @@ LOGICAL_CPUS = 4  # actors ask for fractions of them; how many cores they really
 
 
 @contextmanager
-def local_cluster() -> Iterator[None]:
+def local_cluster(cpus: int = LOGICAL_CPUS) -> Iterator[None]:
     """Start Ray on this machine, without its dashboard. UserError in a process that has joined a cluster already."""
     import ray
 
@@ -20,7 +20,7 @@ def local_cluster() -> Iterator[None]:
         raise UserError("--only farm and dispatch start a Ray of their own; run them where none is connected yet")
     ray.init(
         address="local",
-        num_cpus=LOGICAL_CPUS,
+        num_cpus=cpus,
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,

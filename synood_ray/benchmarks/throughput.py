@@ -1,9 +1,9 @@
-"""Accepted samples per second through the farm, beside the bare refinement loop in one process on the same core.
+"""Accepted samples per second through the farm, beside the bare refinement loop in one process on the same cores.
 
-The farm: driver, Ray, a describer with stored contexts, one sampler, storage. The bare loop: the same models, boundary
-and tasks in the driver's own process, images read and accepted samples checked by CLIP, nothing stored. Both have one
-thread for torch, all processes are confined to one core, and the two take turns of some seconds (`Alternation`). Start,
-loading of models and calibration are counted on neither side.
+The farm: driver, Ray, a describer with stored contexts, storage, and a sampler with one thread for every core. The bare
+loop: the same models, boundary and tasks in the driver's own process, torch with as many threads as there are cores,
+images read and accepted samples checked by CLIP, nothing stored. The two take turns of some seconds (`Alternation`).
+Start, loading of models and calibration are counted on neither side.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.benchmarks.alternation import Alternation
 from synood_ray.benchmarks.comparison import Comparison, compare
-from synood_ray.benchmarks.local_cluster import local_cluster
+from synood_ray.benchmarks.local_cluster import LOGICAL_CPUS, local_cluster
 from synood_ray.benchmarks.targets import Target
 from synood_ray.config import Settings
 from synood_ray.errors import UserError
@@ -31,24 +30,28 @@ if TYPE_CHECKING:
     from synood_ray.farm.driver import Driver
     from synood_ray.sampling.refine import Refined, RefineTask
 
-POOL = {"max": 1, "cpus": 0.2}
+POOL = {"min": 1, "max": 1, "cpus": 0.2}
 CHECK = 32  # accepted samples that CLIP checks at once
 
 
-def benchmark(settings: Settings, samples: int = 96, slices: int = 8, unit_size: int = 16) -> dict[str, Any]:
-    """The farm with the scorer in the sampler, then with the scorer as an actor. samples: of one slice.
+def benchmark(
+    settings: Settings, samples: int = 192, slices: int = 8, unit_size: int = 16, cores: int | None = None
+) -> dict[str, Any]:
+    """The farm with the scorers in the samplers, then with the scorer as an actor.
 
+    samples: of one slice. cores: how many this process may use, unless it is told otherwise.
     Needs contexts for the images: `describer.contexts`, or a `context` column beside them as in the mini world's.
     """
     from synood_ray.data.selection import select
     from synood_ray.data.source import open_source
 
+    cores = cores or available_cores()
     selection = select(open_source(settings.data.uri, settings.data), settings.data)
     with tempfile.TemporaryDirectory() as folder:
         contexts = settings.describer.contexts or write_contexts(settings.data.uri, selection, Path(folder))
-        settings = farm_settings(settings, contexts, unit_size)
-        with one_core(), local_cluster():
-            bare = BareLoop(settings, [info.name for info in selection.classes])
+        settings = farm_settings(settings, contexts, unit_size, cores)
+        with local_cluster(max(LOGICAL_CPUS, cores)):
+            bare = BareLoop(settings, [info.name for info in selection.classes], cores)
             found = {
                 placement: _compare(settings, selection, Path(folder) / placement, placement, bare, samples, slices)
                 for placement in ("local", "actor")
@@ -56,7 +59,7 @@ def benchmark(settings: Settings, samples: int = 96, slices: int = 8, unit_size:
     lost = 1 - found["actor"].ratio / found["local"].ratio
     return {
         "samples": samples,
-        "cores": 1,
+        "cores": cores,
         "farm": found["local"].as_dict(),
         "farm_with_scorer_actor": found["actor"].as_dict(),
         "lost_with_scorer_actor": lost,
@@ -70,12 +73,18 @@ def targets(figures: dict[str, Any]) -> list[Target]:
     ]
 
 
-def farm_settings(settings: Settings, contexts: str, unit_size: int) -> Settings:
-    """One sampler, and nothing of the farm that needs a multimodal model."""
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def farm_settings(settings: Settings, contexts: str, unit_size: int, cores: int) -> Settings:
+    """A sampler for every core, and nothing of the farm that needs a multimodal model."""
     changed = settings.model_copy(deep=True)
     changed.describer.contexts = contexts
     changed.sampling.mllm_check = False  # stored contexts know nothing about new images
-    farm = {"unit_size": unit_size, "describers": POOL, "samplers": POOL, "scorers": POOL}
+    samplers = POOL | {"min": cores, "max": cores}
+    farm = {"unit_size": unit_size, "describers": POOL, "samplers": samplers, "scorers": POOL}
     changed.farm = type(changed.farm).model_validate({**changed.farm.model_dump(), **farm})
     return changed
 
@@ -110,7 +119,7 @@ def _compare(
     store = open_store(str(folder))
     store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
     unit_size = settings.farm.unit_size
-    wanted = (slices + 2) * (samples + settings.farm.in_flight * unit_size)
+    wanted = (slices + 2) * (samples + settings.farm.samplers.max * settings.farm.in_flight * unit_size)
     per_image = -(-wanted // len(selection.sources))
     plan = Plan(selection.sources, per_image=per_image, unit_size=unit_size, limit=wanted, seed=settings.seed)
     driver = Driver(settings, store, plan, bare.class_names, say=lambda line: None)
@@ -121,8 +130,8 @@ def _compare(
 class BareLoop:
     """A run's units through `Refiner` alone, in this process. The models are loaded in the first call."""
 
-    def __init__(self, settings: Settings, class_names: list[str]) -> None:
-        self.settings, self.class_names = settings, class_names
+    def __init__(self, settings: Settings, class_names: list[str], threads: int) -> None:
+        self.settings, self.class_names, self.threads = settings, class_names, threads
         self.loaded = False
 
     def rate(self, driver: Driver, first: int, units: int) -> float:
@@ -154,7 +163,7 @@ class BareLoop:
         if self.loaded:
             return
         self.loaded = True
-        torch.set_num_threads(1)  # as in the farm's actors
+        torch.set_num_threads(self.threads)
         self.loader = SourceLoader(self.settings)
         self.inpainter = Inpainter(self.settings.inpainter)
         self.scorer = open_scorer(self.settings, store, self.class_names)
@@ -195,17 +204,3 @@ def _prompts(store: Store, units: Iterable[int]) -> dict[str, str]:
     from synood_ray.storage.parts import decode_prompts
 
     return {row.key: row.prompt for unit in units for row in decode_prompts(store.get(layout.prompts_key(unit)))}
-
-
-@contextmanager
-def one_core() -> Iterator[None]:
-    """Confine this thread, and all processes and threads that it starts meanwhile, to one core, where the OS can."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

@@ -11,5 +11,5 @@ def data_path(name: str) -> Path:
 
 
 def model_path(name: str) -> Path:
-    """Directory of a bundled model: ``clip``, ``inpainting``, ``mllm`` or ``judge``."""
+    """Directory of a bundled model: ``clip``, ``inpainting``, ``mllm``, ``judge`` or ``referee``."""
     return ROOT / "models" / name

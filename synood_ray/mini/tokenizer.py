@@ -2,15 +2,32 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 PAD, START, END = "<|pad|>", "<|startoftext|>", "<|endoftext|>"
 VOCABULARY = 2560
+PROMPT_WORDS = (
+    "a an the this that is of with and near photo picture image drawing showing nice some no not nothing none"
+)
 
 
 def words(texts: Iterable[str]) -> list[str]:
     """The distinct words of the texts, sorted."""
     return sorted({w for text in texts for w in re.findall(r"[a-z]+|[0-9]", text.lower())})
+
+
+def kept_tokenizer(texts: Iterable[str], kept: Path, length: int) -> Any:
+    """A ``CLIPTokenizer`` learnt on texts the first time, and kept in a folder.
+
+    The trainer breaks ties in an order of its own in every process: a training that went on with a tokenizer learnt
+    anew would read some words as others.
+    """
+    from transformers import CLIPTokenizer
+
+    if not kept.exists():
+        train_tokenizer(texts, length).save_pretrained(kept)
+    return CLIPTokenizer.from_pretrained(kept)
 
 
 def train_tokenizer(texts: Iterable[str], length: int) -> Any:

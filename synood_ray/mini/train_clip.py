@@ -1,4 +1,4 @@
-"""Train the small CLIP: a frozen ImageNet tower with a trained head, and a small text transformer.
+"""Train the small CLIP: a frozen tower (`train_tower`) with a trained head, and a small text transformer.
 
     python -m synood_ray.mini.train_clip --seed 0
 
@@ -9,6 +9,7 @@ of five name only the subject's group, one in ten belongs to another picture.
 
 import argparse
 import copy
+import hashlib
 import json
 import math
 import random
@@ -21,13 +22,14 @@ from typing import Any
 from synood_ray.mini import model_path
 from synood_ray.mini.muon import Muon
 from synood_ray.mini.render import CACHE, CLASS_GROUPS
-from synood_ray.mini.tokenizer import train_tokenizer
+from synood_ray.mini.tokenizer import PROMPT_WORDS, kept_tokenizer
 from synood_ray.mini.training import Curve
 from synood_ray.mini.world import TRAINING_STYLES, World, load_world
 
 EMBED = 128
 LENGTH = 20  # tokens of a text
 TEXT = {"context_length": LENGTH, "width": 96, "heads": 4, "layers": 2}
+ARCHITECTURE = "tf_efficientnet_lite0"
 IMAGE_SIDE = 96
 MEAN, STD = 0.498, 0.502
 COARSE, NOISE = 0.8, 0.1  # shares of captions that name only the group, that belong to another scene
@@ -40,23 +42,6 @@ BATCH, RATE = 1024, 2e-3
 JOINT_STEPS = 1000
 TEXT_BATCH, TEXT_STEPS, TEXT_RATES, TEXT_SCALE = 256, 1200, (6e-3, 6e-3), 30.0
 TEMPLATES = ("{}", "a {}", "the nice {}", "a nice {}.", "a photo of {}.", "a photo of a {}.", "a photo of a {}")
-PROMPT_WORDS = (
-    "a an the this that is of with and near photo picture image drawing showing nice some no not nothing none"
-)
-
-
-def tokenizer(world: World, kept: Path, length: int = LENGTH) -> Any:
-    """CLIP's tokenizer; the inpainting model's is alike, for longer texts. Learnt once and kept in a folder.
-
-    Its trainer breaks ties in an order of its own in every process: a training that went on with a tokenizer learnt
-    anew would read some words as others.
-    """
-    from transformers import CLIPTokenizer
-
-    if not kept.exists():
-        texts = [*world.concepts, *(group_name(g) for g in groups(world)), PROMPT_WORDS]
-        train_tokenizer(texts, length).save_pretrained(kept)
-    return CLIPTokenizer.from_pretrained(kept)
 
 
 def groups(world: World) -> list[str]:
@@ -74,7 +59,7 @@ def config(vocabulary: int, eos: int) -> dict[str, Any]:
         "model_cfg": {
             "embed_dim": EMBED,
             "vision_cfg": {
-                "timm_model_name": "tf_efficientnet_lite0",
+                "timm_model_name": ARCHITECTURE,
                 "timm_model_pretrained": False,
                 "timm_pool": "avg",
                 "timm_proj": "mlp",
@@ -120,11 +105,14 @@ def read_tower(path: Path) -> dict[str, Any]:
 
 def preprocess(images: Any) -> Any:
     """uint8 [B, 3, 64, 64] -> the tower's input float32 [B, 3, 96, 96]."""
+    return (enlarged(images.float() / 255) - MEAN) / STD
+
+
+def enlarged(images: Any) -> Any:
+    """[B, 3, 64, 64] in [0, 1] -> the tower's size [B, 3, 96, 96]."""
     from torch.nn import functional as F
 
-    x = images.float() / 255
-    x = F.interpolate(x, IMAGE_SIDE, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-    return (x - MEAN) / STD
+    return F.interpolate(images, IMAGE_SIDE, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
 
 
 def traced(trunk: Any) -> Any:
@@ -160,8 +148,9 @@ def cached_features(cache: Path, trunk: Any, world: World) -> tuple[Any, list[st
     ]
     random.Random(0).shuffle(plan)
     composer = SceneComposer(cache)
-    folder = cache / "clip_features"
-    folder.mkdir(exist_ok=True)
+    digest = hashlib.sha256(b"".join(t.numpy().tobytes() for t in trunk.state_dict().values())).hexdigest()
+    folder = cache / "clip_features" / digest[:12]
+    folder.mkdir(parents=True, exist_ok=True)
     chunks = []
     for first in range(0, len(plan), 4096):
         path = folder / f"{first:06d}.safetensors"
@@ -187,13 +176,13 @@ def train(seed: int, steps: int, cache: Path, tower: Path, out: Path) -> None:
     torch.manual_seed(seed)
     rng = random.Random(seed)
     world = load_world()
-    token = tokenizer(world, cache / f"clip{seed}" / "tokenizer")
+    captions = list(dict.fromkeys([*world.concepts, *(group_name(g) for g in groups(world))]))
+    token = kept_tokenizer([*captions, PROMPT_WORDS], cache / f"clip{seed}" / "tokenizer", LENGTH)
     model = new_clip(token, read_tower(tower))
     # All scores use 100 cos, so the temperature is fixed there and never learnt.
     model.logit_scale.requires_grad_(False).fill_(math.log(FINAL_SCALE))
     curve = Curve(f"clip_seed{seed}")
     curve.rows = []
-    captions = list(dict.fromkeys([*world.concepts, *(group_name(g) for g in groups(world))]))
     table, names = cached_features(cache, model.visual.trunk, world)
     forms = tokens_of(token, captions)
     head = list(model.visual.head.parameters())

@@ -16,7 +16,7 @@ from synood_ray.mini import inpainting, model_path
 from synood_ray.mini.muon import Muon
 from synood_ray.mini.render import CACHE
 from synood_ray.mini.scenes import SIDE, Layout, Scenes
-from synood_ray.mini.train_clip import tokenizer
+from synood_ray.mini.tokenizer import PROMPT_WORDS, kept_tokenizer
 from synood_ray.mini.training import Curve, load_checkpoint, save_checkpoint
 from synood_ray.mini.world import World
 
@@ -153,7 +153,7 @@ def learn_to_read(model: Any, token: Any, pool: Pool, world: World) -> None:
             print(f"reading, step {step + 1}: loss {loss.item():.4f}", flush=True)
 
 
-def train(minutes: float, cache: Path, destination: Path, seed: int, shipped: bool) -> None:
+def train(minutes: float, cache: Path, destination: Path, seed: int, shipped: bool, threads: int) -> None:
     import math
 
     import torch
@@ -163,11 +163,12 @@ def train(minutes: float, cache: Path, destination: Path, seed: int, shipped: bo
 
     from synood_ray.mini.scenes import SceneComposer
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     torch.manual_seed(seed)
     composer = SceneComposer(cache)
     kept = model_path("inpainting") / "tokenizer" if shipped else cache / "inpainting-tokenizer"
-    token = tokenizer(composer.world, kept, inpainting.LENGTH)
+    world = composer.world
+    token = kept_tokenizer([*world.id, *world.near, *world.context, PROMPT_WORDS], kept, inpainting.LENGTH)
     vae = AutoencoderKL.from_pretrained(model_path("inpainting") / "vae").float().eval()
     if shipped:
         folder = model_path("inpainting")
@@ -192,7 +193,7 @@ def train(minutes: float, cache: Path, destination: Path, seed: int, shipped: bo
         pool.add(NEW_SCENES)
     print(f"step {step}, {len(pool.truths)} scenes encoded", flush=True)
     if not step and not shipped:
-        learn_to_read(model, token, pool, composer.world)
+        learn_to_read(model, token, pool, world)
         average.module.load_state_dict(model.state_dict())
 
     def export() -> None:
@@ -245,9 +246,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="sprites and checkpoints")
     parser.add_argument("--output", type=Path, default=model_path("inpainting"), help="where the pipeline is saved")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shipped", action="store_true", help="without a checkpoint: go on from the shipped weights")
     args = parser.parse_args()
-    train(args.minutes, args.cache, args.output, args.seed, args.shipped)
+    train(args.minutes, args.cache, args.output, args.seed, args.shipped, args.threads)
 
 
 if __name__ == "__main__":

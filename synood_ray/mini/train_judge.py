@@ -1,6 +1,8 @@
-"""Train the small ID classifier, apart from the CLIP: `python -m synood_ray.mini.train_judge` (about 12 minutes).
+"""Train the small classifiers, apart from the CLIP: `python -m synood_ray.mini.train_judge` (about 12 minutes).
 
-It stands in for the paper's ResNet-50 scorer, and judges boundary samples that another model's score has led there.
+The judge knows the ID names. It stands in for the paper's ResNet-50 scorer, and judges boundary samples that another
+model's score has led there. The referee (``--referee``) knows ID and near names alike, each as often as any other,
+and says what an inpainting shows: the CLIP cannot, it is kept ignorant of near classes on purpose.
 The folder it writes is what `scorer.model: timm:FOLDER` reads: `model.safetensors` (half precision) and
 `config.json` with architecture, architecture_args, num_classes, class_names, input_size, mean, std.
 """
@@ -55,15 +57,16 @@ def accuracy(model: Any, classes: list[str]) -> float:
     return float((logits.argmax(1) == target).float().mean())
 
 
-def train(minutes: float, seed: int, checkpoint: Path) -> tuple[Any, list[str]]:
+def train(name: str, minutes: float, seed: int, cache: Path) -> tuple[Any, list[str]]:
     """Returns the averaged model and its class names. Goes on from the checkpoint; the schedule follows the clock."""
-    composer = SceneComposer()
-    classes = list(composer.world.id)
+    composer = SceneComposer(cache)
+    classes = [*composer.world.id, *(composer.world.near if name == "referee" else ())]
     torch.manual_seed(seed)
     model = build(len(classes)).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.05, fused=True)
-    curve = Curve("judge")
+    curve = Curve(name)
+    checkpoint = cache / f"{name}.safetensors"
     step = load_checkpoint(checkpoint, model, average, optimiser)
     before = curve.seconds() if step else 0.0
     start = saved = time.monotonic()
@@ -122,13 +125,16 @@ def save(model: Any, classes: list[str], out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=12)
-    parser.add_argument("--out", type=Path, default=model_path("judge"))
-    parser.add_argument("--checkpoint", type=Path, default=CACHE / "judge.safetensors", help="where to go on from")
+    parser.add_argument("--referee", action="store_true", help="train the referee, of ID and near names")
+    parser.add_argument("--out", type=Path, help="default: the model's folder in the package")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="sprites, and the checkpoint to go on from")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    save(*train(args.minutes, args.seed, args.checkpoint), args.out)
+    name = "referee" if args.referee else "judge"
+    trained = train(name, args.minutes, args.seed, args.cache)
+    save(*trained, args.out or model_path(name))
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ class Refiner:
     def _round(self, active: list[_Active]) -> Iterator[Refined]:
         """Denoise, score and step all active samples once; those that are done leave the list."""
         self._denoise([sample for sample in active if not sample.bracketed])
-        steered, others = [s for s in active if self._may_steer(s)], [s for s in active if not self._may_steer(s)]
+        steered, others = [s for s in active if self._will_steer(s)], [s for s in active if not self._will_steer(s)]
         self._look(steered, with_gradient=True)
         self._look(others, with_gradient=False)
         finished = [sample for sample in active if self._is_done(sample)]
@@ -177,11 +177,14 @@ class Refiner:
         for sample in finished:
             yield self._result(sample)
 
-    def _may_steer(self, sample: _Active) -> bool:
-        """Whether a gradient may be of use after this round: it costs three times what looking alone does."""
-        if self.settings.recipe == "fresh" or sample.bracketed or not sample.task.refine:
+    def _will_steer(self, sample: _Active) -> bool:
+        """Whether this round's gradient will most likely be used: it costs three times what looking alone does.
+
+        After the first round five of six samples need it, after a later one two of five: `_step_newton` asks then.
+        """
+        if self.settings.recipe == "fresh" or not sample.task.refine or len(sample.scores) + 1 >= self.rounds:
             return False
-        return len(sample.scores) + 1 < self.rounds
+        return self.official or not sample.scores
 
     def _denoise(self, active: list[_Active]) -> None:
         """z_0 of every sample: full passes and restarts share the UNet's batches."""
@@ -213,24 +216,32 @@ class Refiner:
             sample.z = z
 
     def _look(self, group: list[_Active], with_gradient: bool) -> None:
-        """Decode and score a group's z_0, and differentiate the score if a step may need it."""
+        """Decode and score a group's z_0, and differentiate the score on the way if the next step will need it."""
         import torch
 
         if not group:
             return
         z = torch.cat([sample.latents if sample.bracketed else _present(sample.z) for sample in group])
+        for sample, own in zip(group, z.split(1), strict=True):
+            sample.z = own
         if with_gradient:
-            images, pull_back = self.inpainter.decode_with_vjp(z)
-            objective = "official" if self.official else "score"
-            scores, image_gradient = self.scorer.score_and_gradient(images, objective)
-            for sample, gradient in zip(group, pull_back(image_gradient).split(1), strict=True):
-                sample.gradient = gradient
+            images, scores = self._differentiate(group)
         else:
             images = self.inpainter.decode(z)
             scores = self.scorer.score(images)
-        for sample, own, image, score in zip(group, z.split(1), images, scores.tolist(), strict=True):
-            sample.z = own
+        for sample, image, score in zip(group, images, scores.tolist(), strict=True):
             self._record(sample, image, score)
+
+    def _differentiate(self, group: list[_Active]) -> tuple[Tensor, Tensor]:
+        """The gradient of every z_0 of a group, kept with its sample; returns images and scores on the way."""
+        import torch
+
+        images, pull_back = self.inpainter.decode_with_vjp(torch.cat([_present(sample.z) for sample in group]))
+        objective = "official" if self.official else "score"
+        scores, image_gradient = self.scorer.score_and_gradient(images, objective)
+        for sample, gradient in zip(group, pull_back(image_gradient).split(1), strict=True):
+            sample.gradient = gradient
+        return images, scores
 
     def _record(self, sample: _Active, image: Tensor, score: float) -> None:
         margin = self.calibration.margin(score)
@@ -271,13 +282,15 @@ class Refiner:
                 free.append(sample)
         if not free:
             return
+        if unsteered := [sample for sample in free if sample.gradient is None]:
+            self._differentiate(unsteered)
         z = torch.cat([_present(sample.z) for sample in free])
         gradient = torch.cat([_present(sample.gradient) for sample in free])
         mask = torch.cat([sample.canvas.mask for sample in free]).float()
         residual = torch.tensor([self.settings.gain * (tau - sample.scores[-1]) for sample in free]).to(gradient)
         step = newton_step(gradient, residual, mask, self.settings.max_step)
         for sample, latents in zip(free, (z + step).to(z.dtype).split(1), strict=True):
-            sample.latents = latents
+            sample.latents, sample.gradient = latents, None
 
     def _bracket(self, sample: _Active, tau: float) -> None:
         """Take this round in as one end of the bracket.

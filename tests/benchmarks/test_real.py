@@ -45,7 +45,7 @@ def test_farm_and_bare_loop_on_the_small_models() -> None:
     settings = mini()
     settings.sampling.steps = settings.sampling.rounds = 2
     settings.sampling.band = 100.0  # whatever comes out is accepted: rates that are not zero
-    found = throughput.benchmark(settings, samples=4, slices=1, unit_size=2)
+    found = throughput.benchmark(settings, samples=4, slices=1, unit_size=2, cores=1)
     assert found["farm"]["ratio"] > 0 and found["farm_with_scorer_actor"]["ratio"] > 0
     assert len(throughput.targets(found)) == 2
 

@@ -58,11 +58,12 @@ def test_inpainting_is_the_stock_pipeline_and_keeps_what_is_not_masked() -> None
     data = read_images("id_test")
     masks = square_masks(data.boxes[:4])
     drawn = inpaint(pipeline, data.images[:4], masks, ["A photo of bus, key."] * 4)
-    assert torch.equal(drawn[masks.expand_as(drawn) < 0.5], data.images[:4][masks.expand_as(drawn) < 0.5])
-    assert not torch.equal(drawn, data.images[:4])
+    change = (drawn.float() - data.images[:4].float()).abs()
+    outside = masks.expand_as(change) < 0.5
+    assert change[outside].mean() < 8 < 16 < change[~outside].mean()  # of 255
 
 
-@pytest.mark.parametrize(("model", "limit"), [("clip", 12 + 4), ("inpainting", 20.5)])
+@pytest.mark.parametrize(("model", "limit"), [("clip", 12 + 4), ("inpainting", 20)])
 def test_sizes(model: str, limit: float) -> None:
     folder: Path = model_path(model)
     assert megabytes(folder) <= limit  # with the heads of two sibling seeds, and with tokenizers
