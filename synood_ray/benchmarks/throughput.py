@@ -193,10 +193,9 @@ class BareLoop:
         if not accepted:
             return 0
         images = torch.stack([refined.image for refined in accepted])
-        self.scorer.nearest_negative(images)
+        _, shows = self.scorer.verdicts(images, torch.tensor([labels[refined.key] for refined in accepted]))
         if not self.settings.sampling.clip_check:
             return len(accepted)
-        shows = self.scorer.still_shows(images, torch.tensor([labels[refined.key] for refined in accepted]))
         return len(accepted) - int(shows.sum())
 
 

@@ -193,20 +193,20 @@ class SamplerActor:
         if not kept:
             return
         images = torch.stack([results[row.key].image for row in kept])  # type: ignore[union-attr]
+        nearest, shows = self.scorer.verdicts(images, torch.tensor([row.source_label for row in kept]))
         if self.negative_words:
-            for row, index in zip(kept, self.scorer.nearest_negative(images).tolist(), strict=True):
+            for row, index in zip(kept, nearest.tolist(), strict=True):
                 row.negative_label = self.negative_words[index]
         if sampling.recipe == "official":
             return
         if sampling.clip_check:
-            labels = torch.tensor([row.source_label for row in kept])
-            for row, shows in zip(kept, self.scorer.still_shows(images, labels).tolist(), strict=True):
-                if shows:
+            for row, still_there in zip(kept, shows.tolist(), strict=True):
+                if still_there:
                     row.accepted, row.reject_reason = False, "clip"
         kept = [row for row in kept if row.accepted]
         if kept and checker is not None:
             pngs = [row.image for row in kept]
             answers = ray.get(checker.shows.remote(pngs, [row.source_name for row in kept]))
-            for row, shows in zip(kept, answers, strict=True):
-                if shows:
+            for row, still_there in zip(kept, answers, strict=True):
+                if still_there:
                     row.accepted, row.reject_reason = False, "mllm"

@@ -49,11 +49,8 @@ class RemoteScorer:
     def score_and_gradient(self, images: Tensor, objective: str = "score") -> tuple[Tensor, Tensor]:
         return self._call("score_and_gradient", images, objective)
 
-    def still_shows(self, images: Tensor, labels: Tensor) -> Tensor:
-        return self._call("still_shows", images, labels)
-
-    def nearest_negative(self, images: Tensor) -> Tensor:
-        return self._call("nearest_negative", images)
+    def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self._call("verdicts", images, labels)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         import ray

@@ -65,7 +65,7 @@ def rows() -> list[Row]:
     scorer = open_scorer()
     labels = torch.tensor([scorer.class_names.index(name) for name in names])
     clip = torch.cat(
-        [scorer.still_shows(x.float() / 255, y) for x, y in zip(images.split(64), labels.split(64), strict=True)]
+        [scorer.verdicts(x.float() / 255, y)[1] for x, y in zip(images.split(64), labels.split(64), strict=True)]
     ).tolist()
     settings = DescriberSettings(model=str(model_path("mllm")), max_model_len=256, max_new_tokens=24, batch_size=64)
     describer = open_describer(settings, len)

@@ -171,7 +171,7 @@ class TimmClassifier:
 class Scorer:
     """S(x), the OOD score (higher = more ID), and its gradient with respect to the image.
 
-    negatives: L2-normalised negative-label features [M, D], needed for ``score: neglabel`` and `still_shows`.
+    negatives: L2-normalised negative-label features [M, D], needed for ``score: neglabel`` and `verdicts`.
     """
 
     def __init__(
@@ -230,24 +230,23 @@ class Scorer:
             (gradient,) = torch.autograd.grad(value.sum(), images)
         return score.detach(), gradient
 
-    def still_shows(self, images: Tensor, labels: Tensor) -> Tensor:
-        """[B] bool: the top-1 over ID classes and negative labels is the image's own class (labels [B] int)."""
+    def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """What finished images [B, 3, H, W] show: their nearest negative labels, and whether still their own class.
+
+        nearest: [B] int, index of the negative label with the largest cosine; -1 for a classifier, which has none.
+        shows: [B] bool, the top-1 over ID classes and negative labels is the image's own class (labels [B] int).
+        """
         import torch
 
         with torch.inference_mode():
             if self.negatives is None or self.clip is None:
-                top = self.logits(images).argmax(-1)
-                return top == labels.to(top.device)
-            id_logits, negative_logits = self._clip_logits(images)
-            top = torch.cat([id_logits, negative_logits], dim=-1).argmax(-1)
-            return top == labels.to(top.device)
-
-    def nearest_negative(self, images: Tensor) -> Tensor:
-        """[B] index of the negative label with the largest cosine to each image."""
-        import torch
-
-        with torch.inference_mode():
-            return self._clip_logits(images)[1].argmax(-1)
+                logits = self.logits(images)
+                nearest = torch.full_like(labels, -1)
+            else:
+                id_logits, negative_logits = self._clip_logits(images)
+                nearest = negative_logits.argmax(-1)
+                logits = torch.cat([id_logits, negative_logits], dim=-1)
+            return nearest, logits.argmax(-1) == labels.to(logits.device)
 
     def _clip_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         from torch.nn import functional as F

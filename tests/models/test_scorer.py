@@ -5,6 +5,7 @@ import torch
 
 from synood_ray.config import ScorerSettings
 from synood_ray.errors import UserError
+from synood_ray.mini.check import read_images
 from synood_ray.models.scorer import Scorer, official_loss
 
 NAMES = ["red apple", "bus", "fox"]
@@ -64,6 +65,23 @@ def test_energy_is_logsumexp_of_100_cos(scorer: Scorer) -> None:
     image = torch.nn.functional.normalize(scorer.clip.encode_images(images), dim=-1)
     text = scorer.clip.encode_text([f"a photo of a {name}." for name in NAMES])
     assert torch.allclose(scorer.score(images), (100 * image @ text.T).exp().sum(-1).log(), rtol=1e-4)
+
+
+@pytest.mark.real
+def test_verdicts_of_real_scenes(scorer: Scorer) -> None:
+    data = read_images("id_test")
+    rows = [row for row, name in enumerate(data.names) if name in NAMES]
+    images = data.images[rows].float() / 255
+    labels = torch.tensor([NAMES.index(data.names[row]) for row in rows])
+    nearest, shows = scorer.verdicts(images, labels)
+    assert scorer.clip is not None and scorer.negatives is not None
+    features = torch.nn.functional.normalize(scorer.clip.encode_images(images), dim=-1)
+    texts = torch.cat([scorer.clip.encode_text([f"a photo of a {name}." for name in NAMES]), scorer.negatives])
+    cosines = features @ texts.T
+    assert torch.equal(nearest, cosines[:, len(NAMES) :].argmax(-1))
+    assert torch.equal(shows, cosines.argmax(-1) == labels) and shows.float().mean() > 0.7
+    _, as_another = scorer.verdicts(images, (labels + 1) % len(NAMES))
+    assert as_another.float().mean() < 0.2
 
 
 def test_a_missing_model_is_one_line() -> None:
