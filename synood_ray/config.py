@@ -132,11 +132,11 @@ class SamplingSettings(Section):
     steps: int = Field(20, ge=1, description="solver steps of a full pass; strength of them are run")
     strength: float = Field(0.6, gt=0.0, le=1.0, description="how far the image is re-noised, share of the schedule")
     restart: float = Field(
-        0.08, gt=0.0, le=1.0, description="how far later rounds re-noise the last image; one solver step takes it back"
+        0.06, gt=0.0, le=1.0, description="how far later rounds re-noise the last image; one solver step takes it back"
     )
     guidance: float = Field(3.0, ge=1.0, description="classifier-free guidance scale of full passes; 1 = off")
     gain: float = Field(
-        12.0, gt=0.0, description="length of a step, in first-order Newton steps; too long a step is taken back in part"
+        8.0, gt=0.0, description="length of a step, in first-order Newton steps; too long a step is taken back in part"
     )
     max_step: float = Field(0.6, gt=0.0, description="longest step of the latents a round, root mean square")
     mask: Literal["box", "whole", "files"] = Field(
