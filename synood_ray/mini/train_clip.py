@@ -3,8 +3,8 @@
     python -m synood_ray.mini.train_clip --seed 0
 
 The tower (EfficientNet-Lite0 as timm's ``tf_efficientnet_lite0``, 96 px input) never changes, so its features are
-computed once per scene and kept in the cache; a training then takes minutes. Captions are coarser still than on the web:
-three in a hundred name the subject, the others only its group, and one in seven belongs to another picture.
+computed once per scene and kept in the cache; a training then takes minutes. Captions are coarser still than on the
+web: three in a hundred name the subject, the others only its group, and one in seven belongs to another picture.
 """
 
 import argparse
