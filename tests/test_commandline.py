@@ -375,8 +375,8 @@ def test_help_lists_every_setting(columns: int) -> None:
             assert leaf.expected in words
     assert text.count("python jobs/x.py") == 4  # usage and three examples
     assert all(len(line) <= 100 for line in text.splitlines())
-    assert "default: 4" in words
-    assert "mini: 0.7" in words  # sampling.strength
+    assert "default: 6" in words
+    assert "mini: 0.8" in words  # sampling.strength
 
 
 def test_help_answers_even_among_other_options() -> None:
