@@ -22,7 +22,7 @@ from synood_ray.mini.render import CACHE
 from synood_ray.mini.scenes import SceneComposer
 from synood_ray.mini.train_clip import ARCHITECTURE, MEAN, STD, enlarged, read_tower
 from synood_ray.mini.training import Curve, load_checkpoint, save_checkpoint
-from synood_ray.mini.world import TRAINING_STYLES, VALIDATION_STYLE
+from synood_ray.mini.world import TRAINING_STYLES, VALIDATION_STYLE, World
 
 BATCH = 64
 RATE, HEAD_RATE = 5e-4, 2e-3
@@ -127,6 +127,12 @@ class Discriminants:
         return {key: float(model.score(features(x), y)) for key, (x, y) in self.others.items()}
 
 
+def taught(world: World) -> list[str]:
+    """The concepts that the tower learns: those drawn in a training style that are neither ID nor near."""
+    drawn = [name for name, concept in world.concepts.items() if set(concept.styles) & set(TRAINING_STYLES)]
+    return [name for name in drawn if name not in world.id and name not in world.near]
+
+
 def train(minutes: float, cache: Path, start_from: Path, seed: int) -> dict[str, Tensor]:
     """Returns the averaged tower's tensors. Goes on from its checkpoint; the schedule follows the clock."""
     import copy
@@ -134,9 +140,7 @@ def train(minutes: float, cache: Path, start_from: Path, seed: int) -> dict[str,
     import timm
 
     composer = SceneComposer(cache)
-    world = composer.world
-    drawn = [name for name, concept in world.concepts.items() if set(concept.styles) & set(TRAINING_STYLES)]
-    concepts = [name for name in drawn if name not in world.id and name not in world.near]
+    concepts = taught(composer.world)
     tower: Any = timm.create_model(ARCHITECTURE, num_classes=0)
     tower.load_state_dict({name: value.float() for name, value in read_tower(start_from).items()}, strict=False)
     parts = {"tower": tower.to(memory_format=torch.channels_last)}
