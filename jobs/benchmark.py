@@ -12,6 +12,7 @@ from synood_ray.errors import UserError
 NAMES = {
     "sampling": "boundary sampling beside the released recipe and fresh noise",
     "fullsize": "one round at the paper's size, with --random-weights",
+    "finetuning": "a run's accepted images beside far outliers alone and ID images alone, three seeds",
     "farm": "accepted samples a second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
     "dispatch": "units without work a second beside bare Ray calls",
@@ -22,6 +23,7 @@ OPTIONS = {
     + "; ".join(f"{name}: {what}" for name, what in NAMES.items()),
     "json": "FILE: write all figures there",
     "samples": "N: samples per recipe of the sampling benchmark (192)",
+    "run": "FOLDER: the run of the finetuning benchmark (runs/demo)",
     "plot": "FILE.png: margin distributions of the sampling benchmark",
     "models": "NAMES: models of the fullsize benchmark, of sd2, sdxl (sd2)",
 }

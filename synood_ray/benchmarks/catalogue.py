@@ -23,6 +23,10 @@ def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) ->
         found = fullsize.benchmark(tuple(options.get("models", "sd2").split(",")))
         print(json.dumps(found, indent=1))
         return found
+    if name == "finetuning":
+        from synood_ray.benchmarks import finetuning
+
+        return finetuning.show(finetuning.benchmark(settings, options.get("run", "runs/demo")))
     if name == "farm":
         from synood_ray.benchmarks import busy, throughput
 

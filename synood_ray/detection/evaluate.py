@@ -113,16 +113,15 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     if isinstance(found, dict) and found.get("inputs") == inputs and store.exists(f"{layout.REPORT}index.html"):
         say("evaluated already: nothing to do")
         return found
-    sources = _open_sets(settings, record)  # before a model loads: a wrong set is the user's to mend
+    sources = open_sets(settings, record)  # before a model loads: a wrong set is the user's to mend
 
     from synood_ray.models.scorer import ClipModel
 
     clip = ClipModel(settings.scorer)
     methods, notes = _methods(store, settings, record, clip)
-    id_set = _id_set(store, settings, sources, clip, say)
+    id_set, ood_sets = encode_sets(store, settings, sources, clip, say)
     if settings.evaluation.id_test is None:
         notes.append("ID test: the held-out calibration images (evaluation.id_test is not set); thresholds saw them")
-    ood_sets = {name: _encode(settings, name, source, clip, say) for name, source in sources.items() if name != "id"}
     result = evaluate(id_set, ood_sets, methods, settings.evaluation.bootstrap, settings.seed)
     result |= {"notes": notes, "inputs": inputs}
     _replace(store, layout.EVALUATION, result)
@@ -177,7 +176,7 @@ def _methods(
     return methods, notes
 
 
-def _open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
+def open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
     """Every test set as an open source: ``id`` (if one is set) and ``near/…``, ``far/…``."""
     wanted = settings.evaluation
     sources: dict[str, Any] = {}
@@ -198,6 +197,14 @@ def _open_ood(uri: str, settings: Settings, setting: str) -> Any:
         return open_source(uri, settings.data, setting=setting)
     except UserError:
         return open_source(uri, settings.data, labelled=False, setting=setting)
+
+
+def encode_sets(
+    store: Store, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say
+) -> tuple[TestSet, dict[str, TestSet]]:
+    """The features of `open_sets`: the ID test (the calibration images if none is set), and the others by name."""
+    ood_sets = {name: _encode(settings, name, source, clip, say) for name, source in sources.items() if name != "id"}
+    return _id_set(store, settings, sources, clip, say), ood_sets
 
 
 def _encode(settings: Settings, name: str, source: Any, clip: ImageEncoder, say: Say) -> TestSet:
