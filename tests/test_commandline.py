@@ -1,11 +1,8 @@
-"""The command line: precedence, errors in one line, help."""
+"""The command line: precedence, errors in one line. Help: `test_help`."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -343,52 +340,6 @@ def test_wrong_run_arguments(argv: str, message: str) -> None:
     with pytest.raises(UserError) as raised:
         run_arguments(*argv.split(), overrides_of=("training",))
     assert message in str(raised.value)
-
-
-# Help
-
-
-def help_of(*argv: str, columns: int = 100) -> str:
-    script = (
-        "import sys; from synood_ray.commandline import *;"
-        "load_arguments(sys.argv[1:], program='jobs/x.py', description='Make images.')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *argv],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "COLUMNS": str(columns)},
-    )
-    assert done.stderr == ""
-    return done.stdout
-
-
-@pytest.mark.parametrize("columns", [80, 100])
-def test_help_lists_every_setting(columns: int) -> None:
-    text = help_of("--help", columns=columns)
-    words = " ".join(text.split())
-    for leaf in SETTABLE:
-        if "." in leaf.path:
-            assert f"--{leaf.path}" in text
-            assert " ".join(str(leaf.info.description).split()) in words
-            assert leaf.expected in words
-    assert text.count("python jobs/x.py") == 4  # usage and three examples
-    assert all(len(line) <= 100 for line in text.splitlines())
-    assert "default: 6" in words
-    assert "mini: 0.8" in words  # sampling.strength
-
-
-def test_help_answers_even_among_other_options() -> None:
-    assert "imagenet: whole" in help_of("--preset", "imagenet", "-h", "--data", "x")
-
-
-def test_help_of_a_run_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        run_arguments("--help", overrides_of=("training",), json=True)
-    text = capsys.readouterr().out
-    assert left.value.code == 0
-    assert "--training.epochs" in text and "--json" in text and "--sampling" not in text
 
 
 # What is printed at the start

@@ -192,17 +192,17 @@ class SamplerActor:
         kept = [row for row in rows if row.accepted]
         if not kept:
             return
-        images = torch.stack([results[row.key].image for row in kept])  # type: ignore[union-attr]
-        nearest, shows = self.scorer.verdicts(images, torch.tensor([row.source_label for row in kept]))
-        if self.negative_words:
-            for row, index in zip(kept, nearest.tolist(), strict=True):
-                row.negative_label = self.negative_words[index]
+        by_clip = sampling.clip_check and sampling.recipe != "official"
+        if self.negative_words or by_clip:
+            images = torch.stack([results[row.key].image for row in kept])  # type: ignore[union-attr]
+            nearest, shows = self.scorer.verdicts(images, torch.tensor([row.source_label for row in kept]))
+            for row, index, still_there in zip(kept, nearest.tolist(), shows.tolist(), strict=True):
+                if self.negative_words:
+                    row.negative_label = self.negative_words[index]
+                if by_clip and still_there:
+                    row.accepted, row.reject_reason = False, "clip"
         if sampling.recipe == "official":
             return
-        if sampling.clip_check:
-            for row, still_there in zip(kept, shows.tolist(), strict=True):
-                if still_there:
-                    row.accepted, row.reject_reason = False, "clip"
         kept = [row for row in kept if row.accepted]
         if kept and checker is not None:
             pngs = [row.image for row in kept]
