@@ -6,7 +6,7 @@ import torch
 from synood_ray.config import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.mini.check import read_images
-from synood_ray.models.scorer import Scorer, official_loss
+from synood_ray.models.scorer import Scorer, bicubic, official_loss
 
 NAMES = ["red apple", "bus", "fox"]
 
@@ -89,3 +89,11 @@ def test_a_missing_model_is_one_line() -> None:
         Scorer(ScorerSettings(model="no-such-architecture", pretrained=None), NAMES)
     with pytest.raises(UserError, match=r"config\.json"):
         Scorer(ScorerSettings(model="timm:/nowhere", pretrained=None), NAMES)
+
+
+@pytest.mark.parametrize("side", [5, 31, 64])
+def test_resizing_by_matrices_is_bicubic_interpolation(side: int) -> None:
+    images = torch.rand(2, 3, side, side + 3, generator=torch.Generator().manual_seed(2))
+    rows, columns = bicubic(side, 16), bicubic(side + 3, 16)
+    expected = torch.nn.functional.interpolate(images, size=(16, 16), mode="bicubic", antialias=side > 16)
+    assert torch.allclose(rows @ images @ columns.T, expected, atol=1e-5)
