@@ -40,7 +40,7 @@ def test_help_lists_every_setting(columns: int) -> None:
     assert text.count("python jobs/x.py") == 4  # usage and three examples
     assert all(len(line) <= 100 for line in text.splitlines())
     assert "default: 6" in words
-    assert "mini: 0.8" in words  # sampling.strength
+    assert "mini: 0.67" in words  # sampling.guided
 
 
 def test_help_answers_even_among_other_options() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 DATA = "mini://data/id_test.parquet"
 JUDGE = "timm:mini://models/judge"
-BLOCK = 32  # samples of one recipe before the next has its turn
+BLOCK = 96  # samples of one recipe before the next has its turn
 RECIPES = get_args(SamplingSettings.model_fields["recipe"].annotation)
 
 
@@ -107,8 +107,8 @@ class Bench:
             name: Refiner(self.inpainter, self.scorer, calibration, sampling) for name, sampling in recipes.items()
         }
         tallies = {name: Tally() for name in recipes}
-        for name in recipes:  # first calls are slow for reasons of their own
-            list(refiners[name].run(self.tasks[:1]))
+        for refiner in refiners.values():  # oneDNN compiles every operation for every batch size, once a process
+            list(refiner.run(self.tasks[:BLOCK]))
         for start in range(0, len(self.tasks), BLOCK):
             for name, refiner in refiners.items():
                 tally, calls, begin = tallies[name], self.inpainter.denoiser_calls, time.process_time()

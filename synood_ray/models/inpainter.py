@@ -64,7 +64,7 @@ class Pass:
 
     latents: what is re-noised [B, 4, h, w]; noise: [B, 4, h, w]; steps: solver steps of the whole schedule; strength:
     share of it that is run, in (0, 1], at least one step. guidance: classifier-free guidance scale; 1 is off, and
-    half the denoiser calls.
+    half the denoiser calls. guided: share of the steps that are run, from the first, that guidance applies to.
     """
 
     latents: Tensor
@@ -75,6 +75,7 @@ class Pass:
     strength: float
     guidance: float
     scheduler: Any
+    guided: float = 1.0
 
 
 @dataclass(slots=True)
@@ -84,6 +85,9 @@ class _Walk:
     one: Pass
     timesteps: Tensor
     latents: Tensor
+
+    def is_guided(self, index: int) -> bool:
+        return self.one.guidance > 1 and index < max(1, round(self.one.guided * len(self.timesteps)))
 
 
 class Inpainter:
@@ -174,8 +178,12 @@ class Inpainter:
             pixels = (images.to(self.device, self.dtype) * 2 - 1).contiguous()
             return self.vae.encode(pixels).latent_dist.mode() * self.scaling_factor
 
-    def canvas(self, images: Tensor, masks: Tensor) -> Canvas:
-        """Images [B, 3, H, W] in [0, 1] and masks [B, 1, H, W] (1 = repaint) -> their constant conditions."""
+    def canvas(self, images: Tensor, masks: Tensor, strength: float = 0.0) -> Canvas:
+        """Images [B, 3, H, W] in [0, 1] and masks [B, 1, H, W] (1 = repaint) -> their constant conditions.
+
+        strength: of the pass that will begin with the images. At 1 it begins with noise alone, and their latents,
+        zeros then, need no encoding.
+        """
         import torch
         from torch.nn import functional as F
 
@@ -184,7 +192,9 @@ class Inpainter:
             # The pipelines feed the masked image in [-1, 1] with zeros, mid grey, where it is repainted.
             masked = (images * 2 - 1) * (masks < 0.5)
             small = F.interpolate(masks, size=tuple(side // self.factor for side in images.shape[-2:]))
-            return Canvas(self.encode(images), small.to(self.dtype), self.encode((masked + 1) / 2))
+            context = self.encode((masked + 1) / 2)
+            latents = self.encode(images) if strength < 1 else torch.zeros_like(context)
+            return Canvas(latents, small.to(self.dtype), context)
 
     def scheduler(self, solver: str | None) -> Any:
         """A solver of its own for one loop: "dpm++" (second order, few steps), "ddim", or None: the model's own."""
@@ -218,7 +228,7 @@ class Inpainter:
         """The UNet's answer for each pass, all in one batch: every sample with its prompt, guided ones also without."""
         import torch
 
-        guided = [walk for walk in here if walk.one.guidance > 1]
+        guided = [walk for walk in here if walk.is_guided(index)]
         times = [walk.timesteps[index] for walk in here + guided]
         rows = [
             walk.one.scheduler.scale_model_input(walk.latents, time)

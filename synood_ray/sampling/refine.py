@@ -147,7 +147,8 @@ class Refiner:
         masks = torch.stack([task.mask for task in tasks])
         if self.official:
             masks = torch.ones_like(masks)
-        canvas = self.inpainter.canvas(torch.stack([task.image for task in tasks]), masks)
+        strength = OFFICIAL_STRENGTH if self.official else self.settings.strength
+        canvas = self.inpainter.canvas(torch.stack([task.image for task in tasks]), masks, strength)
         started = []
         for index, task in enumerate(tasks):
             generator = torch.Generator().manual_seed(task.seed)
@@ -191,9 +192,9 @@ class Refiner:
         import torch
 
         settings = self.settings
-        first = settings.steps, settings.strength, settings.guidance
+        first, guided = (settings.steps, settings.strength, settings.guidance), settings.guided
         if self.official:
-            first = OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE
+            first, guided = (OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE), 1.0
         # A restart is one solver step. It keeps what the first pass composed: guidance there moves the score away.
         later = (round(1 / settings.restart), settings.restart, 1.0) if settings.recipe == "newton" else first
         groups = [[s for s in active if not s.scores], [s for s in active if s.scores]]
@@ -205,6 +206,7 @@ class Refiner:
                 Prompts.stack([sample.prompt for sample in group]),
                 *walk,
                 scheduler,
+                guided,
             )
             for group, walk, scheduler in zip(groups, (first, later), self.schedulers, strict=True)
             if group

@@ -71,6 +71,32 @@ def test_strength_decides_how_much_is_run(inpainter: Inpainter, images: torch.Te
     assert inpainter.denoiser_calls - before == 2 * 4 + 2 * 2 * 4
 
 
+@pytest.mark.parametrize(("guided", "calls"), [(1.0, 6), (0.67, 5), (0.34, 4), (0.01, 4)])  # of 3 steps
+def test_guidance_may_end_early(inpainter: Inpainter, images: torch.Tensor, guided: float, calls: int) -> None:
+    canvas = inpainter.canvas(images, torch.ones(2, 1, 64, 64))
+    encoded = Prompts.stack([inpainter.encode_prompt("A photo of a moon.")] * 2)
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(4))
+    whole = Pass(canvas.latents, noise, canvas, encoded, 3, 1.0, 2.5, inpainter.scheduler("dpm++"))
+    (full,) = inpainter.denoise([whole])
+    before = inpainter.denoiser_calls
+    (part,) = inpainter.denoise([replace(whole, guided=guided)])
+    assert inpainter.denoiser_calls - before == 2 * calls
+    assert torch.equal(full, part) == (calls == 6)
+
+
+def test_noise_alone_needs_no_latents_of_the_image(inpainter: Inpainter, images: torch.Tensor) -> None:
+    masks = torch.ones(2, 1, 64, 64)
+    whole, lean = inpainter.canvas(images, masks), inpainter.canvas(images, masks, strength=1.0)
+    assert torch.equal(whole.masked, lean.masked) and not lean.latents.any()
+    encoded = Prompts.stack([inpainter.encode_prompt("A photo of a moon.")] * 2)
+    noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(5))
+    first, second = (
+        inpainter.denoise([Pass(one.latents, noise, one, encoded, 3, 1.0, 2.0, inpainter.scheduler("dpm++"))])[0]
+        for one in (whole, lean)
+    )
+    assert torch.equal(first, second)
+
+
 @pytest.mark.parametrize("solver", ["dpm++", "ddim"])
 def test_passes_side_by_side_are_as_if_alone(inpainter: Inpainter, images: torch.Tensor, solver: str) -> None:
     canvas = inpainter.canvas(images, torch.ones(2, 1, 64, 64))

@@ -30,7 +30,7 @@ class LinearInpainter:
     def encode_prompt(self, prompt: str) -> Prompts:
         return Prompts(torch.zeros(1, 1, 1), None)
 
-    def canvas(self, images: Tensor, masks: Tensor) -> Canvas:
+    def canvas(self, images: Tensor, masks: Tensor, strength: float = 0.0) -> Canvas:
         return Canvas(images.clone(), masks.clone(), images * (1 - masks))
 
     def denoise(self, passes: list[Pass], **_: Any) -> list[Tensor]:
