@@ -136,7 +136,7 @@ class SamplingSettings(Section):
     )
     guidance: float = Field(3.0, ge=1.0, description="classifier-free guidance scale of full passes; 1 = off")
     guided: float = Field(
-        1.0, gt=0.0, le=1.0, description="share of a full pass's steps, from the first, that are guided"
+        1.0, gt=0.0, le=1.0, description="share of a full pass's steps, from the first, that are guided: fewer, faster"
     )
     gain: float = Field(
         8.0, gt=0.0, description="length of a step, in first-order Newton steps; too long a step is taken back in part"

@@ -51,8 +51,8 @@ def prepare_cpu() -> None:
     """Tell this process's libraries what a refinement loop is like: large tensors, and a new batch size every round.
 
     glibc keeps up to 2 GiB of what tensors free, instead of giving it back and faulting it in again a moment later.
-    oneDNN, which compiles each operation for each batch size, keeps 8,192 of them, not 1,024: a third of a gradient's
-    time. It reads that when its first operation runs; who has set it keeps their own value.
+    oneDNN compiles each operation for each batch size, and keeps 8,192 of them, not 1,024: with fewer it compiles them
+    again and again. It reads that when its first operation runs; who has set it keeps their own value.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

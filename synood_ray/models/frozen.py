@@ -1,6 +1,6 @@
 """What a frozen convolutional network may be turned into: the same function in fewer and faster operations.
 
-On a CPU this halves the time of a score and its gradient.
+On a CPU a score and its gradient take little more than half the time.
 """
 
 from __future__ import annotations

@@ -114,19 +114,19 @@ class Preprocess:
         height, width = images.shape[-2:]
         if (height, width) != (self.size, self.size):
             # Resizing is linear in rows and in columns. As two products it costs a fifth, with its gradient.
-            rows, columns = (bicubic(side, self.size).to(images) for side in (height, width))
+            rows, columns = (bicubic(side, self.size, images.device).to(images.dtype) for side in (height, width))
             images = (rows @ images @ columns.T).clamp(0, 1)  # bicubic overshoots; 8-bit images cannot
         return (images - self.mean) / self.std
 
 
 @functools.cache
-def bicubic(side: int, size: int) -> Tensor:
+def bicubic(side: int, size: int, device: torch.device) -> Tensor:
     """What `torch.nn.functional.interpolate` does to rows, as a matrix [size, side]; antialiased where it shrinks."""
     import torch
     from torch.nn import functional as F
 
     with torch.inference_mode(False):  # it is remembered, and a gradient may want it
-        one = torch.eye(side)[None, None]
+        one = torch.eye(side, device=device)[None, None]
         return F.interpolate(one, size=(size, side), mode="bicubic", antialias=side > size)[0, 0]
 
 

@@ -94,6 +94,6 @@ def test_a_missing_model_is_one_line() -> None:
 @pytest.mark.parametrize("side", [5, 31, 64])
 def test_resizing_by_matrices_is_bicubic_interpolation(side: int) -> None:
     images = torch.rand(2, 3, side, side + 3, generator=torch.Generator().manual_seed(2))
-    rows, columns = bicubic(side, 16), bicubic(side + 3, 16)
+    rows, columns = (bicubic(one, 16, images.device) for one in (side, side + 3))
     expected = torch.nn.functional.interpolate(images, size=(16, 16), mode="bicubic", antialias=side > 16)
     assert torch.allclose(rows @ images @ columns.T, expected, atol=1e-5)
