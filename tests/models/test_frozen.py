@@ -41,6 +41,7 @@ def test_a_convolution_and_its_norm_by_hand() -> None:
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050"])
 @pytest.mark.parametrize("count", [1, 5, 17])  # torch has other kernels for fewer than 16 images
 def test_the_same_function_and_gradient(name: str, count: int) -> None:
+    torch.manual_seed(0)
     model = _frozen(timm.create_model(name, num_classes=5))
     folded = speed_up(model, torch.zeros(1, 3, 32, 32))
     assert _norms(model) > 0 and _norms(folded) == 0
@@ -50,8 +51,10 @@ def test_the_same_function_and_gradient(name: str, count: int) -> None:
         logits = one(images)
         (gradient,) = torch.autograd.grad(logits[:, 0].sum(), images)
         answers.append((logits.detach(), gradient))
-    for before, after in zip(*answers, strict=True):  # in norm: a ReLU at its kink may fall to either side
-        assert (after - before).norm() < 1e-2 * before.norm()
+    (logits, gradient), (folded_logits, folded_gradient) = answers
+    assert (folded_logits - logits).norm() < 1e-4 * logits.norm()
+    # Rounding may take a ReLU at its kink to the other side: some parts in a thousand of an image's gradient.
+    assert (folded_gradient - gradient).norm() < 0.1 * gradient.norm()
 
 
 def test_a_model_without_batch_norms_is_returned_itself() -> None:
