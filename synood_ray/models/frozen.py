@@ -1,7 +1,4 @@
-"""What a frozen convolutional network may be turned into: the same function in fewer and faster operations.
-
-On a CPU a score and its gradient take little more than half the time.
-"""
+"""What a frozen convolutional network may be turned into: the same function in fewer and faster operations."""
 
 from __future__ import annotations
 
@@ -28,10 +25,9 @@ def speed_up(model: nn.Module, example: Tensor) -> nn.Module:
     if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         return model
     folded = copy.deepcopy(model)
-    with torch.inference_mode():
-        expected = model(example)
+    pairs, expected = _watch(folded, example)
     names = {module: name for name, module in folded.named_modules()}
-    for convolution, norm in _pairs(folded, example):
+    for convolution, norm in pairs:
         fused = nn.utils.fusion.fuse_conv_bn_eval(convolution, norm)
         convolution.weight, convolution.bias = fused.weight, fused.bias
         rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
@@ -44,8 +40,8 @@ def speed_up(model: nn.Module, example: Tensor) -> nn.Module:
     return folded if difference <= TOLERANCE * expected.abs().max() else model
 
 
-def _pairs(model: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Every batch norm with the convolution whose output it reads."""
+def _watch(model: nn.Module, example: Tensor) -> tuple[list[tuple[nn.Conv2d, nn.BatchNorm2d]], Tensor]:
+    """Every batch norm with the convolution whose output it reads, and what the model says to the example."""
     import torch
     from torch import nn
 
@@ -61,14 +57,14 @@ def _pairs(model: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.BatchN
     watched = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
     hooks = [module.register_forward_hook(watch) for module in watched]
     with torch.inference_mode():
-        model(example)
+        result = model(example)
     for hook in hooks:
         hook.remove()
-    return pairs
+    return pairs, result
 
 
 def _take_fast_kernel(convolution: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
-    """On one CPU thread, torch gives a 1x1 convolution of 2 to 15 images to a kernel that takes twice as long.
+    """On one CPU thread, torch gives a 1x1 convolution of 2 to 15 images to a slower kernel.
 
     Not so a dilated one; and a kernel of one pixel is the same, however far apart its pixels are.
     """

@@ -113,7 +113,7 @@ class Preprocess:
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         if (height, width) != (self.size, self.size):
-            # Resizing is linear in rows and in columns. As two products it costs a fifth, with its gradient.
+            # Resizing is linear in rows and in columns; as two products it and its gradient are cheaper on a CPU.
             rows, columns = (bicubic(side, self.size, images.device).to(images.dtype) for side in (height, width))
             images = (rows @ images @ columns.T).clamp(0, 1)  # bicubic overshoots; 8-bit images cannot
         return (images - self.mean) / self.std

@@ -53,8 +53,9 @@ def test_the_same_function_and_gradient(name: str, count: int) -> None:
         answers.append((logits.detach(), gradient))
     (logits, gradient), (folded_logits, folded_gradient) = answers
     assert (folded_logits - logits).norm() < 1e-4 * logits.norm()
-    # Rounding may take a ReLU at its kink to the other side: some parts in a thousand of an image's gradient.
-    assert (folded_gradient - gradient).norm() < 0.1 * gradient.norm()
+    difference = (folded_gradient - gradient).flatten(1).norm(dim=1) / gradient.flatten(1).norm(dim=1)
+    assert difference.median() < 1e-4
+    assert difference.max() < 0.1  # rounding may take a ReLU at its kink across
 
 
 def test_a_model_without_batch_norms_is_returned_itself() -> None:

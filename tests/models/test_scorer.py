@@ -51,11 +51,12 @@ def test_gradient_against_finite_differences(scorer: Scorer, score: str, side: i
 @pytest.mark.real
 def test_an_images_gradient_is_its_own(scorer: Scorer) -> None:
     scorer.settings = scorer.settings.model_copy(update={"score": "energy"})
-    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    images = torch.rand(9, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     _, together = scorer.score_and_gradient(images)
-    _, alone = scorer.score_and_gradient(images[1:2])
-    # In norm: batches have kernels of their own, and their rounding may take a ReLU at its kink to the other side.
-    assert (together[1] - alone[0]).norm() < 0.1 * alone.norm()
+    alone = torch.cat([scorer.score_and_gradient(image)[1] for image in images.split(1)])
+    difference = (together - alone).flatten(1).norm(dim=1) / alone.flatten(1).norm(dim=1)
+    assert difference.median() < 1e-5
+    assert difference.max() < 1e-2  # a batch has kernels of its own: rounding may take a ReLU at its kink across
 
 
 @pytest.mark.real
