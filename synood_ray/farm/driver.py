@@ -68,7 +68,7 @@ class Driver:
         )
         self.others = Others(store, self.describing.queue, self.sampling.queue, self.retry)
         self.calls: dict[Any, Call] = {}
-        self.tended = -inf
+        self.tended = self.looked = -inf  # time.monotonic: the latest round of looking after things, and for answers
         self.vain_retries = 0  # units whose failed samples failed again as a whole; their parts stay as they were
         self.prepared = False  # the run's negative labels and boundary are in the store
         self.needs_check = settings.sampling.mllm_check and settings.sampling.recipe != "official"
@@ -94,10 +94,11 @@ class Driver:
         if now - self.tended >= TEND:
             self.tended = now
             self.others.look()
-            self._replace_stuck(now)
+            self._replace_stuck(self.looked)  # not now: answers may have come while the store held this loop up
             self._leave_draining_nodes()
             self._resize()
             self._copy_stragglers()
+            self._prepare()
         if not self.sampling.queue.done:
             self._hand_out()
             self._collect()
@@ -198,6 +199,15 @@ class Driver:
         self._call(stage, worker, "__ray_call__", node_of)
         self._call(stage, worker, "ready")
 
+    def _prepare(self) -> None:
+        """The first sampler that is ready makes what all of them need, while the others load."""
+        if self.prepared or any(call.method == "prepare" for call in self.calls.values()):
+            return
+        worker = next(self.sampling.pool.ready, None)
+        if worker is not None:
+            worker.prepare_by = time.monotonic() + self.settings.farm.unit_deadline
+            self._call(self.sampling, worker, "prepare")
+
     def _call(
         self,
         stage: Stage,
@@ -208,12 +218,14 @@ class Driver:
         checker: Worker | None = None,
     ) -> None:
         reference = getattr(worker.handle, method).remote(*arguments)
-        self.calls[reference] = Call(stage, worker, lease, method, worker.lives, checker)
+        checker_life = checker.lives if checker else 0
+        self.calls[reference] = Call(stage, worker, lease, method, worker.lives, checker, checker_life)
 
     def _collect(self) -> None:
         """Wait for the next answers and take them in."""
         import ray
 
+        self.looked = time.monotonic()
         if not self.calls:
             time.sleep(TEND)
             return
@@ -249,11 +261,7 @@ class Driver:
             worker.ready, worker.freed, worker.idle_since = True, now, now
             call.stage.pool.file(worker)
             call.stage.pace.start(now - worker.asked)
-            preparing = self.prepared or any(other.method == "prepare" for other in self.calls.values())
-            if call.stage is self.sampling and not preparing:
-                # The first sampler makes what all of them need, while the others load.
-                worker.prepare_by = now + self.settings.farm.unit_deadline
-                self._call(call.stage, worker, "prepare")
+            self._prepare()
         elif call.method == "prepare":
             self.prepared, worker.prepare_by = True, inf
 
@@ -263,6 +271,8 @@ class Driver:
         news = stage.queue.ack(lease)
         if not report.found:
             stage.done(call.worker, lease)
+            if call.checker is not None:
+                call.checker.losses = 0
         if news and report.found:
             self.others.met(stage.queue, lease)
         elif news:
@@ -287,7 +297,7 @@ class Driver:
                 raise cause if isinstance(cause, StoreUnavailable) else error
             self._lost(call, cause)
             return
-        if cut_off and call.checker is not None and call.checker.ready:
+        if cut_off and call.checker is not None and call.checker_life == call.checker.lives:
             self._restart(self.describing, call.checker, cause)
         message = f"{type(cause).__name__}: {cause}".splitlines()[0]
         self.say(f"unit {call.lease.unit} ({call.stage.name}), attempt {call.lease.attempt}: {message}")

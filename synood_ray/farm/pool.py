@@ -21,6 +21,7 @@ class Worker:
     processes so far. losses: deaths in a row, without a unit done in between. setups: this one, and those before it
     that took too long. draining: its node will go, so it gets nothing new. units: what it holds now, by lease id.
     checks: units of others for which it makes the semantic check. prepare_by: until when it must have prepared.
+    Being removed is the end of its last life: what it answers after that is of no further interest.
     """
 
     name: str
@@ -107,7 +108,8 @@ class Pool:
         now = time.monotonic()
         leaving = [w for w in self.workers.values() if w.draining and not w.units and not w.checks]
         staying = [w for w in self.workers.values() if not w.draining]
-        over = [w for w in staying if w.node is None] + [w for w in staying if w.idle and now - w.idle_since >= grace]
+        unplaced = [w for w in staying if w.node is None and not w.ready]  # ready: where it is has yet to be told
+        over = unplaced + [w for w in staying if w.idle and now - w.idle_since >= grace]
         leaving += (staying if size == 0 else over)[: max(len(staying) - size, 0)]
         return [self.remove(worker) for worker in leaving]
 
@@ -133,6 +135,7 @@ class Pool:
 
         del self.workers[worker.name]
         worker.ready = False
+        worker.lives += 1  # its "ready" may have come already: taken in late, it would offer a dead worker for units
         self.file(worker)
         ray.kill(worker.handle, no_restart=True)
         return worker

@@ -22,7 +22,7 @@ from synood_ray.storage.store import Store
 class Call:
     """One call in flight. lease None: the worker is being placed, starting ("ready") or preparing.
 
-    life: the worker's at the call (`Worker.lives`). checker: who makes the unit's semantic check.
+    life: the worker's at the call (`Worker.lives`). checker: who makes the unit's semantic check; checker_life: then.
     """
 
     stage: Stage
@@ -31,6 +31,7 @@ class Call:
     method: str
     life: int
     checker: Worker | None = None
+    checker_life: int = 0
 
 
 @dataclass(eq=False)

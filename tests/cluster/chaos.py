@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 import boto3
 import psutil
 
+from synood_ray.storage import layout
 from synood_ray.storage.s3 import S3Store
 from synood_ray.storage.store import TEMPORARY, Store, open_store
 from tests.cluster.nodes import Nodes
@@ -47,6 +49,7 @@ FAULTS = {
     "GET": (*ANY_REQUEST, Fault.CUT_BODY, Fault.SLOW_BODY),
 }
 HANGS = 400.0  # seconds without anything new in its store, after which a run counts as hung
+GAVE_UP = 3  # exit code of a run with more quarantined units than it may have
 LOCAL = 4  # every so many runs one goes to a local folder
 
 
@@ -125,6 +128,8 @@ class Chaos:
                 return True
             if code > 0:
                 self.ends[f"exit code {code}: {_tail(log)}"] += 1
+            if code == GAVE_UP:  # the same command again would find the same
+                return False
             self.driver = command.start(log, environment)
 
     def _kill_something(self, written: int) -> None:
@@ -168,6 +173,10 @@ class Chaos:
         for upload in self.s3.list_multipart_uploads(Bucket=BUCKET).get("Uploads", []):
             self._complain(name, "leaked", f"multipart upload {upload['Key']}")
 
+        if found:
+            for entry in store.list(layout.ERRORS):  # why units were given up
+                self.say(f"{name}: {entry.key}: {_last_line(store.get(entry.key))}")
+
     def _complain(self, name: str, kind: str, what: str) -> None:
         self.wrong[kind] += 1
         self.say(f"WRONG: {name}: {kind}: {what}")
@@ -175,6 +184,10 @@ class Chaos:
 
 def _tail(log: Path, lines: int = 1) -> str:
     return "\n".join(log.read_text(errors="replace").strip().splitlines()[-lines:])
+
+
+def _last_line(record: bytes) -> str:
+    return str(json.loads(record)["error"]).strip().splitlines()[-1]
 
 
 def chooser(seed: int) -> Any:

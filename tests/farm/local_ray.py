@@ -79,6 +79,10 @@ class Handle:
 
     def call(self, method: str, *arguments: Any) -> Call:
         ray = self.ray
+        if self.killed:
+            failed = Call(self, lambda: None, ray.now)
+            failed.error = RayActorError("killed")
+            return failed
         if ray.now < self.away:
             failed = Call(self, lambda: None, ray.now + 2.0)
             failed.error = ActorUnavailableError("The actor is restarting")

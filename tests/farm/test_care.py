@@ -168,6 +168,69 @@ def test_few_actors_for_little_work(ray: LocalRay, store: Store) -> None:
     assert sum(isinstance(handle.actor, StubSampler) for handle in ray.handles) == 2
 
 
+def test_a_sampler_that_comes_back_when_it_is_no_longer_needed_gets_nothing(ray: LocalRay, store: Store) -> None:
+    """Its answer that it is ready waits while the pool lets it go; units given to it then would never be done."""
+    ray.seconds = lambda handle, method, arguments: (
+        100.0 if method == "ready" and ray.now < 1050.0 else 1.0 + arguments[0] % 3 if method == "sample" else 0.0
+    )
+    found = make(store)
+    lost: list[driver.Worker] = []
+
+    def hold_up(d: driver.Driver) -> None:
+        if d.totals.units == 10 and not lost:
+            lost.append(next(iter(d.sampling.pool.workers.values())))
+            lost[0].handle.die()
+        elif lost and lost[0].lives == 2 and lost[0].name in d.sampling.pool.workers:
+            ray.now += 2 * driver.TEND  # the store is slow just now
+
+    found.on_progress = hold_up
+    found.run()
+    assert complete(store) and ray.now < 1200.0  # farm.unit_deadline is 1800
+    assert lost[0].handle.killed and not list(store.list(layout.ERRORS))
+
+
+def test_another_sampler_prepares_when_the_first_is_gone(ray: LocalRay, store: Store) -> None:
+    """Ray has no place for the first one any more."""
+    ray.seconds = lambda handle, method, arguments: 50.0 if method == "prepare" and first(handle) else 0.0
+    found = make(store)
+
+    def kill(d: driver.Driver) -> None:
+        if len(list(d.sampling.pool.ready)) == 2 and not ray.handles[1].away:
+            ray.handles[1].die(seconds=1e4)
+
+    found.on_progress = kill
+    begin = ray.now
+    found.run()
+    assert complete(store) and ray.now - begin < 50.0
+
+
+def test_checks_count_as_work_of_their_describer(ray: LocalRay, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All is described, and the describers that make the checks die more often than a useless one may."""
+    sample = StubSampler.sample
+    lost: list[int] = []
+
+    def fail(self: StubSampler, unit: int, tasks: Any, attempt: int, *arguments: Any) -> Any:
+        if attempt == 1 and unit % 3:
+            lost.append(unit)
+            raise RayActorError("the checker")
+        return sample(self, unit, tasks, attempt, *arguments)
+
+    monkeypatch.setattr(StubSampler, "sample", fail)
+    ray.seconds = sampling(lambda handle, unit: 10.0)
+    make(store, check=True, samplers={"max": 1}, in_flight=1).run()
+    assert complete(store) and len(lost) > driver.MAX_LOSSES
+
+
+def test_answers_that_wait_while_the_store_holds_the_driver_up_are_not_late(
+    ray: LocalRay, store: Store, said: list[str]
+) -> None:
+    ray.seconds = sampling(lambda handle, unit: 10.0 + unit % 3)
+    found = make(store, unit_deadline=100.0)
+    found.on_progress = lambda d: setattr(ray, "now", ray.now + 200.0) if d.totals.units == 6 else None
+    found.run()
+    assert complete(store) and not said
+
+
 def test_an_actor_that_does_not_get_ready_is_replaced(ray: LocalRay, store: Store, said: list[str]) -> None:
     ray.seconds = lambda handle, method, arguments: inf if method == "ready" and first(handle) else 0.0
     make(store, samplers={"max": 1}, setup_grace=600.0).run()
