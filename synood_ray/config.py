@@ -151,7 +151,7 @@ class SamplingSettings(Section):
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
     strict: bool = Field(False, description="one image at a time: bytes do not depend on the batch (slower)")
-    batch_size: int = _operational(16, "samples refined at once", ge=1)
+    batch_size: int = _operational(16, "samples a network takes at once; up to four times as many are in work", ge=1)
 
     @model_validator(mode="after")
     def _masks_are_named(self) -> SamplingSettings:

@@ -22,7 +22,7 @@ from synood_ray.storage.store import Put, open_store
 if TYPE_CHECKING:
     from synood_ray.models.inpainter import Inpainter
     from synood_ray.sampling.engine import RefineEngine
-    from synood_ray.sampling.refine import Refined, RefineTask
+    from synood_ray.sampling.sample import Refined, RefineTask
 
 COMPANION = "+id"  # a companion task's key is its sample's key with this behind it
 
@@ -126,7 +126,7 @@ class SamplerActor:
     def _load(self, tasks: list[SampleTask], prompts: dict[str, str]) -> tuple[list[RefineTask], dict[str, SampleRow]]:
         """Refinement work for the tasks whose image can be read, and failed rows for the others."""
         from synood_ray.models.describer import Context, fill_prompt
-        from synood_ray.sampling.refine import RefineTask
+        from synood_ray.sampling.sample import RefineTask
 
         side = self.inpainter.resolution
         companions = self.settings.sampling.id_companions and self.settings.sampling.recipe != "official"

@@ -60,7 +60,7 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """Samples that are re-noised equally far. scheduler: one of their own (`Inpainter.scheduler`), it has a memory.
+    """Samples that are re-noised equally far, with the solver that takes them back (`Inpainter.scheduler`).
 
     latents: what is re-noised [B, 4, h, w]; noise: [B, 4, h, w]; steps: solver steps of the whole schedule; strength:
     share of it that is run, in (0, 1], at least one step. guidance: classifier-free guidance scale; 1 is off, and
@@ -76,18 +76,6 @@ class Pass:
     guidance: float
     scheduler: Any
     guided: float = 1.0
-
-
-@dataclass(slots=True)
-class _Walk:
-    """A pass on its way down its timesteps."""
-
-    one: Pass
-    timesteps: Tensor
-    latents: Tensor
-
-    def is_guided(self, index: int) -> bool:
-        return self.one.guidance > 1 and index < max(1, round(self.one.guided * len(self.timesteps)))
 
 
 class Inpainter:
@@ -206,51 +194,42 @@ class Inpainter:
 
     # -- one pass ----------------------------------------------------------------------------------------------
 
-    def denoise(self, passes: list[Pass]) -> list[Tensor]:
-        """Re-noise every pass to its strength and denoise it back: z_0 [B, 4, h, w] of each pass.
+    def denoise(self, one: Pass) -> Tensor:
+        """Re-noise to the pass's strength and denoise it back: z_0 [B, 4, h, w].
 
         z_T = sqrt(a_T) z + sqrt(1 - a_T) eps (scheduler.add_noise), then int(steps * strength) solver steps, with
-        classifier-free guidance for the passes that ask for it. The passes go down their timesteps side by side, as
-        one batch of the UNet while they last. At strength 1, z_T is pure noise.
+        classifier-free guidance in one batch where it is asked for. At strength 1, z_T is pure noise.
         """
         import torch
 
         with torch.inference_mode():
-            walks = [_Walk(one, *self._begin(one)) for one in passes]
-            for index in range(max(len(walk.timesteps) for walk in walks)):
-                here = [walk for walk in walks if index < len(walk.timesteps)]
-                for walk, predicted in zip(here, self._predict(here, index), strict=True):
-                    timestep = walk.timesteps[index]
-                    walk.latents = walk.one.scheduler.step(predicted, timestep, walk.latents, return_dict=False)[0]
-        return [walk.latents for walk in walks]
+            timesteps, latents = self._begin(one)
+            guided = max(1, round(one.guided * len(timesteps))) if one.guidance > 1 else 0
+            for index, timestep in enumerate(timesteps):
+                predicted = self._predict(one, latents, timestep, guided=index < guided)
+                latents = one.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+        return latents
 
-    def _predict(self, here: list[_Walk], index: int) -> list[Tensor]:
-        """The UNet's answer for each pass, all in one batch: every sample with its prompt, guided ones also without."""
+    def _predict(self, one: Pass, latents: Tensor, timestep: Tensor, guided: bool) -> Tensor:
+        """The UNet's answer: for every sample with its prompt, and when guided also without, in the same batch."""
         import torch
 
-        guided = [walk for walk in here if walk.is_guided(index)]
-        times = [walk.timesteps[index] for walk in here + guided]
-        rows = [
-            walk.one.scheduler.scale_model_input(walk.latents, time)
-            for walk, time in zip(here + guided, times, strict=True)
-        ]
-        canvas = Canvas.stack([walk.one.canvas for walk in here + guided])
-        without = sum(len(walk.latents) for walk in guided)
-        embeds, arguments = self._condition(Prompts.stack([walk.one.prompts for walk in here]), without)
+        times = 2 if guided else 1
+        scaled = one.scheduler.scale_model_input(latents, timestep)
+        rows = torch.cat([scaled, one.canvas.mask, one.canvas.masked], dim=1).repeat(times, 1, 1, 1)
+        embeds, arguments = self._condition(one.prompts, len(latents) if guided else 0)
         predicted = self.unet(
-            torch.cat([torch.cat(rows), canvas.mask, canvas.masked], dim=1).to(self.unet.dtype),
-            torch.cat([time.expand(len(row)) for time, row in zip(times, rows, strict=True)]),
+            rows.to(self.unet.dtype),
+            timestep,
             encoder_hidden_states=embeds.to(self.unet.dtype),
             added_cond_kwargs=arguments,
             return_dict=False,
         )[0].to(self.dtype)
         self.denoiser_calls += len(predicted)
-        parts = predicted.split([len(walk.latents) for walk in here + guided])
-        unguided = {id(walk): part for walk, part in zip(guided, parts[len(here) :], strict=True)}
-        return [
-            unguided[id(walk)] + walk.one.guidance * (part - unguided[id(walk)]) if id(walk) in unguided else part
-            for walk, part in zip(here, parts[: len(here)], strict=True)
-        ]
+        if not guided:
+            return predicted
+        prompted, unprompted = predicted.chunk(2)
+        return unprompted + one.guidance * (prompted - unprompted)
 
     def _begin(self, one: Pass) -> tuple[Tensor, Tensor]:
         """The timesteps that a pass will run, and its re-noised latents."""

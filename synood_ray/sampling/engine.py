@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 
-from synood_ray.sampling.refine import Refined, Refiner, RefineTask
+from synood_ray.sampling.refine import Refiner
+from synood_ray.sampling.sample import Refined, RefineTask
 
 Result = Refined | Exception
 

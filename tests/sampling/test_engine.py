@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from synood_ray.sampling.engine import RefineEngine
-from synood_ray.sampling.refine import Refined
+from synood_ray.sampling.sample import Refined
 from tests.sampling.test_refine import refiner, task
 from tests.sampling.worlds import LinearInpainter
 

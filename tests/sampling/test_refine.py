@@ -2,9 +2,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from synood_ray.config import SamplingSettings
-from synood_ray.sampling.refine import Refined, Refiner, RefineTask
+from synood_ray.sampling.refine import Refiner
+from synood_ray.sampling.sample import Refined, RefineTask
 from tests.sampling.worlds import SIDE, BentScorer, LinearInpainter, LinearScorer, calibration
 
 
@@ -40,11 +43,38 @@ def test_out_of_rounds_is_rejected_with_the_best_image() -> None:
     assert LinearScorer().score(result.image[None])[0] == pytest.approx(max(result.score_trace))
 
 
-def test_free_slots_are_refilled_at_once() -> None:
-    inpainter = LinearInpainter()
-    list(refiner(inpainter, batch_size=4, gain=1.0).run([task(str(i), seed=i) for i in range(30)]))
-    tail = 6  # at most `rounds` passes can run with fewer samples than slots, once the tasks are used up
-    assert all(batch == 4 for batch in inpainter.batches[:-tail])
+@given(
+    batch_size=st.integers(1, 6),
+    count=st.integers(0, 40),
+    recipe=st.sampled_from(["newton", "fresh", "official"]),
+    refine_every=st.integers(1, 3),
+)
+@settings(deadline=None)
+def test_every_batch_is_full_and_little_is_in_hand_until_the_stream_runs_dry(
+    batch_size: int, count: int, recipe: str, refine_every: int
+) -> None:
+    inpainter, scorer = LinearInpainter(), BentScorer()
+    sampling = SamplingSettings.model_validate(
+        {"max_step": 10.0, "gain": 2.0, "rounds": 6, "recipe": recipe, "batch_size": batch_size}
+    )
+    finished, dry_from = 0, None
+
+    def stream() -> Iterator[RefineTask]:
+        nonlocal dry_from
+        for index in range(count):
+            assert index - finished < 4 * batch_size
+            yield task(str(index), level=0.1 + 0.02 * index, seed=index, refine=index % refine_every == 0)
+        dry_from = len(inpainter.batches), len(scorer.looks), len(scorer.gradients)
+
+    keys = []
+    for result in Refiner(inpainter, scorer, calibration(), sampling).run(stream()):
+        finished += 1
+        keys.append(result.key)
+    assert sorted(keys, key=int) == [str(index) for index in range(count)]
+    assert dry_from is not None
+    for batches, end in zip((inpainter.batches, scorer.looks, scorer.gradients), dry_from, strict=True):
+        assert all(size == batch_size for size in batches[:end])
+        assert all(size <= batch_size for size in batches)
 
 
 @pytest.mark.parametrize("recipe", ["newton", "fresh", "official"])
@@ -67,9 +97,9 @@ def test_official_never_stops_and_keeps_its_last_image() -> None:
 
 def test_between_two_sides_of_the_boundary_there_is_neither_denoising_nor_a_gradient() -> None:
     inpainter, scorer = LinearInpainter(), BentScorer()
-    settings = SamplingSettings.model_validate({"max_step": 10.0, "gain": 2.0, "batch_size": 4, "rounds": 8})
+    sampling = SamplingSettings.model_validate({"max_step": 10.0, "gain": 2.0, "batch_size": 4, "rounds": 8})
     tasks = [task(str(i), level=0.1 + 0.02 * i, seed=i) for i in range(20)]
-    results = list(Refiner(inpainter, scorer, calibration(), settings).run(tasks))
+    results = list(Refiner(inpainter, scorer, calibration(), sampling).run(tasks))
     assert all(result.accepted for result in results)
     passes = sum(inpainter.batches)
     assert passes < sum(result.rounds for result in results)  # a step too long was not taken back by another pass
@@ -85,7 +115,7 @@ def test_a_bracket_that_creeps_is_cut_by_the_illinois_rule() -> None:
     for score, at in ((4.0, z[0]), (-1.0, z[1]), (-0.9, z[2])):
         sample.scores.append(score)
         sample.z = at
-        refine._bracket(sample, tau=0.0)
+        sample.bracket(tau=0.0)
     assert sample.below == (-0.9, z[2]) and sample.above == (2.0, z[0])
 
 

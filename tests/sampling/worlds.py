@@ -33,15 +33,10 @@ class LinearInpainter:
     def canvas(self, images: Tensor, masks: Tensor, strength: float = 0.0) -> Canvas:
         return Canvas(images.clone(), masks.clone(), images * (1 - masks))
 
-    def denoise(self, passes: list[Pass], **_: Any) -> list[Tensor]:
-        self.batches.append(sum(len(one.noise) for one in passes))
-        if self.fail_on is not None and any(
-            abs(float(z.mean()) - self.fail_on) < 1e-6 for one in passes for z in one.canvas.latents
-        ):
+    def denoise(self, one: Pass) -> Tensor:
+        self.batches.append(len(one.noise))
+        if self.fail_on is not None and any(abs(float(z.mean()) - self.fail_on) < 1e-6 for z in one.canvas.latents):
             raise RuntimeError("the denoiser met an image that it cannot bear")
-        return [self._denoise(one) for one in passes]
-
-    def _denoise(self, one: Pass) -> Tensor:
         kept, mask = one.canvas.latents * (1 - one.canvas.mask), one.canvas.mask
         share = 0.5 if one.strength > 0.5 else 0.02  # a denoiser takes out again what little noise a restart adds
         return kept + mask * ((1 - share) * one.latents + share * one.noise)
