@@ -1,4 +1,4 @@
-"""The benchmarks by name: run one, print its targets, return its figures."""
+"""The benchmarks by name: check what was asked for, run one, print its targets, return its figures."""
 
 from __future__ import annotations
 
@@ -9,6 +9,35 @@ from typing import Any
 
 from synood_ray.benchmarks.targets import Target, print_targets
 from synood_ray.config import Settings
+from synood_ray.errors import UserError
+
+NAMES = {
+    "sampling": "boundary sampling beside the released recipe and fresh noise; semantic check; scorer as an actor",
+    "fullsize": "one round at the paper's size, with --random-weights",
+    "finetuning": "a run's accepted images beside far outliers alone and ID images alone, three seeds",
+    "farm": "accepted samples a second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
+    "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
+    "dispatch": "units without work a second beside bare Ray calls",
+    "plan": "resume of a million units, and a finished run asked again; needs no Ray",
+}
+FULL_SIZE = ("sd2", "sdxl")
+SAMPLES = 460
+
+
+def check(names: list[str], options: Mapping[str, str]) -> None:
+    """Raise UserError for whatever `run` could not do with these options; nothing is loaded."""
+    for name in names:
+        if name not in NAMES:
+            raise UserError(f"--only {name!r} is not a benchmark; there are {', '.join(NAMES)}")
+    if "fullsize" in names and "random-weights" not in options:
+        raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
+    for model in _models(options):
+        if model not in FULL_SIZE:
+            raise UserError(f"--models {model!r} is not a full-size model; there are {', '.join(FULL_SIZE)}")
+    _samples(options)
+    for option in ("json", "plot"):
+        if option in options and not Path(options[option]).absolute().parent.is_dir():
+            raise UserError(f"--{option} {options[option]}: its folder does not exist")
 
 
 def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) -> dict[str, Any]:
@@ -16,11 +45,11 @@ def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) ->
     if name == "sampling":
         from synood_ray.benchmarks import sampling
 
-        return sampling.show(sampling.benchmark(settings, int(options.get("samples", 192)), options.get("plot")))
+        return _with_targets(name, *sampling.benchmark(settings, _samples(options), options.get("plot")))
     if name == "fullsize":
         from synood_ray.benchmarks import fullsize
 
-        found = fullsize.benchmark(tuple(options.get("models", "sd2").split(",")))
+        found = fullsize.benchmark(_models(options))
         print(json.dumps(found, indent=1))
         return found
     if name == "finetuning":
@@ -28,10 +57,11 @@ def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) ->
 
         return finetuning.show(finetuning.benchmark(settings, options.get("run", "runs/demo")))
     if name == "farm":
-        from synood_ray.benchmarks import busy, throughput
+        from synood_ray.benchmarks import busy, placement, throughput
 
-        found, share = throughput.benchmark(settings), busy.benchmark()
-        return _with_targets(name, found | {"busy": share}, throughput.targets(found) + busy.targets(share))
+        found, scorer, share = throughput.benchmark(settings), placement.benchmark(settings), busy.benchmark()
+        targets = [*throughput.targets(found), placement.target(scorer), *busy.targets(share)]
+        return _with_targets(name, found | {"scorer": scorer, "busy": share}, targets)
     if name == "dispatch":
         from synood_ray.benchmarks import dispatch
 
@@ -41,6 +71,17 @@ def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) ->
 
     found = resuming.benchmark(job)
     return _with_targets(name, found, resuming.targets(found))
+
+
+def _samples(options: Mapping[str, str]) -> int:
+    text = options.get("samples", str(SAMPLES))
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise UserError(f"--samples {text!r} is not a number of samples; give 1 or more")
+    return int(text)
+
+
+def _models(options: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(options.get("models", FULL_SIZE[0]).split(","))
 
 
 def _with_targets(name: str, figures: dict[str, Any], targets: list[Target]) -> dict[str, Any]:

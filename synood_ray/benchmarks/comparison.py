@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 DRAWS = 10_000
+
+Interval = tuple[float, float]
+
+
+def interval(statistic: Callable[..., Any], *columns: Any) -> Interval:
+    """95 % bootstrap interval of ``statistic(*columns)``: the same rows are drawn of every column.
+
+    columns: arrays [n] of what was measured together. statistic: works along the last axis of arrays [draws, n].
+    """
+    data = [np.asarray(column, dtype=float) for column in columns]
+    count = len(data[0])
+    rows = np.random.default_rng(0).integers(0, count, (DRAWS, count))
+    low, high = np.nanquantile(statistic(*(column[rows] for column in data)), (0.025, 0.975))
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +50,9 @@ def compare(ours: Sequence[float], bare: Sequence[float]) -> Comparison:
     """
     if len(ours) != len(bare) or not ours:
         raise ValueError(f"{len(ours)} and {len(bare)} repetitions cannot be compared")
-    pairs = np.array([ours, bare])
-    drawn = pairs[:, np.random.default_rng(0).integers(0, len(ours), (DRAWS, len(ours)))]
-    medians = np.median(drawn, axis=2)
-    low, high = np.quantile(medians[0] / medians[1], (0.025, 0.975))
-    ratio = np.median(pairs[0]) / np.median(pairs[1])
-    return Comparison(list(ours), list(bare), float(ratio), float(low), float(high))
+    low, high = interval(_ratio_of_medians, ours, bare)
+    return Comparison(list(ours), list(bare), float(np.median(ours) / np.median(bare)), low, high)
+
+
+def _ratio_of_medians(ours: np.ndarray, bare: np.ndarray) -> Any:
+    return np.median(ours, axis=-1) / np.median(bare, axis=-1)

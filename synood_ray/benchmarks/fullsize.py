@@ -141,7 +141,7 @@ def _round(pipe: Any, name: str, side: int, steps: int) -> dict[str, Any]:
     walk = sampling.steps, sampling.strength, sampling.guidance
     one = Pass(canvas.latents, noise, canvas, prompts, *walk, inpainter.scheduler(sampling.solver))
     with clock("denoise"):
-        (latents,) = inpainter.denoise([one])
+        latents = inpainter.denoise(one)
     with clock("decode"):
         decoded, pull_back = inpainter.decode_with_vjp(latents)
     with clock("score and gradient"):

@@ -2,210 +2,156 @@
 
 Core-seconds are CPU time of this process, so a busy machine changes little. All recipes use the same models and are
 judged by the same boundary; an independent classifier with a boundary of its own says whether accepted images are
-merely adversarial to the CLIP.
+merely adversarial to the CLIP. Then the semantic check on composed scenes whose subject is known, and what the farm
+loses with its scorer in an actor.
 """
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from synood_ray.benchmarks.targets import Target, print_targets
+import numpy as np
+
+from synood_ray.benchmarks.comparison import Interval, interval
+from synood_ray.benchmarks.targets import Target, show_figure
 from synood_ray.config import SamplingSettings, ScorerSettings, Settings
-from synood_ray.locations import resolve
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from synood_ray.models.scorer import Scorer
+    from synood_ray.benchmarks.recipes import Bench, ByClass, Tally
     from synood_ray.sampling.calibration import Calibration
-    from synood_ray.sampling.refine import Refined, RefineTask
 
-DATA = "mini://data/id_test.parquet"
 JUDGE = "timm:mini://models/judge"
-BLOCK = 96  # samples of one recipe before the next has its turn
 RECIPES = get_args(SamplingSettings.model_fields["recipe"].annotation)
+OURS, CONTROL, RELEASED = "newton", "fresh", "official"
+
+Figures = dict[str, tuple[float, Interval | None]]
+"""Figure -> its value and its 95 % interval."""
 
 
-@dataclass
-class Tally:
-    """One recipe's results so far. core_seconds: CPU time of this process."""
+def benchmark(settings: Settings, samples: int, plot: str | None = None) -> tuple[dict[str, Any], list[Target]]:
+    """All recipes side by side, the semantic check and the scorer as an actor: figures and targets.
 
-    core_seconds: float = 0.0
-    denoiser_calls: int = 0
-    results: list[Refined] = field(default_factory=list)
-
-
-class Bench:
-    """The mini models, the boundary, and the tasks: ``draws`` samples of each of the first images of every class."""
-
-    def __init__(self, settings: Settings, samples: int, draws: int = 4) -> None:
-        import pyarrow.parquet as pq
-
-        from synood_ray.data.selection import select_all
-        from synood_ray.data.source import open_source
-        from synood_ray.farm.images import SourceLoader
-        from synood_ray.models.inpainter import Inpainter
-        from synood_ray.models.scorer import Scorer
-
-        self.settings = settings
-        source = open_source(DATA, settings.data)
-        images, _ = select_all(source, settings.data)
-        self.class_names = [info.name for info in source.classes]
-        self.inpainter = Inpainter(settings.inpainter)
-        self.scorer = Scorer(settings.scorer, self.class_names)
-        self.loader = SourceLoader(settings)
-        contexts = pq.read_table(resolve(DATA), columns=["context"])["context"].to_pylist()
-        prompts = [settings.describer.prompt.format(context=", ".join(words)) for words in contexts]
-        first_of_class: dict[int, int] = {}
-        for position, image in enumerate(images):
-            first_of_class.setdefault(image.label, position)
-        chosen = list(first_of_class.values())[: -(-samples // draws)]
-        self.tasks = [
-            self._task(images[position], prompts[position], draw) for draw in range(draws) for position in chosen
-        ][:samples]
-        self.label_of = {
-            f"{images[position].key}#{draw}": images[position].label for draw in range(draws) for position in chosen
-        }
-
-    def _task(self, image: Any, prompt: str, draw: int) -> RefineTask:
-        from synood_ray.models.images import to_tensor
-        from synood_ray.records import sample_seed
-        from synood_ray.sampling.refine import RefineTask
-
-        side = self.inpainter.resolution
-        pixels = to_tensor([self.loader.image(image)], side)[0]
-        seed = sample_seed(self.settings.seed, image.key, draw)
-        return RefineTask(f"{image.key}#{draw}", pixels, self.loader.mask(image, side), prompt, seed)
-
-    def calibrate(self, scorer: Scorer) -> Calibration:
-        """The boundary of any scorer, on the held-out ID images."""
-        from synood_ray.sampling.calibration import calibrate
-
-        return calibrate(
-            self.images("mini://data/id_val.parquet"), self.inpainter, scorer, self.settings, self.class_names
-        )
-
-    def images(self, uri: str, size: int = 32) -> Any:
-        """Batches [B, 3, H, W] of a bundled set."""
-        from synood_ray.data.selection import select_all
-        from synood_ray.data.source import open_source
-        from synood_ray.models.images import to_tensor
-
-        images, _ = select_all(open_source(uri, self.settings.data, labelled=False), self.settings.data)
-        for start in range(0, len(images), size):
-            chunk = [self.loader.image(image) for image in images[start : start + size]]
-            yield to_tensor(chunk, self.inpainter.resolution)
-
-    def run(self, recipes: dict[str, SamplingSettings], calibration: Calibration) -> dict[str, Tally]:
-        """Every task through every recipe, a block of each in turn."""
-        from synood_ray.sampling.refine import Refiner
-
-        refiners = {
-            name: Refiner(self.inpainter, self.scorer, calibration, sampling) for name, sampling in recipes.items()
-        }
-        tallies = {name: Tally() for name in recipes}
-        for refiner in refiners.values():  # oneDNN compiles every operation for every batch size, once a process
-            list(refiner.run(self.tasks[:BLOCK]))
-        for start in range(0, len(self.tasks), BLOCK):
-            for name, refiner in refiners.items():
-                tally, calls, begin = tallies[name], self.inpainter.denoiser_calls, time.process_time()
-                tally.results += refiner.run(self.tasks[start : start + BLOCK])
-                tally.core_seconds += time.process_time() - begin
-                tally.denoiser_calls += self.inpainter.denoiser_calls - calls
-        return tallies
-
-
-def summarise(bench: Bench, tally: Tally, judge: tuple[Scorer, Calibration] | None) -> dict[str, float]:
-    """The figures of one recipe; quantiles of |margin| over all samples, diversity over accepted ones."""
-    import numpy as np
+    plot: PNG file for the margin distributions.
+    """
     import torch
 
-    results, accepted = tally.results, [r for r in tally.results if r.accepted]
-    sizes = np.abs([r.margin for r in results])
-    figures = {
-        "samples": len(results),
-        "acceptance": len(accepted) / len(results),
-        "accepted_per_core_second": len(accepted) / tally.core_seconds,
-        "rounds": float(np.mean([r.rounds for r in results])),
-        "denoiser_calls_per_accepted": tally.denoiser_calls / max(1, len(accepted)),
-        "diversity": diversity(bench, accepted),
-    }
-    figures |= {f"margin_q{q}": float(np.quantile(sizes, q / 100)) for q in (50, 90, 100)}
-    if judge is not None and accepted:
-        scorer, boundary = judge
-        scores = torch.cat([scorer.score(r.image[None]) for r in accepted])
-        figures["judge_margin"] = float(np.mean([boundary.margin(float(s)) for s in scores]))
-    return figures
-
-
-def diversity(bench: Bench, accepted: list[Refined]) -> float:
-    """Mean pairwise CLIP distance (1 - cos) among a class's accepted images, averaged over classes with two or more."""
-    import torch
-    from torch.nn import functional as F
-
-    assert bench.scorer.clip is not None
-    groups: dict[int, list[Tensor]] = defaultdict(list)
-    for result in accepted:
-        groups[bench.label_of[result.key]].append(result.image)
-    distances = []
-    with torch.inference_mode():
-        for images in groups.values():
-            if len(images) > 1:
-                features = F.normalize(bench.scorer.clip.encode_images(torch.stack(images)), dim=-1)
-                pairs = 1 - features @ features.T
-                distances.append(float(pairs.sum() / (len(images) * (len(images) - 1))))
-    return sum(distances) / len(distances) if distances else float("nan")
-
-
-def benchmark(settings: Settings, samples: int = 192, plot: str | None = None) -> dict[str, Any]:
-    """All recipes side by side, with the targets. plot: PNG file for the margin distributions."""
-    import torch
-
-    from synood_ray.locations import is_folder
-    from synood_ray.models.scorer import TIMM, Scorer
+    from synood_ray.benchmarks import placement
+    from synood_ray.mini.check_semantic import still_shows
 
     torch.set_num_threads(1)  # as in the farm's actors; threads that wait for each other would count as core-seconds
+    recipes, found = compare_recipes(settings, samples, plot)
+    scorer = placement.benchmark(settings)
+    found.append(placement.target(scorer))
+    precision, recall = still_shows()["CLIP or MLLM"]  # last: vLLM binds this process's threads
+    found += [
+        Target("semantic check on known scenes: precision", precision, 0.9),
+        Target("semantic check on known scenes: recall", recall, 0.9),
+    ]
+    figures = {
+        "recipes": {name: {what: value for what, (value, _) in rows.items()} for name, rows in recipes.items()},
+        "intervals": {name: {what: ends for what, (_, ends) in rows.items() if ends} for name, rows in recipes.items()},
+        "semantic_check": {"precision": precision, "recall": recall},
+        "scorer": scorer,
+    }
+    return figures, found
+
+
+def compare_recipes(
+    settings: Settings, samples: int, plot: str | None = None
+) -> tuple[dict[str, Figures], list[Target]]:
+    """The figures of every recipe, and the targets that follow from them; prints the figures."""
+    from synood_ray.benchmarks.recipes import Bench, ByClass
+    from synood_ray.models.scorer import Scorer
+
     bench = Bench(settings, samples)
     calibration = bench.calibrate(bench.scorer)
-    judge = None
-    if is_folder(JUDGE.removeprefix(TIMM)):
-        scorer = Scorer(ScorerSettings(model=JUDGE, pretrained=None), bench.class_names)
-        judge = (scorer, bench.calibrate(scorer))
-    recipes = {name: settings.sampling.model_copy(update={"recipe": name}) for name in RECIPES}
-    tallies = bench.run(recipes, calibration)
-    figures = {name: summarise(bench, tally, judge) for name, tally in tallies.items()}
+    judge = Scorer(ScorerSettings(model=JUDGE, pretrained=None), bench.class_names)
+    tallies = bench.run({name: settings.sampling.model_copy(update={"recipe": name}) for name in RECIPES}, calibration)
+    judged = (judge, bench.calibrate(judge))
+    classes = {name: ByClass(bench, tally, judged) for name, tally in tallies.items()}
     if plot:
         plot_margins(bench, tallies, calibration, plot)
-    return {"recipes": figures, "targets": [target.as_dict() for target in targets(figures)]}
+    figures = {name: summarise(tallies[name], classes[name]) for name in RECIPES}
+    show(figures)
+    return figures, targets(tallies, classes)
 
 
-def targets(figures: dict[str, dict[str, float]]) -> list[Target]:
+def summarise(tally: Tally, classes: ByClass) -> Figures:
+    """One recipe's figures; quantiles of |margin| and rounds over all samples, the last three over accepted ones."""
+    accepted, seconds, calls = tally.columns()
+    sizes = np.abs([result.margin for result in tally.results])
+    return {
+        "samples": (len(tally.results), None),
+        "acceptance": _with_interval(_share, classes.accepted, classes.samples),
+        "accepted_per_core_second": _with_interval(_share, accepted, seconds),
+        "rounds": (float(np.mean([result.rounds for result in tally.results])), None),
+        "denoiser_calls_per_accepted": _with_interval(_share, calls, accepted),
+        **{f"margin_q{q}": (float(np.quantile(sizes, q / 100)), None) for q in (50, 90, 100)},
+        "diversity": _with_interval(_mean, classes.distance),
+        "judge_margin": _with_interval(_share, classes.judged, classes.accepted),
+        "clip_still_sees_the_class": _with_interval(_share, classes.shows, classes.accepted),
+    }
+
+
+def targets(tallies: Mapping[str, Tally], classes: Mapping[str, ByClass]) -> list[Target]:
     """What boundary sampling should reach on the mini preset (band 0.25, at most 6 rounds)."""
-    ours, fresh, official = figures["newton"], figures["fresh"], figures["official"]
-    rate = "accepted_per_core_second"
-    found = [
-        Target("share of samples in the band", ours["acceptance"], 0.97),
-        Target("accepted per core-second, ours / official", ours[rate] / max(official[rate], 1e-9), 15),
-        Target("accepted per core-second, ours / fresh noise", ours[rate] / max(fresh[rate], 1e-9), 2.5),
-        Target("denoiser calls per accepted sample", ours["denoiser_calls_per_accepted"], 16, "most"),
-        Target("diversity, ours / fresh noise", ours["diversity"] / fresh["diversity"], 0.95),
+    ours, fresh = classes[OURS], classes[CONTROL]
+    accepted, seconds, calls = tallies[OURS].columns()
+
+    def rate(other: str) -> tuple[float, Interval]:
+        return _with_interval(_ratio_of_shares, accepted, seconds, *tallies[other].columns()[:2])
+
+    def target(what: str, figure: tuple[float, Interval], bound: float, at: Any = "least") -> Target:
+        return Target(what, figure[0], bound, at, figure[1])
+
+    return [
+        target("share of samples in the band", _with_interval(_share, ours.accepted, ours.samples), 0.97),
+        target("accepted per core-second, ours / official", rate(RELEASED), 15),
+        target("accepted per core-second, ours / fresh noise", rate(CONTROL), 2.5),
+        target("denoiser calls per accepted sample", _with_interval(_share, calls, accepted), 16, "most"),
+        target(
+            "diversity within a class, ours / fresh noise",
+            _with_interval(lambda a, b: _mean(a) / _mean(b), ours.distance, fresh.distance),
+            0.95,
+        ),
+        target(
+            "independent judge: mean margin, distance to fresh noise's",
+            _with_interval(
+                lambda a, n, b, m: np.abs(_share(a, n) - _share(b, m)),
+                *(ours.judged, ours.accepted, fresh.judged, fresh.accepted),
+            ),
+            0.15,
+            "most",
+        ),
     ]
-    if "judge_margin" in ours and "judge_margin" in fresh:
-        gap = abs(ours["judge_margin"] - fresh["judge_margin"])
-        found.append(Target("independent judge: mean margin, distance to fresh noise's", gap, 0.15, "most"))
-    return found
 
 
-def plot_margins(bench: Bench, tallies: dict[str, Tally], calibration: Calibration, path: str) -> None:
+def _share(part: np.ndarray, whole: np.ndarray) -> Any:
+    return part.sum(-1) / np.maximum(whole.sum(-1), 1e-9)
+
+
+def _ratio_of_shares(part: np.ndarray, whole: np.ndarray, other: np.ndarray, all_others: np.ndarray) -> Any:
+    return _share(part, whole) / np.maximum(_share(other, all_others), 1e-9)
+
+
+def _mean(values: np.ndarray) -> Any:
+    """Of the classes that have a value."""
+    return _share(np.nan_to_num(values), np.isfinite(values))
+
+
+def _with_interval(statistic: Any, *columns: np.ndarray) -> tuple[float, Interval]:
+    return float(statistic(*columns)), interval(statistic, *columns)
+
+
+def plot_margins(bench: Bench, tallies: Mapping[str, Tally], calibration: Calibration, path: str) -> None:
     """Margin distributions: ID test, near-OOD test, and every recipe's samples."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
-    import numpy as np
+
+    from synood_ray.benchmarks.recipes import DATA
 
     names = {"ID test": DATA, "near-OOD test": "mini://data/near_test.parquet"}
     groups = {
@@ -225,15 +171,12 @@ def plot_margins(bench: Bench, tallies: dict[str, Tally], calibration: Calibrati
     plt.close(figure)
 
 
-def show(found: dict[str, Any]) -> dict[str, Any]:
-    """Print the figures of every recipe and the targets; returns them."""
+def show(recipes: Mapping[str, Figures]) -> None:
+    """Print the figures of every recipe."""
     from rich.console import Console
     from rich.table import Table
 
-    recipes = found["recipes"]
-    table = Table("figure", *recipes, title="boundary sampling")
-    for figure in dict.fromkeys(name for values in recipes.values() for name in values):
-        table.add_row(figure, *(f"{values.get(figure, float('nan')):.4g}" for values in recipes.values()))
+    table = Table("figure [95 %]", *recipes, title="boundary sampling")
+    for what in recipes[OURS]:
+        table.add_row(what, *(show_figure(*figures[what]) for figures in recipes.values()))
     Console().print(table)
-    print_targets("targets", [Target(**{k: t[k] for k in ("what", "value", "target", "at")}) for t in found["targets"]])
-    return found

@@ -8,114 +8,51 @@ Start, loading of models and calibration are counted on neither side.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.benchmarks.alternation import Alternation
 from synood_ray.benchmarks.comparison import Comparison, compare
-from synood_ray.benchmarks.local_cluster import LOGICAL_CPUS, local_cluster
+from synood_ray.benchmarks.small_farm import small_farm
 from synood_ray.benchmarks.targets import Target
 from synood_ray.config import Settings
-from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.store import Store, open_store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from synood_ray.data.selection import Selection
     from synood_ray.farm.driver import Driver
-    from synood_ray.sampling.refine import Refined, RefineTask
+    from synood_ray.sampling.sample import Refined, RefineTask
 
-POOL = {"min": 1, "max": 1, "cpus": 0.2}
 CHECK = 32  # accepted samples that CLIP checks at once
 
 
 def benchmark(
     settings: Settings, samples: int = 192, slices: int = 8, unit_size: int = 16, cores: int | None = None
 ) -> dict[str, Any]:
-    """The farm with the scorers in the samplers, then with the scorer as an actor.
-
-    samples: of one slice. cores: how many this process may use, unless it is told otherwise.
-    Needs contexts for the images: `describer.contexts`, or a `context` column beside them as in the mini world's.
-    """
-    from synood_ray.data.selection import select
-    from synood_ray.data.source import open_source
-
-    cores = cores or available_cores()
-    selection = select(open_source(settings.data.uri, settings.data), settings.data)
-    with tempfile.TemporaryDirectory() as folder:
-        contexts = settings.describer.contexts or write_contexts(settings.data.uri, selection, Path(folder))
-        settings = farm_settings(settings, contexts, unit_size, cores)
-        with local_cluster(max(LOGICAL_CPUS, cores)):
-            bare = BareLoop(settings, [info.name for info in selection.classes], cores)
-            found = {
-                placement: _compare(settings, selection, Path(folder) / placement, placement, bare, samples, slices)
-                for placement in ("local", "actor")
-            }
-    lost = 1 - found["actor"].ratio / found["local"].ratio
-    return {
-        "samples": samples,
-        "cores": cores,
-        "farm": found["local"].as_dict(),
-        "farm_with_scorer_actor": found["actor"].as_dict(),
-        "lost_with_scorer_actor": lost,
-    }
+    """Accepted samples a second, farm beside bare loop. samples: of one slice; cores and contexts: see `small_farm`."""
+    with small_farm(settings, unit_size, cores) as (settings, selection, folder):
+        bare = BareLoop(settings, [info.name for info in selection.classes], settings.farm.samplers.max)
+        found = _compare(settings, selection, folder / "run", bare, samples, slices)
+    return {"samples": samples, "cores": settings.farm.samplers.max, "farm": found.as_dict()}
 
 
 def targets(figures: dict[str, Any]) -> list[Target]:
-    return [
-        Target("accepted samples per second, farm / bare loop", figures["farm"]["ratio"], 0.95),
-        Target("share lost with the scorer as an actor", figures["lost_with_scorer_actor"], 0.05, "most"),
-    ]
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def farm_settings(settings: Settings, contexts: str, unit_size: int, cores: int) -> Settings:
-    """A sampler for every core, and nothing of the farm that needs a multimodal model."""
-    changed = settings.model_copy(deep=True)
-    changed.describer.contexts = contexts
-    changed.sampling.mllm_check = False  # stored contexts know nothing about new images
-    samplers = POOL | {"min": cores, "max": cores}
-    farm = {"unit_size": unit_size, "describers": POOL, "samplers": samplers, "scorers": POOL}
-    changed.farm = type(changed.farm).model_validate({**changed.farm.model_dump(), **farm})
-    return changed
-
-
-def write_contexts(uri: str, selection: Selection, folder: Path) -> str:
-    """The `context` column of a Parquet file as the JSONL that stored contexts are read from. Raises UserError."""
-    import pyarrow.parquet as pq
-
-    from synood_ray.locations import resolve
-
-    path = resolve(uri)
-    if not Path(path).is_file() or not path.endswith(".parquet") or "context" not in pq.read_schema(path).names:
-        raise UserError(
-            "describer.contexts: --only farm needs stored contexts of the images, as JSONL or prompts folder"
-        )
-    words = pq.read_table(path, columns=["context"])["context"].to_pylist()
-    rows = {source.key: int(source.key.rpartition("#")[2]) for source in selection.sources}
-    target = folder / "contexts.jsonl"
-    target.write_text("".join(json.dumps({key: ", ".join(words[row])}) + "\n" for key, row in rows.items()))
-    return str(target)
+    farm = figures["farm"]
+    what = "accepted samples per second, farm / bare loop"
+    return [Target(what, farm["ratio"], 0.95, interval=(farm["low"], farm["high"]))]
 
 
 def _compare(
-    settings: Settings, selection: Selection, folder: Path, placement: str, bare: BareLoop, samples: int, slices: int
+    settings: Settings, selection: Selection, folder: Path, bare: BareLoop, samples: int, slices: int
 ) -> Comparison:
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.plan import Plan
     from synood_ray.storage.sources import encode_sources
 
-    settings = settings.model_copy(deep=True)
-    settings.scorer.placement = placement  # type: ignore[assignment]
     store = open_store(str(folder))
     store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
     unit_size = settings.farm.unit_size
@@ -175,7 +112,7 @@ class BareLoop:
         from synood_ray.farm.sampler import COMPANION
         from synood_ray.models.describer import Context, fill_prompt
         from synood_ray.models.images import to_tensor
-        from synood_ray.sampling.refine import RefineTask
+        from synood_ray.sampling.sample import RefineTask
 
         side, sampling = self.inpainter.resolution, self.settings.sampling
         for task in tasks:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.benchmarks import busy, dispatch, resuming, throughput
+from synood_ray.benchmarks import (
+    busy,
+    catalogue,
+    dispatch,
+    fullsize,
+    placement,
+    resuming,
+    sampling,
+    small_farm,
+    throughput,
+)
 from synood_ray.commandline import load_settings
 from synood_ray.config import Settings
 from synood_ray.errors import UserError
@@ -46,16 +56,41 @@ def test_farm_and_bare_loop_on_the_small_models() -> None:
     settings.sampling.steps = settings.sampling.rounds = 2
     settings.sampling.band = 100.0  # whatever comes out is accepted: rates that are not zero
     found = throughput.benchmark(settings, samples=4, slices=1, unit_size=2, cores=1)
-    assert found["farm"]["ratio"] > 0 and found["farm_with_scorer_actor"]["ratio"] > 0
-    assert len(throughput.targets(found)) == 2
+    assert found["farm"]["ratio"] > 0 and len(throughput.targets(found)) == 1
+    scorer = placement.benchmark(settings, turns=1, units=1, unit_size=2, cores=1)
+    assert all(len(scorer["actor_over_local"][side]) == 1 for side in ("ours", "bare"))
+    assert placement.target(scorer).value == 1 - scorer["actor_over_local"]["ratio"]
+
+
+def test_recipes_on_the_small_models(tmp_path: Path) -> None:
+    settings = mini()
+    settings.sampling.band = 1.0
+    figures, targets = sampling.compare_recipes(settings, 10, str(tmp_path / "margins.png"))
+    assert list(figures) == ["newton", "fresh", "official"]
+    for rows in figures.values():
+        assert rows["samples"] == (10, None)
+        value, ends = rows["acceptance"]
+        assert ends is not None and ends[0] <= value <= ends[1] and value > 0
+    assert figures["official"]["rounds"][0] == 3 and figures["newton"]["rounds"][0] <= 6
+    calls = figures["official"]["denoiser_calls_per_accepted"][0] * figures["official"]["acceptance"][0]
+    assert calls == pytest.approx(3 * 13 * 2)  # rounds, timesteps from t = 601 on, guidance
+    assert len(targets) == 6
+    assert (tmp_path / "margins.png").stat().st_size > 10_000
 
 
 def test_farm_needs_contexts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"describer\.contexts"):
-        throughput.write_contexts(str(tmp_path), None, tmp_path)  # type: ignore[arg-type]
+        small_farm.write_contexts(str(tmp_path), None, tmp_path)  # type: ignore[arg-type]
 
 
 def test_wrong_names_are_told_before_anything_runs() -> None:
     refused = run("benchmark", "--only", "plan,fram", code=2)
     assert "'fram'" in refused.stderr and "dispatch" in refused.stderr
     assert "--random-weights" in run("benchmark", "--only", "plan,fullsize", code=2).stderr
+    for options in (["--samples", "many"], ["--samples", "0"], ["--models", "sd3"], ["--plot", "no/such/place.png"]):
+        refused = run("benchmark", *options, code=2)
+        assert options[0] in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_every_full_size_model_can_be_asked_for() -> None:
+    assert tuple(fullsize.BUILDERS) == catalogue.FULL_SIZE

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import ray
 
-from synood_ray.benchmarks.throughput import write_contexts
+from synood_ray.benchmarks.small_farm import write_contexts
 from synood_ray.commandline import load_settings
 from synood_ray.config import Settings
 from synood_ray.data.selection import select
