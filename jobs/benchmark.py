@@ -26,13 +26,14 @@ def main(argv: list[str]) -> int:
         argv,
         program="jobs/benchmark.py",
         description=__doc__ or "",
+        require_data=False,
         require_output=False,
         extra=OPTIONS,
         flags=FLAGS,
     )
     extra = loaded.extra
     names = extra.get("only", "sampling").split(",")
-    catalogue.check(names, extra)
+    catalogue.check(names, loaded.settings, extra)
     figures: dict[str, object] = {}
     for name in names:
         figures[name] = catalogue.run(name, loaded.settings, extra, Path(__file__).with_name("synthesize.py"))

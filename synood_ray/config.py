@@ -107,7 +107,10 @@ class InpainterSettings(Section):
 class ScorerSettings(Section):
     """The CLIP whose OOD score draws the boundary."""
 
-    model: str = Field("ViT-B-16", description="open_clip name, folder, mini://, hf-hub:ID, or timm:FOLDER")
+    model: str = Field(
+        "ViT-B-16",
+        description="CLIP: open_clip name, folder, mini://, hf-hub:ID; or a classifier: timm:NAME, timm:FOLDER",
+    )
     pretrained: str | None = Field("openai", description="open_clip pretrained tag; not used for a folder")
     score: Literal["energy", "msp", "neglabel"] = Field("energy", description="OOD score, higher = more ID")
     temperature: float = Field(1.0, gt=0.0, description="temperature of energy and MSP, on logits of 100 cos")

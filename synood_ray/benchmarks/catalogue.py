@@ -13,7 +13,7 @@ from synood_ray.errors import UserError
 
 NAMES = {
     "sampling": "boundary sampling beside the released recipe and fresh noise; semantic check; scorer as an actor",
-    "fullsize": "one round at the paper's size, with --random-weights",
+    "fullsize": "the models of --preset imagenet at their real size, one round, with --random-weights",
     "finetuning": "a run's accepted images beside far outliers alone and ID images alone, three seeds",
     "farm": "accepted samples a second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
@@ -24,13 +24,15 @@ FULL_SIZE = ("sd2", "sdxl")
 SAMPLES = 460
 
 
-def check(names: list[str], options: Mapping[str, str]) -> None:
+def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> None:
     """Raise UserError for whatever `run` could not do with these options; nothing is loaded."""
     for name in names:
         if name not in NAMES:
             raise UserError(f"--only {name!r} is not a benchmark; there are {', '.join(NAMES)}")
-    if "fullsize" in names and "random-weights" not in options:
-        raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
+        if name == "fullsize" and "random-weights" not in options:
+            raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
+        if name in ("sampling", "farm") and not settings.data.uri:
+            raise UserError(f"data.uri: --only {name} needs images; give --data, or --preset mini, which has some")
     for model in _models(options):
         if model not in FULL_SIZE:
             raise UserError(f"--models {model!r} is not a full-size model; there are {', '.join(FULL_SIZE)}")
@@ -49,7 +51,7 @@ def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) ->
     if name == "fullsize":
         from synood_ray.benchmarks import fullsize
 
-        found = fullsize.benchmark(_models(options))
+        found = fullsize.benchmark(settings, _models(options))
         print(json.dumps(found, indent=1))
         return found
     if name == "finetuning":

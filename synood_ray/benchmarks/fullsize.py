@@ -1,4 +1,4 @@
-"""One refinement round at the paper's size, with random weights: shapes, seconds and memory without any download.
+"""One refinement round of the imagenet preset at its real size: shapes, seconds and memory without any download.
 
 The architectures are built from their published configurations: Stable Diffusion 2 inpainting, SDXL inpainting, CLIP
 ViT-B/16. Random weights cost what trained ones cost; what comes out of them means nothing.
@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from synood_ray.config import InpainterSettings, SamplingSettings, ScorerSettings
+from synood_ray.config import Settings
+from synood_ray.settings_cli.layers import load_preset, resolve
 
 if TYPE_CHECKING:
     from synood_ray.models.inpainter import Inpainter
 
+PRESET = "imagenet"
 CLASSES = [f"class {index}" for index in range(1000)]
 SOLVER: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
 VAE: dict[str, Any] = {
@@ -118,30 +120,36 @@ def _tokenizer() -> Any:
 BUILDERS: dict[str, Callable[[], Any]] = {"sd2": stable_diffusion_2, "sdxl": stable_diffusion_xl}
 
 
-def benchmark(models: tuple[str, ...] = ("sd2",), side: int = 512, steps: int = 20) -> dict[str, Any]:
-    """One full round a model at side x side: seconds by part, peak memory in GiB, shape checks."""
-    return {name: _round(BUILDERS[name](), name, side, steps) for name in models}
+def benchmark(settings: Settings, models: tuple[str, ...] = ("sd2",), side: int = 512) -> dict[str, Any]:
+    """A first round and a restart of each model at side x side: seconds by part, peak memory in GiB, shape checks.
+
+    settings: counted only if they started from the imagenet preset; otherwise they are that preset's.
+    """
+    if settings.preset != PRESET:
+        settings, _ = resolve([load_preset(PRESET)])
+    return {name: _round(BUILDERS[name](), settings, side) for name in models}
 
 
-def _round(pipe: Any, name: str, side: int, steps: int) -> dict[str, Any]:
+def _round(pipe: Any, settings: Settings, side: int) -> dict[str, Any]:
     import torch
 
     from synood_ray.models.inpainter import Inpainter, Pass
     from synood_ray.models.scorer import Scorer
     from synood_ray.sampling.steps import newton_step
 
-    sampling = SamplingSettings(steps=steps)
-    inpainter = Inpainter.from_pipeline(pipe, InpainterSettings(model=name, resolution=side))
-    scorer = Scorer(ScorerSettings(model="ViT-B-16", pretrained=None), CLASSES)
+    sampling = settings.sampling
+    inpainter = Inpainter.from_pipeline(pipe, settings.inpainter.model_copy(update={"resolution": side}))
+    scorer = Scorer(settings.scorer.model_copy(update={"pretrained": None}), CLASSES)
     clock = _Clock(inpainter)
     image, mask = torch.rand(1, 3, side, side), torch.ones(1, 1, side, side)
     with clock("encode"):
         canvas, prompts = inpainter.canvas(image, mask), inpainter.encode_prompt("A photo of a fence and grass.")
     noise = torch.randn(canvas.latents.shape)
-    walk = sampling.steps, sampling.strength, sampling.guidance
-    one = Pass(canvas.latents, noise, canvas, prompts, *walk, inpainter.scheduler(sampling.solver))
+    solver = inpainter.scheduler(sampling.solver)
+    walk = sampling.steps, sampling.strength, sampling.guidance, solver, sampling.guided
     with clock("denoise"):
-        latents = inpainter.denoise(one)
+        latents = inpainter.denoise(Pass(canvas.latents, noise, canvas, prompts, *walk))
+    calls = inpainter.denoiser_calls
     with clock("decode"):
         decoded, pull_back = inpainter.decode_with_vjp(latents)
     with clock("score and gradient"):
@@ -149,19 +157,25 @@ def _round(pipe: Any, name: str, side: int, steps: int) -> dict[str, Any]:
     with clock("decoder vjp"):
         gradient = pull_back(image_gradient)
     step = newton_step(gradient, -torch.ones_like(score), canvas.mask.float(), sampling.max_step)
+    back = round(1 / sampling.restart), sampling.restart, 1.0, solver
+    with clock("restart"):
+        moved = inpainter.denoise(Pass((latents + step).to(latents.dtype), noise, canvas, prompts, *back))
+    with clock("decode and score"):
+        scorer.score(inpainter.decode(moved))
     factor = inpainter.factor
     checks = {
         "latents": tuple(latents.shape) == (1, 4, side // factor, side // factor),
         "image": tuple(decoded.shape) == (1, 3, side, side),
         "gradient": gradient.shape == latents.shape and bool(torch.isfinite(gradient).all()),
         "step": bool(torch.isfinite(step).all()),
+        "restart": moved.shape == latents.shape and not torch.equal(moved, latents),
     }
     return {
         "machine": clock.machine,
         "side": side,
-        "denoiser_calls": inpainter.denoiser_calls,
+        "denoiser_calls": calls,
         "seconds": clock.seconds,
-        "seconds_per_denoiser_call": clock.seconds["denoise"] / inpainter.denoiser_calls,
+        "seconds_per_denoiser_call": clock.seconds["denoise"] / calls,
         "peak_gib": clock.peak_gib(),
         "checks": checks,
     }

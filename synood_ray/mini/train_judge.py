@@ -4,7 +4,7 @@ The judge knows the ID names. It stands in for the paper's ResNet-50 scorer, and
 model's score has led there. The referee (``--referee``) knows ID and near names alike, each as often as any other,
 and says what an inpainting shows: the CLIP cannot, it is kept ignorant of near classes on purpose.
 The folder it writes is what `scorer.model: timm:FOLDER` reads: `model.safetensors` (half precision) and
-`config.json` with architecture, architecture_args, num_classes, class_names, input_size, mean, std.
+`config.json`, as timm writes them for its hub.
 """
 
 from __future__ import annotations
@@ -112,12 +112,10 @@ def save(model: Any, classes: list[str], out: Path) -> None:
     (out / "model.safetensors").chmod(0o644)
     config = {
         "architecture": ARCHITECTURE,
-        "architecture_args": ARCHITECTURE_ARGS,
         "num_classes": len(classes),
-        "class_names": classes,
-        "input_size": SIDE,
-        "mean": MEAN,
-        "std": STD,
+        "label_names": classes,
+        "model_args": ARCHITECTURE_ARGS,
+        "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "mean": MEAN, "std": STD, "num_classes": len(classes)},
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 

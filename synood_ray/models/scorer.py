@@ -7,8 +7,6 @@ chain, so that dScore/dImage can be carried on through the inpainter's decoder.
 from __future__ import annotations
 
 import functools
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from synood_ray import scores
@@ -144,41 +142,49 @@ class ClipClassifier:
 
 
 class TimmClassifier:
-    """Logits of a timm or torchvision-style classifier saved in a folder (the paper scores with a ResNet-50).
+    """Logits of a timm classifier, which torchvision's are among (the paper scores with ``resnet50.tv2_in1k``).
 
-    The folder holds ``model.safetensors`` and ``config.json`` with architecture, class_names, input_size, mean
-    and std. Its columns are reordered to the run's class names.
+    settings.model: ``timm:`` and a timm name, ``hf-hub:ID``, or a folder as `timm.models.save_for_hf` writes it. Its
+    columns are reordered to the run's class names by the ``label_names`` of its configuration; a model without these
+    must have exactly the run's classes, in the run's order (the order of ImageNet's folders).
     """
 
     def __init__(self, settings: ScorerSettings, class_names: list[str]) -> None:
         import timm
         import torch
-        from safetensors.torch import load_file
 
-        folder = Path(resolve(settings.model.removeprefix(TIMM)))
+        name = settings.model.removeprefix(TIMM)
         try:
-            config = json.loads((folder / "config.json").read_text())
-            weights = load_file(folder / "model.safetensors")
-        except FileNotFoundError as error:
-            raise UserError(f"scorer.model {settings.model!r}: {error.filename} is missing") from error
-        missing = [name for name in class_names if name not in config["class_names"]]
-        if missing:
-            raise UserError(f"scorer.model {settings.model!r} does not know the class {missing[0]!r}")
+            model: Any = timm.create_model(f"local-dir:{resolve(name)}" if is_folder(name) else name, pretrained=True)
+        except (RuntimeError, OSError, KeyError, ValueError) as error:
+            raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {_first_line(error)}") from error
+        config = model.pretrained_cfg
+        columns = _columns(config.get("label_names"), model.num_classes, class_names, settings.model)
+        side = config["input_size"][-1]
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device, on_gpu="float32")
-        size = config["input_size"]
-        side = size if isinstance(size, int) else size[-1]
-        arguments = config.get("architecture_args", {})
-        model: Any = timm.create_model(config["architecture"], num_classes=config["num_classes"], **arguments)
-        model.load_state_dict({name: value.float() for name, value in weights.items()})
-        model = speed_up(model.eval().requires_grad_(False), torch.zeros(1, 3, *2 * [side]))
+        model = speed_up(model.eval().requires_grad_(False), torch.zeros(1, 3, side, side))
         self.model = model.to(self.device, self.dtype).to(memory_format=torch.channels_last)
-        self.columns = torch.tensor([config["class_names"].index(name) for name in class_names], device=self.device)
+        self.columns = torch.tensor(columns, device=self.device)
         self.preprocess = Preprocess(side, tuple(config["mean"]), tuple(config["std"]), self.device)
 
     def logits(self, images: Tensor) -> Tensor:
         logits = self.model(self.preprocess(images.to(self.device)).to(self.dtype)).float()
         return logits[:, self.columns]
+
+
+def _columns(known: list[str] | None, count: int, class_names: list[str], model: str) -> list[int]:
+    """Where a classifier of ``count`` classes, with the names ``known``, has the run's classes. Raises UserError."""
+    if known is None:
+        if count != len(class_names):
+            raise UserError(
+                f"scorer.model {model!r} has {count} classes without names, the images have {len(class_names)}"
+            )
+        return list(range(count))
+    missing = [name for name in class_names if name not in known]
+    if missing:
+        raise UserError(f"scorer.model {model!r} does not know the class {missing[0]!r}")
+    return [known.index(name) for name in class_names]
 
 
 class Scorer:

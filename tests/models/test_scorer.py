@@ -1,6 +1,9 @@
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
 import torch
 
 from synood_ray.config import ScorerSettings
@@ -89,8 +92,54 @@ def test_verdicts_of_real_scenes(scorer: Scorer) -> None:
 def test_a_missing_model_is_one_line() -> None:
     with pytest.raises(UserError, match=r"scorer\.model"):
         Scorer(ScorerSettings(model="no-such-architecture", pretrained=None), NAMES)
-    with pytest.raises(UserError, match=r"config\.json"):
+    with pytest.raises(UserError, match=r"scorer\.model 'timm:/nowhere'"):
         Scorer(ScorerSettings(model="timm:/nowhere", pretrained=None), NAMES)
+
+
+def saved_classifier(folder: Path, label_names: list[str] | None) -> Any:
+    """A small ResNet with random weights, saved by timm itself."""
+    torch.manual_seed(3)
+    model = timm.create_model("test_resnet", num_classes=3).eval()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # as after training, so that logits differ from image to image
+            assert module.running_mean is not None and module.running_var is not None
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    names = {"label_names": label_names} if label_names else {}
+    timm.models.save_for_hf(model, folder, model_config=names, safe_serialization=True)
+    return model
+
+
+def test_a_classifier_that_timm_saved(tmp_path: Path) -> None:
+    model = saved_classifier(tmp_path, ["fox", "red apple", "bus"])
+    scorer = Scorer(ScorerSettings(model=f"timm:{tmp_path}", pretrained=None, temperature=2.0), NAMES)
+    config = timm.data.resolve_data_config(model=model)
+    side = config["input_size"][-1]
+    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        expected = model((images - mean) / std)[:, [1, 2, 0]]
+    assert torch.allclose(scorer.logits(images), expected, atol=1e-4)
+    assert torch.allclose(scorer.score(images), 2 * (expected / 2).exp().sum(-1).log(), atol=1e-4)
+    nearest, shows = scorer.verdicts(images, expected.argmax(-1))
+    assert nearest.tolist() == [-1, -1] and shows.all()
+    _, gradient = scorer.score_and_gradient(images)
+    step = 1e-3 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    difference = (scorer.score(images + step) - scorer.score(images - step)) / 2
+    assert torch.allclose(difference, (gradient * step).flatten(1).sum(1), rtol=0.05)
+
+
+def test_a_classifier_without_names_needs_exactly_the_runs_classes(tmp_path: Path) -> None:
+    saved_classifier(tmp_path, None)
+    settings = ScorerSettings(model=f"timm:{tmp_path}", pretrained=None)
+    assert Scorer(settings, NAMES).logits(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    with pytest.raises(UserError, match="3 classes without names, the images have 2"):
+        Scorer(settings, NAMES[:2])
+    saved_classifier(tmp_path, ["fox", "bus", "tram"])
+    with pytest.raises(UserError, match="'red apple'"):
+        Scorer(settings, NAMES)
+    with pytest.raises(UserError, match="needs a CLIP"):
+        Scorer(settings.model_copy(update={"score": "neglabel"}), NAMES)
 
 
 @pytest.mark.parametrize("side", [5, 31, 64])
