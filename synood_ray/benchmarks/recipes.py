@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DATA = "mini://data/id_test.parquet"
 HELD_OUT = "mini://data/id_val.parquet"
 DRAWS = 4  # samples of one image, so that a class has pairs to compare
-TURN = 46  # results of one recipe before the next has its turn
+TURN = 92  # results of one recipe before the next has its turn; work in hand is carried over, which widens intervals
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """The refinement loop: denoise, score, step, until a sample sits on the boundary; its slot is refilled at once.
 
-Ours (``newton``): one full pass; then steps along the score's gradient, too long on purpose, since the one solver step
-that takes each back to the manifold undoes a part of it; once a sample has been on both sides of the boundary, points
-between those two rounds, which need neither denoiser nor gradient.
+Ours (``newton``): one full pass; then a step along the score's gradient, too long on purpose, since the one solver step
+that takes it back to the manifold undoes a part of it. From there the secant through two rounds says where to go, which
+needs neither denoiser nor gradient: between them, once they lie on either side of the boundary, or else on beyond the
+later one. Where that leads nowhere, the next step has a gradient of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from synood_ray.config import SamplingSettings
 from synood_ray.models.inpainter import Canvas, Inpainter, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.sample import Due, Refined, RefineTask, Sample
-from synood_ray.sampling.steps import between, newton_step, official_step
+from synood_ray.sampling.steps import between, beyond, newton_step, official_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,7 +154,7 @@ class Refiner:
     def _will_steer(self, sample: Sample) -> bool:
         """Whether this round's gradient will most likely be used: it costs three times what looking alone does.
 
-        After the first round two of three samples need it, after a later one two of five: `_move` asks then.
+        After the first round two of three samples need it, after a later one few: `_move_newton` asks then.
         """
         if self.settings.recipe == "fresh" or not sample.task.refine or len(sample.scores) + 1 >= self.rounds:
             return False
@@ -209,14 +210,18 @@ class Refiner:
             self._move_newton(group)
 
     def _move_newton(self, group: list[Sample]) -> None:
-        """Between two rounds on either side of the boundary, if there are such; else along the gradient, to tau."""
+        """Between two rounds on either side of the boundary, if there are such; else on, or along a new gradient."""
         import torch
 
         tau = self.calibration.tau
         steered: list[tuple[Sample, Tensor]] = []
         for sample in group:
+            score = sample.scores[-1]
             if sample.below is not None and sample.above is not None:
                 sample.put(between(*sample.below, *sample.above, tau), Due.LOOK)
+            elif sample.stepped is not None and abs(score - tau) < abs(sample.stepped[0] - tau):
+                sample.put(beyond(*sample.stepped, score, sample.z, tau), Due.LOOK)
+                sample.stepped = None
             elif sample.gradient is None:
                 sample.due = Due.STEER
             else:
@@ -229,6 +234,7 @@ class Refiner:
         residual = torch.tensor([self.settings.gain * (tau - sample.scores[-1]) for sample, _ in steered]).to(gradient)
         step = newton_step(gradient, residual, mask, self.settings.max_step)
         for (sample, _), latents in zip(steered, (z + step).to(z.dtype).split(1), strict=True):
+            sample.stepped = sample.scores[-1], sample.z
             sample.latents, sample.gradient, sample.due = latents, None, Due.RESTART
 
     def _result(self, sample: Sample) -> Refined:

@@ -70,6 +70,7 @@ class Sample:
     gradient: Tensor | None = None  # dS/dz_0
     below: tuple[float, Tensor] | None = None  # score and z_0 of the last round on this side of the boundary
     above: tuple[float, Tensor] | None = None
+    stepped: tuple[float, Tensor] | None = None  # score and z_0 of the round that the last step began with
     image: Tensor | None = None  # of the round to keep
     scores: list[float] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)

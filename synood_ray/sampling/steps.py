@@ -1,4 +1,4 @@
-"""How a sample moves on: our Newton step and bracket, and the released recipe's update."""
+"""How a sample moves on: our Newton step and the secant through two rounds, and the released recipe's update."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CLEARANCE = 0.1
+OVERSHOOT, REACH = 1.2, 2.0
 OFFICIAL_STEP = 10.0
 OFFICIAL_BATCH = 2  # its loss is a mean over the batch, so the batch size is part of its step
 
@@ -38,6 +39,16 @@ def between(low: float, z_low: Tensor, high: float, z_high: Tensor, tau: float) 
     share = (tau - low) / max(high - low, 1e-12)
     share = min(max(share, CLEARANCE), 1 - CLEARANCE)
     return z_low + share * (z_high - z_low)
+
+
+def beyond(first: float, z_first: Tensor, last: float, z_last: Tensor, tau: float) -> Tensor:
+    """The latents beyond z_last, on the way from z_first, where a linear score would be a little past tau (secant).
+
+    first, last: the scores of both, on the same side of tau, the last one nearer. A little past it, because a bracket
+    is worth more than another near miss; at most `REACH` times the way, because the score is not linear.
+    """
+    share = OVERSHOOT * (tau - first) / (last - first)
+    return z_first + min(share, REACH) * (z_last - z_first)
 
 
 def official_step(gradient: Tensor, scaling_factor: float) -> Tensor:

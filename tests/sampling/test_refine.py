@@ -108,6 +108,18 @@ def test_between_two_sides_of_the_boundary_there_is_neither_denoising_nor_a_grad
     assert sum(scorer.looks) == sum(result.rounds for result in results) - len(tasks)
 
 
+def test_a_step_that_falls_short_goes_on_along_the_secant_without_a_gradient() -> None:
+    inpainter, scorer = LinearInpainter(), BentScorer()
+    # The score bends upwards: from far above the boundary, the first-order step is much too short.
+    sampling = SamplingSettings.model_validate({"max_step": 10.0, "gain": 1.0, "batch_size": 1, "rounds": 12})
+    (result,) = Refiner(inpainter, scorer, calibration(), sampling).run([task("a", level=0.9)])
+    trace = result.margin_trace
+    assert result.accepted
+    assert trace[0] > trace[1] > 0.25  # fell short
+    assert trace[2] < trace[1] and len(scorer.gradients) < result.rounds - 1  # and needed no gradient to come nearer
+    assert len(inpainter.batches) == 1 + len(scorer.gradients)  # the first pass, and one after each gradient step
+
+
 def test_a_bracket_that_creeps_is_cut_by_the_illinois_rule() -> None:
     refine = refiner()
     (sample,) = refine._start([task("a")])

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synood_ray.sampling.steps import between, newton_step, official_step
+from synood_ray.sampling.steps import OVERSHOOT, REACH, between, beyond, newton_step, official_step
 
 
 def test_newton_step_moves_a_linear_score_by_the_residual() -> None:
@@ -50,6 +50,26 @@ def test_a_bracket_always_shrinks(low: float, high: float, z_low: float, z_high:
     found = float(between(low, torch.full((1, 1, 1, 1), z_low), high, torch.full((1, 1, 1, 1), z_high), 0.0))
     width = abs(z_high - z_low)
     assert max(abs(found - z_low), abs(found - z_high)) <= 0.9 * width + 1e-5
+
+
+@given(
+    first=st.floats(-5, 5),
+    nearer=st.floats(0, 0.99),
+    tau=st.floats(-1, 1),
+    start=st.floats(-2, 2, width=32),
+    way=st.floats(-2, 2, width=32),
+)
+def test_beyond_goes_on_the_same_way_a_little_past_the_boundary(
+    first: float, nearer: float, tau: float, start: float, way: float
+) -> None:
+    """S(z_first + s way) = first + s (last - first) is at tau where s = (tau - first) / (last - first)."""
+    last = tau + nearer * (first - tau)
+    if abs(last - first) < 1e-6:
+        return
+    z_first, z_last = (torch.full((1, 1, 1, 1), value) for value in (start, start + way))
+    share = min(OVERSHOOT / (1 - nearer), REACH)
+    assert share >= OVERSHOOT  # further than the last round, always
+    assert float(beyond(first, z_first, last, z_last, tau)) == pytest.approx(start + share * way, abs=1e-4)
 
 
 def test_official_step_is_the_released_update() -> None:
