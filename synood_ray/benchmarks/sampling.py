@@ -86,7 +86,7 @@ def summarise(tally: Tally, classes: ByClass) -> Figures:
         "acceptance": _with_interval(_share, classes.accepted, classes.samples),
         "accepted_per_core_second": _with_interval(_share, accepted, seconds),
         "rounds": (float(np.mean([result.rounds for result in tally.results])), None),
-        "denoiser_calls_per_accepted": _with_interval(_share, calls, accepted),
+        "denoiser_calls_per_accepted": (float(_share(calls, accepted)), None),
         **{f"margin_q{q}": (float(np.quantile(sizes, q / 100)), None) for q in (50, 90, 100)},
         "diversity": _with_interval(_mean, classes.distance),
         "judge_margin": _with_interval(_share, classes.judged, classes.accepted),
@@ -109,7 +109,7 @@ def targets(tallies: Mapping[str, Tally], classes: Mapping[str, ByClass]) -> lis
         target("share of samples in the band", _with_interval(_share, ours.accepted, ours.samples), 0.97),
         target("accepted per core-second, ours / official", rate(RELEASED), 15),
         target("accepted per core-second, ours / fresh noise", rate(CONTROL), 2.5),
-        target("denoiser calls per accepted sample", _with_interval(_share, calls, accepted), 16, "most"),
+        Target("denoiser calls per accepted sample", float(_share(calls, accepted)), 16, "most"),
         target(
             "diversity within a class, ours / fresh noise",
             _with_interval(lambda a, b: _mean(a) / _mean(b), ours.distance, fresh.distance),
