@@ -73,7 +73,7 @@ def test_recipes_on_the_small_models(tmp_path: Path) -> None:
         assert ends is not None and ends[0] <= value <= ends[1] and value > 0
     assert figures["official"]["rounds"][0] == 3 and figures["newton"]["rounds"][0] <= 6
     calls = figures["official"]["denoiser_calls_per_accepted"][0] * figures["official"]["acceptance"][0]
-    assert calls == pytest.approx(3 * 13 * 2)  # rounds, timesteps from t = 601 on, guidance
+    assert calls == pytest.approx(3 * 12 * 2)  # rounds, 0.6 of 20 solver steps, guidance
     assert len(targets) == 6
     assert (tmp_path / "margins.png").stat().st_size > 10_000
 
