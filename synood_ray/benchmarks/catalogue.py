@@ -77,8 +77,8 @@ def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) ->
 
 def _samples(options: Mapping[str, str]) -> int:
     text = options.get("samples", str(SAMPLES))
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise UserError(f"--samples {text!r} is not a number of samples; give 1 or more")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= SAMPLES):
+        raise UserError(f"--samples {text!r}: give 1 to {SAMPLES}, which is four of an image of every class")
     return int(text)
 
 

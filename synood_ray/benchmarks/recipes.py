@@ -36,10 +36,6 @@ class Tally:
     turns: list[tuple[int, float, int]] = field(default_factory=list)
     results: list[Refined] = field(default_factory=list)
 
-    @property
-    def accepted(self) -> list[Refined]:
-        return [result for result in self.results if result.accepted]
-
     def columns(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         accepted, seconds, calls = np.array(self.turns, dtype=float).T
         return accepted, seconds, calls
@@ -133,12 +129,12 @@ class Bench:
 class ByClass:
     """What one recipe's samples are like, a row a class [C], so that intervals can draw classes.
 
-    samples, accepted: counts; judged: sum over accepted samples of the independent judge's margin, or None without a
-    judge; distance: mean pairwise CLIP distance (1 - cos) among the accepted samples, NaN for fewer than two; shows:
-    accepted samples whose CLIP top-1 over ID classes and negative labels is still their own class.
+    samples, accepted: counts; judged: sum over accepted samples of the margin from an independent judge's own boundary;
+    distance: mean pairwise CLIP distance (1 - cos) among the accepted samples, NaN for fewer than two; shows: accepted
+    samples whose CLIP top-1 over ID classes and negative labels is still their own class.
     """
 
-    def __init__(self, bench: Bench, tally: Tally, judge: tuple[Scorer, Calibration] | None) -> None:
+    def __init__(self, bench: Bench, tally: Tally, judge: Scorer, boundary: Calibration) -> None:
         import torch
 
         groups: dict[int, list[Refined]] = defaultdict(list)
@@ -150,9 +146,7 @@ class ByClass:
             row = [len(groups[label]), len(accepted), 0.0, float("nan"), 0]
             if accepted:
                 images = torch.stack([result.image for result in accepted])
-                if judge is not None:
-                    scorer, boundary = judge
-                    row[2] = sum(boundary.margin(score) for score in scorer.score(images).tolist())
+                row[2] = sum(boundary.margin(score) for score in judge.score(images).tolist())
                 row[3] = _pairwise_distance(bench, images)
                 row[4] = int(bench.scorer.verdicts(images, torch.full((len(images),), label))[1].sum())
             rows.append(row)

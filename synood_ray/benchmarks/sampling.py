@@ -68,8 +68,8 @@ def compare_recipes(
     calibration = bench.calibrate(bench.scorer)
     judge = Scorer(ScorerSettings(model=JUDGE, pretrained=None), bench.class_names)
     tallies = bench.run({name: settings.sampling.model_copy(update={"recipe": name}) for name in RECIPES}, calibration)
-    judged = (judge, bench.calibrate(judge))
-    classes = {name: ByClass(bench, tally, judged) for name, tally in tallies.items()}
+    boundary = bench.calibrate(judge)
+    classes = {name: ByClass(bench, tally, judge, boundary) for name, tally in tallies.items()}
     if plot:
         plot_margins(bench, tallies, calibration, plot)
     figures = {name: summarise(tallies[name], classes[name]) for name in RECIPES}

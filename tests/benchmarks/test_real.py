@@ -88,7 +88,13 @@ def test_wrong_names_are_told_before_anything_runs() -> None:
     assert "'fram'" in refused.stderr and "dispatch" in refused.stderr
     assert "--random-weights" in run("benchmark", "--only", "plan,fullsize", code=2).stderr
     assert "data.uri" in run("benchmark", "--only", "farm", "--preset", "imagenet", code=2).stderr
-    for options in (["--samples", "many"], ["--samples", "0"], ["--models", "sd3"], ["--plot", "no/such/place.png"]):
+    for options in (
+        ["--samples", "many"],
+        ["--samples", "0"],
+        ["--samples", "461"],
+        ["--models", "sd3"],
+        ["--plot", "no/such/place.png"],
+    ):
         refused = run("benchmark", *options, code=2)
         assert options[0] in refused.stderr and len(refused.stderr.strip().splitlines()) == 1
 
