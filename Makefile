@@ -33,7 +33,7 @@ test: install lint
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy synood_ray jobs
+	$(BIN)/mypy synood_ray jobs benchmarks tools
 
 clean:
 	rm -rf .venv runs build

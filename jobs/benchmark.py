@@ -6,8 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from synood_ray.benchmarks import catalogue
-from synood_ray.commandline import load_arguments, main_guard
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the measurements are in the checkout, not in the package
+
+from benchmarks import catalogue
+from synood_ray.cli.commandline import load_arguments, main_guard
 
 OPTIONS = {
     "only": "NAMES: benchmarks to run, comma separated (sampling): "

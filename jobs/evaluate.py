@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from synood_ray.commandline import load_run_arguments, main_guard
+from synood_ray.cli.commandline import load_run_arguments, main_guard
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     from synood_ray.report.table import print_summary
     from synood_ray.storage.progress import run_status
     from synood_ray.storage.run import read_run, stored_config
-    from synood_ray.storage.store import open_store
+    from synood_ray.storage.stores.base import open_store
     from synood_ray.storage.timings import read_timings, record_timings
 
     store = open_store(arguments.run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from synood_ray.commandline import load_run_arguments, main_guard
+from synood_ray.cli.commandline import load_run_arguments, main_guard
 
 
 def main(argv: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
 
     from synood_ray.farm.cluster import connect
     from synood_ray.storage.run import stored_config
-    from synood_ray.storage.store import open_store
+    from synood_ray.storage.stores.base import open_store
     from synood_ray.storage.timings import record_timings
     from synood_ray.training.job import run_finetune
 

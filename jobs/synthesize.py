@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from synood_ray.commandline import load_arguments, main_guard, short_form
+from synood_ray.cli.commandline import load_arguments, main_guard, short_form
 
 FLAGS = {
     "retry-failed": "run the quarantined units and the failed samples of this run again, and nothing else; their "
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
     settings = loaded.settings
     print(short_form(settings, loaded.origins), flush=True)
 
-    from synood_ray.farm.synthesis import synthesize
+    from synood_ray.pipeline import synthesize
 
     result = synthesize(settings, say=lambda line: print(line, flush=True), retry_failed="retry-failed" in loaded.extra)
     status = result.status

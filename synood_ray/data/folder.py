@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data import files
 from synood_ray.data.class_names import name_classes
 from synood_ray.data.decode import UnusableImage, read_header

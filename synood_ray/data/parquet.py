@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data import files
 from synood_ray.data.class_names import name_classes
 from synood_ray.data.decode import UnusableImage, read_header

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data import files
 from synood_ray.locations import resolve
 from synood_ray.records import SourceImage

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import UnusableImage, decode
 from synood_ray.data.folder import THREADS, some
 from synood_ray.data.images import ClassInfo, ImageSource, Progress, Skip

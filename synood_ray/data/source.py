@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data import files
 from synood_ray.data.folder import FolderSource
 from synood_ray.data.images import UNLABELLED, ClassInfo, ImageSource, ScanResult, Skip

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image, ImageOps
 
-from synood_ray.config import ScorerSettings
+from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.storage.publish import manifest_digest
 from synood_ray.storage.run import load_json
-from synood_ray.storage.store import Put, Store, open_store
+from synood_ray.storage.stores.base import Put, Store, open_store
 
 if TYPE_CHECKING:  # torch comes with the first detector, not with the import of its class
     import torch
@@ -200,14 +200,14 @@ class Detector:
 
     def score_features(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> score [B]."""
-        from synood_ray.scores import LOGIT_SCALE, neglabel_score
+        from synood_ray.scores.formulas import LOGIT_SCALE, neglabel_score
 
         projected = LOGIT_SCALE * self.projector(features)
         return neglabel_score(projected @ self.id_text.T, projected @ self.negative_text.T, self.description.groups)
 
     def id_logits(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> logits of the ID classes [B, C]."""
-        from synood_ray.scores import LOGIT_SCALE
+        from synood_ray.scores.formulas import LOGIT_SCALE
 
         return LOGIT_SCALE * self.projector(features) @ self.id_text.T
 

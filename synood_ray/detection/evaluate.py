@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.data.images import UNLABELLED, ClassInfo
 from synood_ray.data.source import open_source
 from synood_ray.detection.curves import histograms, roc_curve
@@ -21,7 +21,7 @@ from synood_ray.storage import layout
 from synood_ray.storage.publish import manifest_digest
 from synood_ray.storage.run import RunRecord, load_json, put_json, read_run
 from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.store import NotFound, Store
+from synood_ray.storage.stores.base import NotFound, Store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,9 +136,9 @@ def _methods(
     import torch
     from torch.nn import functional as F
 
-    from synood_ray import scores
     from synood_ray.detection.detector import DESCRIPTION, Detector
-    from synood_ray.labels.stored import negative_labels
+    from synood_ray.negatives.stored import negative_labels
+    from synood_ray.scores import formulas as scores
 
     id_text = clip.encode_classes(record.classes, settings.scorer.templates).cpu()
     negative_text = negative_labels(settings, store, record.classes, clip).features  # type: ignore[arg-type]

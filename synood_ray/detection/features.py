@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import UnusableImage, decode
 from synood_ray.data.images import Skip
 from synood_ray.data.reader import ImageReader

@@ -10,22 +10,22 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
+from synood_ray.farm.actors.describer import DescriberActor
+from synood_ray.farm.actors.sampler import SamplerActor
+from synood_ray.farm.actors.scorer import ScorerActor
 from synood_ray.farm.cluster import draining_nodes
-from synood_ray.farm.describing import DescriberActor
 from synood_ray.farm.others import Others
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.pool import Pool, Worker, node_of
 from synood_ray.farm.queue import Lease, State
 from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.farm.retry import WHOLE, Retry
-from synood_ray.farm.sampler import SamplerActor
-from synood_ray.farm.scoring import ScorerActor
 from synood_ray.farm.stage import Call, Stage, open_stages
 from synood_ray.storage import layout
 from synood_ray.storage.run import put_json
-from synood_ray.storage.store import Store, StoreUnavailable
+from synood_ray.storage.stores.base import Store, StoreUnavailable
 
 MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run if no other one is ready
 MAX_SETUPS = 3  # set-ups in a row that may take longer than farm.setup_grace

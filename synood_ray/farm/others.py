@@ -10,7 +10,7 @@ import numpy as np
 from synood_ray.farm.queue import Lease, UnitQueue
 from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.storage import layout
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 
 LOOK_AROUND = 30.0  # seconds between listings of what others may have committed
 LOOK_AGAIN = 5.0  # the same while somebody else is known to be at work

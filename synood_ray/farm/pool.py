@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from synood_ray.config import PoolSettings
+from synood_ray.config.settings import PoolSettings
 from synood_ray.farm.queue import Lease
 
 

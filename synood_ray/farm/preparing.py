@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synood_ray.config import Settings
-from synood_ray.farm.images import SourceLoader
-from synood_ray.labels.stored import negative_labels
+from synood_ray.config.settings import Settings
 from synood_ray.models.images import to_tensor
+from synood_ray.negatives.stored import negative_labels
 from synood_ray.sampling.calibration import Calibration, calibrate
+from synood_ray.sampling.loader import SourceLoader
 from synood_ray.storage import layout
 from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.store import NotFound, Store
+from synood_ray.storage.stores.base import NotFound, Store
 
 if TYPE_CHECKING:
-    from synood_ray.models.inpainter import Inpainter
+    from synood_ray.models.inpainters.base import Inpainter
     from synood_ray.models.scorer import Scorer
 
 

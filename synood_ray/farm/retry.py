@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from synood_ray.records import SampleTask
 from synood_ray.storage.progress import failed_samples, sample_parts, scan
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from synood_ray.config import FarmSettings
+from synood_ray.config.settings import FarmSettings
 from synood_ray.farm.pool import Pool, Worker
 from synood_ray.farm.queue import Lease, UnitQueue
 from synood_ray.farm.retry import Retry
 from synood_ray.farm.sizing import Pace, wanted
 from synood_ray.storage.progress import Scan, scan
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from synood_ray import scores
-from synood_ray.config import ScorerSettings
+from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import is_folder, resolve
 from synood_ray.models.devices import choose_device, choose_dtype
 from synood_ray.models.frozen import speed_up
+from synood_ray.scores import formulas as scores
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from PIL import Image
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage, decode
 from synood_ray.data.reader import ImageReader
 from synood_ray.detection.evaluate import METHODS
@@ -26,7 +26,7 @@ from synood_ray.storage import layout
 from synood_ray.storage.progress import run_status
 from synood_ray.storage.run import load_json, read_run
 from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 
 INDEX = f"{layout.REPORT}index.html"
 GALLERY, REJECTS, SKIPS = 24, 8, 20

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synood_ray.storage.publish import read_manifest
-from synood_ray.storage.store import Store
 from synood_ray.storage.stored_file import StoredFile
+from synood_ray.storage.stores.base import Store
 
 SCALARS = ["key", "source_key", "source_label", "source_name", "prompt", "negative_label", "rounds", "margin"]
 SCALARS += ["margin_trace", "accepted", "failed", "reject_reason"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import decode
 from synood_ray.data.reader import ImageReader
 from synood_ray.models.images import from_png, to_square
@@ -19,7 +19,7 @@ from synood_ray.records import SampleRow
 from synood_ray.storage import layout
 from synood_ray.storage.publish import iter_samples
 from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.stores.base import Store, open_store
 
 CELL, GAP, TEXT = 96, 6, 16  # pixels
 

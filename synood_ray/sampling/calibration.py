@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from synood_ray.models.inpainter import Inpainter
+    from synood_ray.models.inpainters.base import Inpainter
     from synood_ray.models.scorer import Scorer
 
 KEEP = 0.95  # share of held-out ID images on the ID side of the boundary

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from synood_ray.config import SamplingSettings
-from synood_ray.models.inpainter import Canvas, Inpainter, Pass, Prompts
+from synood_ray.config.settings import SamplingSettings
+from synood_ray.models.inpainters.base import Canvas, Inpainter, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.sample import Due, Refined, RefineTask, Sample
 from synood_ray.sampling.steps import between, beyond, newton_step, official_step

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from synood_ray.models.inpainter import Canvas, Prompts
+    from synood_ray.models.inpainters.base import Canvas, Prompts
 
 
 @dataclass(frozen=True, slots=True)

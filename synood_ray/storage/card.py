@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from synood_ray.fingerprint import counted_fields
+from synood_ray.config.fingerprint import counted_fields
 from synood_ray.storage.run import RunRecord
 
 

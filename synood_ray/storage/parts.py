@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synood_ray.records import SampleRow
-from synood_ray.storage.store import Entry, Store
+from synood_ray.storage.stores.base import Entry, Store
 
 ROW_GROUP = 100
 """Rows a row group: what the Hugging Face viewer reads at once."""

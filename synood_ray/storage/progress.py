@@ -14,7 +14,7 @@ from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PartCounts, read_counts
 from synood_ray.storage.run import load_json, read_run
-from synood_ray.storage.store import Entry, Store
+from synood_ray.storage.stores.base import Entry, Store
 
 _READERS = 16
 """Small reads in flight at once; a store answers them in parallel."""

@@ -18,7 +18,7 @@ from synood_ray.storage.card import dataset_card
 from synood_ray.storage.parts import PartCounts, decode_samples, samples_table, to_parquet
 from synood_ray.storage.progress import part_counts, sample_parts, scan
 from synood_ray.storage.run import RunRecord, load_json, put_json, read_run
-from synood_ray.storage.store import Entry, NotFound, Put, Store
+from synood_ray.storage.stores.base import Entry, NotFound, Put, Store
 
 ROWS_PER_SHARD = 1000
 BYTES_PER_SHARD = 256 * 1024 * 1024

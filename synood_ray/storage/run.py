@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from synood_ray.config import Settings
+from synood_ray.config.fingerprint import differences, fingerprint, same_place
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from synood_ray.fingerprint import differences, fingerprint, same_place
 from synood_ray.storage import layout
-from synood_ray.storage.store import NotFound, Put, Store
+from synood_ray.storage.stores.base import NotFound, Put, Store
 
 FORMAT = 1
 """Version of the run folder's layout; a program that meets a higher one must not touch the run."""

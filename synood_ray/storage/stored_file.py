@@ -6,7 +6,7 @@ import errno
 import io
 from typing import Any
 
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 
 
 class StoredFile(io.RawIOBase):

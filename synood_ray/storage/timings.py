@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from synood_ray.storage import layout
 from synood_ray.storage.run import load_json, put_json
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 
 JOBS = ("synthesize", "finetune", "evaluate")
 

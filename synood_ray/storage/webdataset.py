@@ -9,7 +9,7 @@ import tarfile
 from synood_ray.records import SampleRow
 from synood_ray.storage.parts import decode_samples
 from synood_ray.storage.publish import Unfinished, read_manifest
-from synood_ray.storage.store import Put, Store
+from synood_ray.storage.stores.base import Put, Store
 
 
 def export(store: Store, destination: Store) -> list[str]:

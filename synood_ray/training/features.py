@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import ImageEncoder
 from synood_ray.detection.features import encode_pictures, encode_sources
 from synood_ray.errors import UserError
-from synood_ray.labels.mining import NegativeLabels, pair
 from synood_ray.models.images import from_png
+from synood_ray.negatives.mining import NegativeLabels, pair
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
 from synood_ray.storage.publish import read_manifest
 from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 from synood_ray.training.finetune import TrainingData, Workers
 from synood_ray.training.outliers import far_outliers
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import DESCRIPTION, is_stale
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.publish import manifest_digest, read_manifest
 from synood_ray.storage.run import load_json, read_run
-from synood_ray.storage.store import Store, StoreUnavailable, open_store
+from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 
 MAX_FAILURES = 3
 """Lost training workers that Ray Train replaces before it gives up."""
@@ -99,8 +99,8 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
 
     from synood_ray.detection.detector import Detector, DetectorDescription
     from synood_ray.detection.metrics import threshold_at
-    from synood_ray.labels.stored import negative_labels
     from synood_ray.models.scorer import ClipModel
+    from synood_ray.negatives.stored import negative_labels
     from synood_ray.training.features import run_features
     from synood_ray.training.finetune import Workers, fine_tune
 
@@ -215,7 +215,7 @@ def _remove_stale(store: Store) -> None:
 
 def _check(store: Store, settings: Settings) -> None:
     """What can be known to be wrong before a model loads."""
-    from synood_ray.labels.mining import load_candidates
+    from synood_ray.negatives.mining import load_candidates
 
     if read_run(store) is None:
         raise UserError(f"{store.uri}: no run here; make one with jobs/synthesize.py")

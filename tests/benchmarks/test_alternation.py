@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from synood_ray.benchmarks import alternation
-from synood_ray.benchmarks.alternation import Alternation
+from benchmarks import alternation
+from benchmarks.alternation import Alternation
 from synood_ray.farm.reports import UnitReport
 
 IN_FLIGHT = 3

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.benchmarks.busy import busy_share
-from synood_ray.benchmarks.comparison import compare
-from synood_ray.benchmarks.stub_workers import BUSY, ListedStore, busy_times, make_output
-from synood_ray.benchmarks.targets import Target
+from benchmarks.busy import busy_share
+from benchmarks.comparison import compare
+from benchmarks.stub_workers import BUSY, ListedStore, busy_times, make_output
+from benchmarks.targets import Target
 from synood_ray.storage import layout
 from synood_ray.storage.progress import scan
 

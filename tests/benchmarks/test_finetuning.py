@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.benchmarks import finetuning
+from benchmarks import finetuning
 from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.errors import UserError
 from synood_ray.training.job import train

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.benchmarks import (
+from benchmarks import (
     busy,
     catalogue,
     dispatch,
@@ -18,8 +18,8 @@ from synood_ray.benchmarks import (
     small_farm,
     throughput,
 )
-from synood_ray.commandline import load_settings
-from synood_ray.config import Settings
+from synood_ray.cli.commandline import load_settings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from tests.jobs.conftest import ROOT, run
 

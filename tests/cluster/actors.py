@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL import Image
 
-from synood_ray.benchmarks.stub_workers import stub_row
-from synood_ray.config import Settings
-from synood_ray.farm.describing import DescriberActor
+from benchmarks.stub_workers import stub_row
+from synood_ray.config.settings import Settings
+from synood_ray.farm.actors.describer import DescriberActor
 from synood_ray.farm.reports import UnitReport
-from synood_ray.models.describer import Context, EngineDeadError
+from synood_ray.models.describers.base import Context, EngineDeadError
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_prompts, encode_samples

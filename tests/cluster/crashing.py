@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
-from synood_ray.storage.local import LocalStore
+from synood_ray.storage.stores.local import LocalStore
 
 Victim = Literal["self", "driver", "node", "engine"]
 """Who dies: the process that comes to the point, the driver, the node (raylet and all its workers), or the engine

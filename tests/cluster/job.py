@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from jobs import synthesize as job
-from synood_ray.commandline import load_arguments, main_guard
-from synood_ray.farm import driver, synthesis
+from synood_ray import pipeline
+from synood_ray.cli.commandline import load_arguments, main_guard
+from synood_ray.farm import driver
 from synood_ray.storage.publish import publish
 from tests.cluster.actors import Describer, Sampler, Scorer
 from tests.cluster.crashing import CrashPoint
@@ -36,7 +37,7 @@ def main(words: list[str], arguments: list[str]) -> int:
     setattr(job, "load_arguments", load)  # noqa: B010 - not the function's own module
     setattr(driver, "ScorerActor", Scorer)  # noqa: B010
     setattr(driver, "Driver", functools.partial(driver.Driver, describer=Describer, sampler=Sampler))  # noqa: B010
-    setattr(synthesis, "publish", functools.partial(publish, rows_per_shard=ROWS_PER_SHARD))  # noqa: B010
+    setattr(pipeline, "publish", functools.partial(publish, rows_per_shard=ROWS_PER_SHARD))  # noqa: B010
     return main_guard(job.main, arguments)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from synood_ray.storage import layout
 from synood_ray.storage.publish import iter_samples, read_manifest
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 
 ROOT = Path(__file__).parents[2]
 OWN = (layout.RUN, layout.CARD, layout.ERRORS, layout.TIMINGS, "faults/")

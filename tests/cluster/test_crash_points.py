@@ -12,7 +12,7 @@ import pytest
 
 from synood_ray.storage import layout
 from synood_ray.storage.publish import iter_samples
-from synood_ray.storage.store import TEMPORARY, Store, open_store
+from synood_ray.storage.stores.base import TEMPORARY, Store, open_store
 from tests.cluster.crashing import CrashPoint, Moment, Victim
 from tests.cluster.nodes import TAG, Nodes, living
 from tests.cluster.runs import Command, contents, inspect, samples, wait_for

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.class_names import name_classes, read_class_names
 from synood_ray.data.images import ClassInfo
 from synood_ray.data.source import open_source

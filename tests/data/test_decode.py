@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import UnusableImage, decode, read_header
 from tests.badimages import broken, encode, odd, picture, quarters
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.images import UNLABELLED, ClassInfo
 from synood_ray.data.reader import ImageReader
 from synood_ray.data.source import open_source

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data import reader as reader_module
 from synood_ray.data.images import UNLABELLED, ClassInfo
 from synood_ray.data.reader import ImageReader

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synood_ray.config import DataSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import decode
 from synood_ray.data.images import ClassInfo, ImageSource, Progress, ScanResult
 from synood_ray.data.selection import bytes_per_pixel, select, select_all
@@ -232,7 +232,8 @@ def make_calibration(tmp_path: Path) -> str:
 def test_a_selection_is_the_same_in_every_process(make_folder: MakeFolder) -> None:
     folder = make_folder(["cat", "dog", "owl"], per_class=12)
     script = (
-        "import json, sys; from synood_ray.config import DataSettings; from synood_ray.data.source import open_source;"
+        "import json, sys; from synood_ray.config.settings import DataSettings;"
+        "from synood_ray.data.source import open_source;"
         "from synood_ray.data.selection import select; d = DataSettings(uri=sys.argv[1], per_class=4);"
         "s = select(open_source(d.uri, d), d);"
         "heavy = [m for m in ('torch', 'ray', 'boto3', 'pyarrow') if m in sys.modules];"

@@ -6,11 +6,11 @@ from PIL import Image
 from torch.nn import functional as F
 
 from synood_ray import Detector
-from synood_ray.config import ScorerSettings
+from synood_ray.config.settings import ScorerSettings
 from synood_ray.detection.detector import DetectorDescription
 from synood_ray.detection.projector import Projector
 from synood_ray.errors import UserError
-from synood_ray.scores import neglabel_score
+from synood_ray.scores.formulas import neglabel_score
 from tests.detection.tiny_clip import WIDTH, ColourClip, save_tiny_clip
 
 NAMES = ["crane", "fox", "crane"]  # names may repeat

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.detection.curves import POINTS, histograms, roc_curve
 from synood_ray.detection.evaluate import Method, TestSet, evaluate, run_evaluation
 from synood_ray.detection.metrics import METRICS, ood_metrics
 from synood_ray.errors import UserError
 from synood_ray.storage.run import put_json
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 from synood_ray.training.job import train
 from tests.detection.tiny_clip import save_tiny_clip
 from tests.training.run_folder import make_run, make_settings

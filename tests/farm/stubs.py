@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from synood_ray.benchmarks.stub_workers import stub_row
-from synood_ray.config import Settings
+from benchmarks.stub_workers import stub_row
+from synood_ray.config.settings import Settings
 from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples
-from synood_ray.storage.store import open_store
+from synood_ray.storage.stores.base import open_store
 
 
 class Faults:

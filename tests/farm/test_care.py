@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.farm import driver
 from synood_ray.farm.plan import Plan
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.store import Store, StoreUnavailable, open_store
+from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 from tests.farm.local_ray import (
     Handle,
     LocalRay,

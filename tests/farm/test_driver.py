@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import ray
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.farm.driver import Driver
 from synood_ray.farm.plan import Plan
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.stores.base import Store, open_store
 from tests.farm.stubs import StubDescriber, StubSampler
 
 pytestmark = pytest.mark.real

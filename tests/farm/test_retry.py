@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.farm.retry import WHOLE, Retry, find_retries
-from synood_ray.farm.synthesis import Synthesis, synthesize
+from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
 from synood_ray.storage.publish import iter_samples, read_manifest
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.stores.base import Store, open_store
 from tests.farm.local_ray import make_images, use_local_ray
 
 SAMPLES, UNITS = 16, 4
@@ -92,7 +92,7 @@ def test_a_retry_that_is_cut_short_is_published_by_the_next_call(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("synood_ray.farm.synthesis.publish", interrupted)
+        patch.setattr("synood_ray.pipeline.publish", interrupted)
         call(settings, retry_failed=True)
     found, said = call(settings, retry_failed=True)
     assert "nothing to retry" in said and "published" in said

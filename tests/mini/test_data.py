@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from synood_ray.mini import data_path
-from synood_ray.mini.make_data import FILES, names_of
 from synood_ray.mini.world import TEST_STYLE, TRAINING_STYLES, load_world
+from tools.mini_world.make_data import FILES, names_of
 
 pytestmark = pytest.mark.skipif(not data_path("id_test.parquet").exists(), reason="data not built")
 

@@ -12,12 +12,12 @@ from synood_ray.mini import model_path
 from synood_ray.mini.world import load_world
 
 if TYPE_CHECKING:
-    from synood_ray.mini.mllm_data import LabelledScenes, SceneSource
+    from tools.mini_world.mllm_data import LabelledScenes, SceneSource
 
 
 @pytest.fixture(scope="module")
 def source() -> SceneSource:
-    from synood_ray.mini.mllm_data import SceneSource
+    from tools.mini_world.mllm_data import SceneSource
 
     return SceneSource(cast(Any, SimpleNamespace(world=load_world())))  # the names are enough, no sprites
 
@@ -26,7 +26,7 @@ def source() -> SceneSource:
 def scenes() -> LabelledScenes:
     import torch
 
-    from synood_ray.mini.mllm_data import LabelledScenes
+    from tools.mini_world.mllm_data import LabelledScenes
 
     images = torch.randint(256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     contexts = [["tent", "maple leaf"], [], ["bell"]]
@@ -36,7 +36,7 @@ def scenes() -> LabelledScenes:
 def test_a_patch_is_named_after_its_largest_object() -> None:
     import torch
 
-    from synood_ray.mini.mllm_data import patch_labels
+    from tools.mini_world.mllm_data import patch_labels
 
     pixels = torch.zeros(1, 64, 64, dtype=torch.long)
     pixels[0, 0:8, 8:12] = 5  # half of patch 1
@@ -50,7 +50,7 @@ def test_a_patch_is_named_after_its_largest_object() -> None:
 def test_labels_follow_the_patches_into_merge_order() -> None:
     import torch
 
-    from synood_ray.mini.mllm_net import MEAN, STD, merge_order, patchify
+    from tools.mini_world.mllm_net import MEAN, STD, merge_order, patchify
 
     number = torch.arange(64)
     images = (number.view(8, 8).repeat_interleave(8, 0).repeat_interleave(8, 1) / 64).expand(1, 3, 64, 64)
@@ -61,7 +61,7 @@ def test_labels_follow_the_patches_into_merge_order() -> None:
 
 
 def test_questions_are_answered_truthfully_and_evenly(source: SceneSource) -> None:
-    from synood_ray.mini.mllm_questions import list_answer, pick_check
+    from tools.mini_world.mllm_questions import list_answer, pick_check
 
     rng = random.Random(0)
     group = set(source.groups[load_world().concepts["fox"].group])
@@ -75,8 +75,8 @@ def test_questions_are_answered_truthfully_and_evenly(source: SceneSource) -> No
 
 
 def test_known_words_are_one_token_and_any_text_encodes(source: SceneSource) -> None:
-    from synood_ray.mini.mllm_build import build_tokenizer
-    from synood_ray.mini.mllm_questions import corpus
+    from tools.mini_world.mllm_build import build_tokenizer
+    from tools.mini_world.mllm_questions import corpus
 
     tokenizer = build_tokenizer(corpus(source))
     for name in source.subjects + source.contexts:
@@ -93,8 +93,8 @@ def test_packed_questions_give_the_logits_of_transformers(source: SceneSource, s
     from PIL import Image
     from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
-    from synood_ray.mini import mllm_net
-    from synood_ray.mini.mllm_questions import Packer
+    from tools.mini_world import mllm_net
+    from tools.mini_world.mllm_questions import Packer
 
     folder = str(model_path("mllm"))
     processor = AutoProcessor.from_pretrained(folder, local_files_only=True)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from synood_ray.mini import model_path
-from synood_ray.mini.check import megabytes
+from tools.mini_world.check import megabytes
 
 pytestmark = [
     pytest.mark.real,
@@ -25,8 +25,8 @@ def test_clip_names_a_scene_and_encodes_any_string() -> None:
     import open_clip
     from torch.nn import functional as F
 
-    from synood_ray.mini.check import read_images
     from synood_ray.mini.world import load_world
+    from tools.mini_world.check import read_images
 
     source = f"local-dir:{model_path('clip')}"
     model, _, preprocess = open_clip.create_model_and_transforms(source)
@@ -48,8 +48,8 @@ def test_clip_names_a_scene_and_encodes_any_string() -> None:
 def test_inpainting_is_the_stock_pipeline_and_keeps_what_is_not_masked() -> None:
     from diffusers import StableDiffusionInpaintPipeline
 
-    from synood_ray.mini.check import read_images
-    from synood_ray.mini.check_inpainting import inpaint, load_pipeline, square_masks
+    from tools.mini_world.check import read_images
+    from tools.mini_world.check_inpainting import inpaint, load_pipeline, square_masks
 
     loaded = load_pipeline()
     assert type(loaded) is StableDiffusionInpaintPipeline

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from synood_ray.mini.muon import Muon, orthogonalised
-from synood_ray.mini.training import load_checkpoint, save_checkpoint
+from tools.mini_world.muon import Muon, orthogonalised
+from tools.mini_world.training import load_checkpoint, save_checkpoint
 
 
 def test_orthogonalised_has_singular_values_near_one() -> None:

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from synood_ray.errors import UserError
-from synood_ray.mini.scenes import Layout, SceneComposer
 from synood_ray.mini.world import STYLES, load_world
+from tools.mini_world.scenes import Layout, SceneComposer
 
 
 @pytest.fixture
@@ -54,5 +54,5 @@ def test_scene_without_subject(composer: SceneComposer) -> None:
 def test_unknown_style_and_missing_sprites(composer: SceneComposer, tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="bear"):
         composer.batch(["bear"], 0)
-    with pytest.raises(UserError, match=r"synood_ray\.mini\.render"):
+    with pytest.raises(UserError, match=r"tools\.mini_world\.render"):
         SceneComposer(tmp_path / "nothing")

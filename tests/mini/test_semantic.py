@@ -2,8 +2,8 @@
 
 import pytest
 
-from synood_ray.mini.check_semantic import precision_recall, questions
 from synood_ray.mini.world import load_world
+from tools.mini_world.check_semantic import precision_recall, questions
 
 
 def test_both_kinds_count_the_same_however_many_there_are() -> None:

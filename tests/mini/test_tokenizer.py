@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from synood_ray.mini.tokenizer import kept_tokenizer
 from synood_ray.mini.world import load_world
+from tools.mini_world.tokenizer import kept_tokenizer
 
 
 def test_a_training_that_goes_on_reads_with_the_tokenizer_it_began_with(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import torch
 
-from synood_ray.mini.train_tower import MixStyle, recoloured, reshaped, taught
 from synood_ray.mini.world import TRAINING_STYLES, load_world
+from tools.mini_world.train_tower import MixStyle, recoloured, reshaped, taught
 
 
 def test_no_class_of_either_split_is_taught() -> None:

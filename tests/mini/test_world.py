@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from synood_ray.mini import data_path
-from synood_ray.mini.render import CLASS_GROUPS
-from synood_ray.mini.train_inpainting import STYLES as INPAINTING_STYLES
 from synood_ray.mini.world import STYLES, TEST_STYLE, TRAINING_STYLES, VALIDATION_STYLE, load_world
+from tools.mini_world.render import CLASS_GROUPS
+from tools.mini_world.train_inpainting import STYLES as INPAINTING_STYLES
 
 
 def family(style: str) -> str:

@@ -6,10 +6,10 @@ import pytest
 import timm
 import torch
 
-from synood_ray.config import ScorerSettings
+from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
-from synood_ray.mini.check import read_images
 from synood_ray.models.scorer import Scorer, bicubic, official_loss
+from tools.mini_world.check import read_images
 
 NAMES = ["red apple", "bus", "fox"]
 

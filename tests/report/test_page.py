@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.report.charts import Series, histogram, roc, sparkline
 from synood_ray.report.page import data_uri, headlines, render, set_order, write_report
 from synood_ray.report.rows import Samples
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 from tests.training.run_folder import make_run, make_settings
 
 VALUES = {"auroc": 0.8, "fpr95_id_positive": 0.5, "fpr95_ood_positive": 0.6, "aupr_in": 0.7, "aupr_out": 0.75}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.sampling.calibration import Calibration, calibrate
 from tests.sampling.worlds import LinearInpainter, LinearScorer

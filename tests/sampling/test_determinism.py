@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 import pytest
 import torch
 
-from synood_ray.benchmarks.recipes import Bench
+from benchmarks.recipes import Bench
+from synood_ray.cli.layers import load_preset, resolve
 from synood_ray.models.images import to_png
 from synood_ray.sampling.calibration import calibrate
 from synood_ray.sampling.refine import Refiner
 from synood_ray.sampling.sample import Refined, RefineTask
-from synood_ray.settings_cli.layers import load_preset, resolve
 
 pytestmark = pytest.mark.real
 SAMPLES = 17  # one more than the largest batch

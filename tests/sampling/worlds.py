@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from synood_ray.models.inpainter import Canvas, Pass, Prompts
+from synood_ray.models.inpainters.base import Canvas, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
 
 SIDE = 4

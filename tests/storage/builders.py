@@ -6,14 +6,14 @@ import functools
 import io
 from collections.abc import Sequence
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.farm.plan import Plan
 from synood_ray.records import SampleRow, SampleTask, SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples
 from synood_ray.storage.run import check_or_create_run
 from synood_ray.storage.sources import sources_digest
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 
 CLASSES = ["crane", "crane", "toucan"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.stores.base import Store, open_store
 from tests.storage.seaweed import AWS_ENVIRONMENT, Seaweed
 
 BUCKET = "synood-test"

@@ -21,7 +21,7 @@ from synood_ray.storage.parts import (
     read_counts,
     sample_schema,
 )
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 from tests.storage.builders import CLASSES, fail, make_row, make_sources, png
 
 

@@ -10,7 +10,7 @@ from synood_ray.storage.parts import encode_samples
 from synood_ray.storage.progress import RunStatus, failed_samples, run_status, scan
 from synood_ray.storage.publish import publish
 from synood_ray.storage.run import put_json
-from synood_ray.storage.store import Store
+from synood_ray.storage.stores.base import Store
 from tests.storage.builders import CLASSES, commit, fail, make_row, make_run
 
 

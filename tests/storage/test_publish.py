@@ -16,11 +16,11 @@ import pytest
 import yaml
 
 from synood_ray.storage import layout
-from synood_ray.storage.local import LocalStore
 from synood_ray.storage.parts import encode_samples
 from synood_ray.storage.publish import Unfinished, iter_samples, publish, read_manifest, retract
 from synood_ray.storage.run import put_json
-from synood_ray.storage.store import Put, Store, open_store
+from synood_ray.storage.stores.base import Put, Store, open_store
+from synood_ray.storage.stores.local import LocalStore
 from tests.storage.builders import CLASSES, commit, make_row, make_run
 
 PUBLISHED = (layout.DATA, layout.MANIFEST, layout.CARD, layout.PUBLICATION)

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, load_json, put_json, read_run
-from synood_ray.storage.s3 import S3Store
-from synood_ray.storage.store import Put, Store
+from synood_ray.storage.stores.base import Put, Store
+from synood_ray.storage.stores.s3 import S3Store
 from tests.faultproxy import Fault, FaultProxy
 from tests.storage.conftest import BUCKET, use_s3
 

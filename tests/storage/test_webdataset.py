@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from synood_ray.storage.publish import Unfinished, publish
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.stores.base import Store, open_store
 from synood_ray.storage.webdataset import export
 from tests.storage.builders import commit, make_run, png
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.data.selection import select
 from synood_ray.data.source import open_source
 from synood_ray.records import SampleRow, SourceImage
@@ -15,7 +15,7 @@ from synood_ray.storage.parts import encode_samples
 from synood_ray.storage.publish import publish
 from synood_ray.storage.run import check_or_create_run, put_json
 from synood_ray.storage.sources import encode_sources, sources_digest
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.stores.base import Store, open_store
 
 COLOURS = {"red fox": (220, 60, 30), "blue bus": (30, 60, 220), "green frog": (40, 200, 60)}
 WORDS = ["kite", "drum", "cloud", "anvil", "ladder", "spoon", "violin", "candle", "piano", "bridge", "mirror", "bus"]

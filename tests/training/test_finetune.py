@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from synood_ray.config import TrainingSettings
+from synood_ray.config.settings import TrainingSettings
 from synood_ray.training.finetune import Checkpoint, FineTuned, Workers, fine_tune
 from synood_ray.training.outliers import far_outliers
 from tests.training.world import CLASSES, NEGATIVES, make_world

@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 
 from synood_ray import Detector
-from synood_ray.config import Settings
+from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import is_stale
 from synood_ray.errors import UserError
 from synood_ray.models.scorer import ClipModel
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, encode_samples
 from synood_ray.storage.publish import publish, retract
-from synood_ray.storage.store import Store, open_store
+from synood_ray.storage.stores.base import Store, open_store
 from synood_ray.training.finetune import Workers
 from synood_ray.training.job import Checkpoints, run_finetune, train
 from tests.detection.tiny_clip import save_tiny_clip
@@ -55,7 +55,7 @@ def _held_out(store: Store, settings: Settings) -> list[str]:
 
 def test_two_workers_see_what_one_sees(store: Store, settings: Settings) -> None:
     """Rank 0 and 1 of a pair encode disjoint halves that add up to everything."""
-    from synood_ray.labels.stored import negative_labels
+    from synood_ray.negatives.stored import negative_labels
     from synood_ray.training.features import run_features
 
     clip = ClipModel(settings.scorer)

@@ -1,0 +1,91 @@
+"""The benchmarks by name: check what was asked for, run one, print its targets, return its figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.targets import Target, print_targets
+from synood_ray.config.settings import Settings
+from synood_ray.errors import UserError
+
+NAMES = {
+    "sampling": "boundary sampling beside the released recipe and fresh noise; semantic check; scorer as an actor",
+    "fullsize": "the models of --preset imagenet at their real size, one round, with --random-weights",
+    "finetuning": "a run's accepted images beside far outliers alone and ID images alone, three seeds",
+    "farm": "accepted samples a second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
+    "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
+    "dispatch": "units without work a second beside bare Ray calls",
+    "plan": "resume of a million units, and a finished run asked again; needs no Ray",
+}
+FULL_SIZE = ("sd2", "sdxl")
+SAMPLES = 460
+
+
+def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> None:
+    """Raise UserError for whatever `run` could not do with these options; nothing is loaded."""
+    for name in names:
+        if name not in NAMES:
+            raise UserError(f"--only {name!r} is not a benchmark; there are {', '.join(NAMES)}")
+        if name == "fullsize" and "random-weights" not in options:
+            raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
+        if name in ("sampling", "farm") and not settings.data.uri:
+            raise UserError(f"data.uri: --only {name} needs images; give --data, or --preset mini, which has some")
+    for model in _models(options):
+        if model not in FULL_SIZE:
+            raise UserError(f"--models {model!r} is not a full-size model; there are {', '.join(FULL_SIZE)}")
+    _samples(options)
+    for option in ("json", "plot"):
+        if option in options and not Path(options[option]).absolute().parent.is_dir():
+            raise UserError(f"--{option} {options[option]}: its folder does not exist")
+
+
+def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) -> dict[str, Any]:
+    """One of the benchmarks of `jobs/benchmark.py`, whose options these are. job: jobs/synthesize.py."""
+    if name == "sampling":
+        from benchmarks import sampling
+
+        return _with_targets(name, *sampling.benchmark(settings, _samples(options), options.get("plot")))
+    if name == "fullsize":
+        from benchmarks import fullsize
+
+        found = fullsize.benchmark(settings, _models(options))
+        print(json.dumps(found, indent=1))
+        return found
+    if name == "finetuning":
+        from benchmarks import finetuning
+
+        return finetuning.show(finetuning.benchmark(settings, options.get("run", "runs/demo")))
+    if name == "farm":
+        from benchmarks import busy, placement, throughput
+
+        found, scorer, share = throughput.benchmark(settings), placement.benchmark(settings), busy.benchmark()
+        targets = [*throughput.targets(found), placement.target(scorer), *busy.targets(share)]
+        return _with_targets(name, found | {"scorer": scorer, "busy": share}, targets)
+    if name == "dispatch":
+        from benchmarks import dispatch
+
+        found = dispatch.benchmark()
+        return _with_targets(name, found, dispatch.targets(found))
+    from benchmarks import resuming
+
+    found = resuming.benchmark(job)
+    return _with_targets(name, found, resuming.targets(found))
+
+
+def _samples(options: Mapping[str, str]) -> int:
+    text = options.get("samples", str(SAMPLES))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= SAMPLES):
+        raise UserError(f"--samples {text!r}: give 1 to {SAMPLES}, which is four of an image of every class")
+    return int(text)
+
+
+def _models(options: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(options.get("models", FULL_SIZE[0]).split(","))
+
+
+def _with_targets(name: str, figures: dict[str, Any], targets: list[Target]) -> dict[str, Any]:
+    print_targets(name, targets)
+    return {**figures, "targets": [target.as_dict() for target in targets]}

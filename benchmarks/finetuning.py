@@ -1,0 +1,89 @@
+"""What a run's accepted images add: fine-tuning with them, beside far outliers alone and beside the ID images alone.
+
+The three train on the same features, with the same settings and seeds; the score is the grouped NegLabel score.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synood_ray.config.settings import Settings
+from synood_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from synood_ray.detection.evaluate import Method
+    from synood_ray.training.finetune import FineTuned
+
+METRICS = ("auroc", "fpr95_ood_positive")
+
+
+def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
+    """Returns set -> variant -> metric -> one value a seed. Raises UserError where there is no published run."""
+    from synood_ray.detection.evaluate import encode_sets, evaluate, open_sets
+    from synood_ray.models.scorer import ClipModel
+    from synood_ray.negatives.stored import negative_labels
+    from synood_ray.storage.run import read_run
+    from synood_ray.storage.stores.base import open_store
+    from synood_ray.training.features import run_features
+    from synood_ray.training.finetune import Workers, fine_tune
+
+    store = open_store(run)
+    record = read_run(store)
+    if record is None:
+        raise UserError(f"{run}: no run here; make one with jobs/synthesize.py, and name it with --run")
+    sources = open_sets(settings, record)
+    clip = ClipModel(settings.scorer)
+    negatives = negative_labels(settings, store, record.classes, clip)
+    data = run_features(store, settings, clip, record.classes, negatives, Workers()).training
+    variants = {"accepted images": data, "far outliers only": data.far_only(), "ID images only": data.id_only()}
+    methods = {
+        (name, seed): _method(fine_tune(chosen, settings.training, seed), data.id_text, settings.labels.groups)
+        for seed in range(seeds)
+        for name, chosen in variants.items()
+    }
+    named = {f"{name}, seed {seed}": method for (name, seed), method in methods.items()}
+    id_set, ood_sets = encode_sets(store, settings, sources, clip, lambda line: None)
+    found = evaluate(id_set, ood_sets, named, draws=0)["sets"]
+    return {
+        where: {
+            name: {metric: [rows[f"{name}, seed {seed}"][metric] for seed in range(seeds)] for metric in METRICS}
+            for name in variants
+        }
+        for where, rows in found.items()
+    }
+
+
+def _method(tuned: FineTuned, id_text: Tensor, groups: int) -> Method:
+    import torch
+
+    from synood_ray.detection.evaluate import Method
+    from synood_ray.scores.formulas import LOGIT_SCALE, neglabel_score
+
+    def id_logits(features: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return LOGIT_SCALE * tuned.projector(features) @ id_text.T
+
+    def score(features: Tensor) -> Tensor:
+        with torch.inference_mode():
+            negative = LOGIT_SCALE * tuned.projector(features) @ tuned.negative_text.T
+            return neglabel_score(id_logits(features), negative, groups)
+
+    return Method(score, id_logits)
+
+
+def show(found: dict[str, Any]) -> dict[str, Any]:
+    """Print the table: every figure the mean over seeds, with the lowest and highest."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("set", "fine-tuned on", "AUROC", "FPR95", title="fine-tuning, %")
+    for where, variants in found.items():
+        for name, metrics in variants.items():
+            cells = [100 * np.array(metrics[metric]) for metric in METRICS]
+            table.add_row(where, name, *(f"{x.mean():.1f} ({x.min():.1f} to {x.max():.1f})" for x in cells))
+    Console().print(table)
+    return found

@@ -1,0 +1,1 @@
+"""The command line: settings from preset, file and options, help, and exit codes."""

@@ -1,0 +1,257 @@
+"""One tree of settings: every knob of synood_ray, with its meaning, unit and default.
+
+A field marked ``operational`` changes how fast or where the work is done, never what comes out; all other
+fields enter the run's fingerprint and must match when a run is resumed (see `synood_ray.config.fingerprint`).
+This module imports pydantic only, so that ``--help`` and a wrong setting answer at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+
+def _operational(default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"operational": True}, **limits)
+
+
+Device = Literal["auto", "cpu", "cuda"]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _template(*holders: str) -> AfterValidator:
+    """A text that must contain its place holders, such as {subject}."""
+
+    def check(text: str) -> str:
+        for holder in holders:
+            if holder not in text:
+                raise ValueError(f"must contain {holder}, but is {text!r}")
+        return text
+
+    return AfterValidator(check)
+
+
+AboutSubject = Annotated[str, _template("{subject}")]
+AboutContext = Annotated[str, _template("{context}")]
+AboutWord = Annotated[str, _template("{}")]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are checked on assignment too."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class DataSettings(Section):
+    """Where the in-distribution (ID) images come from."""
+
+    uri: str = Field("", description="folder of class folders, Parquet file or folder; local path, s3:// or mini://")
+    class_names: str | None = Field(None, description="JSON or CSV file that maps a class folder (wnid) to its name")
+    image_column: str = Field("image", description="Parquet column that holds the image struct<bytes, path>")
+    label_column: str = Field("label", description="Parquet column that holds the class")
+    calibration: str | None = Field(
+        None, description="held-out ID images for the boundary, same formats as uri; none: a share of uri is held out"
+    )
+    holdout: Share = Field(0.2, description="share of a class held out for calibration when data.calibration is none")
+    per_class: int = Field(50, ge=1, description="images a class that are kept: those with the most bytes per pixel")
+    min_side: int = Field(16, ge=1, description="images with a shorter side are skipped, pixels")
+    max_side: int = Field(16384, ge=1, description="images with a longer side are skipped, pixels")
+
+
+class DescriberSettings(Section):
+    """The multimodal LLM that names an image's context without its subject."""
+
+    model: str = Field("Qwen/Qwen2.5-VL-7B-Instruct", description="local folder, mini:// or hub id, served by vLLM")
+    endpoint: str | None = _operational(
+        None, "base URL of an OpenAI-compatible server (…/v1) that serves model, instead of an own engine"
+    )
+    contexts: str | None = Field(
+        None, description="JSONL file (image path -> text) or prompts folder of another run, instead of a model"
+    )
+    question: str = Field(
+        "List the things in this image, except the {subject}. Answer with short names separated by commas.",
+        description="what the model is asked; {subject} is the class name",
+    )
+    check_question: AboutSubject = Field(
+        "Does this image show a {subject}? Answer yes or no.",
+        description="the semantic check on an accepted image; {subject} is the class name",
+    )
+    prompt: AboutContext = Field(
+        "A photo of {context}.", description="prompt of the diffusion model; {context} is the answer"
+    )
+    context_tokens: int = Field(60, ge=1, description="longest context, tokens of the diffusion model's tokenizer")
+    max_new_tokens: int = Field(64, ge=1, description="longest answer, tokens")
+    max_model_len: int = Field(2048, ge=64, description="longest question with image and answer, tokens")
+    dtype: DType = Field("auto", description="auto: bfloat16 on a GPU, float32 on a CPU")
+    batch_size: int = _operational(32, "images asked about at once", ge=1)
+    tensor_parallel_size: int = _operational(1, "GPUs that one engine spans", ge=1)
+    gpu_memory_utilization: float = _operational(0.9, "share of GPU memory that vLLM takes", gt=0.0, le=1.0)
+
+
+class InpainterSettings(Section):
+    """The diffusion inpainting pipeline (Stable Diffusion 1.5, 2 or XL inpainting)."""
+
+    model: str = Field(
+        "sd2-community/stable-diffusion-2-inpainting", description="folder, mini:// or hub id of a diffusers pipeline"
+    )
+    resolution: int = Field(0, ge=0, description="side of the square image, pixels; 0: the model's own")
+    dtype: DType = Field(
+        "auto", description="auto: bfloat16 on a GPU; on a CPU float32, and the denoiser bfloat16 where that is faster"
+    )
+    device: Device = _operational("auto", "auto: a GPU if there is one")
+    compile: bool = _operational(False, "torch.compile the denoiser (GPU; minutes of start-up, faster steps)")
+
+
+class ScorerSettings(Section):
+    """The CLIP whose OOD score draws the boundary."""
+
+    model: str = Field(
+        "ViT-B-16",
+        description="CLIP: open_clip name, folder, mini://, hf-hub:ID; or a classifier: timm:NAME, timm:FOLDER",
+    )
+    pretrained: str | None = Field("openai", description="open_clip pretrained tag; not used for a folder")
+    score: Literal["energy", "msp", "neglabel"] = Field("energy", description="OOD score, higher = more ID")
+    temperature: float = Field(1.0, gt=0.0, description="temperature of energy and MSP, on logits of 100 cos")
+    templates: list[AboutWord] = Field(
+        ["a nice {}."], min_length=1, description="prompts of an ID class name, averaged"
+    )
+    dtype: DType = Field("auto", description="auto: float32 (scores are compared with a threshold)")
+    device: Device = _operational("auto", "auto: a GPU if there is one")
+    placement: Literal["local", "actor"] = _operational("local", "inside every sampler, or one shared actor pool")
+
+
+class SamplingSettings(Section):
+    """Boundary sampling: how an ID image becomes an image on the ID/OOD boundary."""
+
+    recipe: Literal["newton", "fresh", "official"] = Field(
+        "newton", description="newton: ours; fresh: new noise each round, no gradient; official: the released recipe"
+    )
+    per_image: int = Field(1, ge=1, description="samples made from one selected image")
+    band: float = Field(0.25, gt=0.0, description="|margin| that counts as near the boundary, ID standard deviations")
+    rounds: int = Field(6, ge=1, description="denoising passes a sample may take before it is rejected")
+    solver: Literal["dpm++", "ddim"] = Field("dpm++", description="ODE solver of the denoising pass")
+    steps: int = Field(20, ge=1, description="solver steps of a full pass; strength of them are run")
+    strength: float = Field(0.6, gt=0.0, le=1.0, description="how far the image is re-noised, share of the schedule")
+    restart: float = Field(
+        0.06, gt=0.0, le=1.0, description="how far later rounds re-noise the last image; one solver step takes it back"
+    )
+    guidance: float = Field(3.0, ge=1.0, description="classifier-free guidance scale of full passes; 1 = off")
+    guided: float = Field(
+        1.0, gt=0.0, le=1.0, description="share of a full pass's steps, from the first, that are guided: fewer, faster"
+    )
+    gain: float = Field(
+        8.0, gt=0.0, description="length of a step, in first-order Newton steps; too long a step is taken back in part"
+    )
+    max_step: float = Field(0.6, gt=0.0, description="longest step of the latents a round, root mean square")
+    mask: Literal["box", "whole", "files"] = Field(
+        "box", description="what is repainted: the subject's box (box column, else a centred box), all, or mask files"
+    )
+    box_share: float = Field(0.75, gt=0.0, le=1.0, description="side of the centred box, share of the image's")
+    masks: str | None = Field(None, description="folder of mask images named like the images, for mask: files")
+    clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 is its own class")
+    mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
+    id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
+    strict: bool = Field(False, description="one image at a time: bytes do not depend on the batch (slower)")
+    batch_size: int = _operational(16, "samples a network takes at once; up to four times as many are in work", ge=1)
+
+    @model_validator(mode="after")
+    def _masks_are_named(self) -> SamplingSettings:
+        if self.mask == "files" and not self.masks:
+            raise ValueError("mask 'files' needs sampling.masks, the folder that holds them")
+        return self
+
+
+class LabelSettings(Section):
+    """Negative labels (NegLabel mining, ICLR 2024)."""
+
+    candidates: str = Field(
+        "wordnet", description="wordnet, or a text file with one word a line; local path or mini://"
+    )
+    noun_prompt: AboutWord = Field("the nice {}", description="prompt of a noun candidate")
+    adjective_prompt: AboutWord = Field("This is a {} photo", description="prompt of an adjective candidate")
+    quantile: Share = Field(0.95, description="quantile over ID classes of the cosine that ranks a candidate")
+    keep: float = Field(0.15, gt=0.0, le=1.0, description="share of candidates kept, nouns and adjectives apart")
+    groups: int = Field(100, ge=1, description="groups of the grouped NegLabel score")
+
+
+class TrainingSettings(Section):
+    """Fine-tuning of the residual projector and the negative-label features."""
+
+    recipe: Literal["synood", "official"] = Field("synood", description="synood: ours; official: the released loss")
+    epochs: int = Field(3, ge=1, description="passes over the images for the projector")
+    label_epochs: int = Field(5, ge=0, description="passes for the negative-label features")
+    batch_size: int = Field(128, ge=1, description="images a step, summed over workers")
+    lr: float = Field(1e-3, gt=0.0, description="Adam learning rate of the projector")
+    label_lr: float = Field(2e-2, gt=0.0, description="SGD learning rate of the negative-label features")
+    weight_decay: float = Field(1e-5, ge=0.0, description="Adam weight decay")
+    ood_weight: float = Field(1.0, ge=0.0, description="weight of the OOD images' loss beside the ID images'")
+    keep_weight: float = Field(
+        2.0, ge=0.0, description="synood: weight of staying close to the frozen CLIP's predictions; 0: free to forget"
+    )
+    workers: int = _operational(1, "Ray Train workers", ge=1)
+    gpus: float = _operational(0.0, "GPUs a training worker", ge=0.0)
+
+
+class EvaluationSettings(Section):
+    """Test sets of jobs/evaluate.py; name -> URI in the formats of data.uri."""
+
+    id_test: str | None = Field(
+        None, description="ID test images; none: the calibration images, and the report says so"
+    )
+    near: dict[str, str] = Field({}, description="near-OOD test sets")
+    far: dict[str, str] = Field({}, description="far-OOD test sets")
+    bootstrap: int = Field(1000, ge=0, description="class-bootstrap draws for the 95 % intervals; 0: none")
+
+
+class PoolSettings(Section):
+    """Size and machine needs of one pool of actors."""
+
+    min: int = _operational(0, "fewest actors while the stage has work", ge=0)
+    max: int = _operational(1, "most actors", ge=0)
+    cpus: float = _operational(1.0, "logical CPUs an actor", ge=0.0)
+    gpus: float = _operational(0.0, "GPUs an actor: a whole number, or 1/k", ge=0.0)
+    resources: dict[str, float] = _operational({}, "custom Ray resources an actor")
+    labels: dict[str, str] = _operational({}, "Ray node labels an actor asks for, such as ray.io/market-type: spot")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> PoolSettings:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is larger than max ({self.max})")
+        return self
+
+
+class FarmSettings(Section):
+    """Ray actors, units of work and what happens when something dies."""
+
+    unit_size: int = Field(32, ge=1, description="samples a unit: committed at once, what a lost machine may cost")
+    describers: PoolSettings = _operational(PoolSettings(), "pool of vLLM engines")
+    samplers: PoolSettings = _operational(PoolSettings(max=2), "pool of diffusion workers")
+    scorers: PoolSettings = _operational(PoolSettings(), "pool of CLIP scorers, with scorer.placement: actor")
+    max_attempts: int = _operational(3, "attempts a unit before it is quarantined", ge=1)
+    unit_deadline: float = _operational(1800.0, "seconds after which a unit's worker counts as hung", gt=0.0)
+    setup_grace: float = _operational(1800.0, "seconds an actor may take to load before it is replaced", gt=0.0)
+    idle_grace: float = _operational(60.0, "seconds an actor may have nothing to do before it is let go", ge=0.0)
+    in_flight: int = _operational(2, "units handed to a ready worker at once", ge=1)
+    max_quarantined: int = _operational(0, "quarantined units tolerated before the job ends with exit code 3", ge=0)
+    status_every: float = _operational(10.0, "seconds between progress lines when there is no terminal", gt=0.0)
+    threads: int = _operational(0, "torch threads an actor; 0: its logical CPUs", ge=0)
+
+
+class Settings(Section):
+    """Everything that a run is made of."""
+
+    preset: str = _operational("", "name of the preset the settings started from")
+    output: str = _operational("", "run folder; local path or s3://")
+    seed: int = Field(0, ge=0, description="root seed; a sample's own seed derives from it and its source")
+    limit: int | None = Field(None, ge=1, description="plan only the first N samples")
+    data: DataSettings = DataSettings()
+    describer: DescriberSettings = DescriberSettings()
+    inpainter: InpainterSettings = InpainterSettings()
+    scorer: ScorerSettings = ScorerSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    labels: LabelSettings = LabelSettings()
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    farm: FarmSettings = FarmSettings()

@@ -1,0 +1,82 @@
+"""DescriberActor: holds the multimodal LLM; writes context prompts, and answers the semantic check."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from synood_ray.config.settings import Settings
+from synood_ray.farm.reports import UnitReport
+from synood_ray.models.images import from_png
+from synood_ray.records import SampleTask
+from synood_ray.sampling.loader import SourceLoader
+from synood_ray.storage import layout
+from synood_ray.storage.parts import PromptRow, encode_prompts
+from synood_ray.storage.stores.base import Put, open_store
+
+if TYPE_CHECKING:
+    from synood_ray.models.describers.base import Describer
+
+
+class DescriberActor:
+    """Describe units of samples. One engine a process: when it dies, the process goes, and Ray starts another."""
+
+    def __init__(self, settings: dict[str, Any], output: str) -> None:
+        self.settings = Settings.model_validate(settings)
+        self.store = open_store(output, patient=True)
+        self.loader = SourceLoader(self.settings)
+        self.lock = threading.Lock()  # units and semantic checks come in threads; the engine takes one call at a time
+
+    def ready(self) -> None:
+        """Load the engine."""
+        self.describer  # noqa: B018 - made on first use
+
+    @cached_property
+    def describer(self) -> Describer:
+        from synood_ray.models.describers.base import open_describer
+
+        return open_describer(self.settings.describer)
+
+    def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
+        """Write ``prompts/part-….parquet`` for one unit; nothing is done for one that has it."""
+        from synood_ray.models.describers.base import EngineDeadError, fill_prompt
+
+        key = layout.prompts_key(unit)
+        if self.store.exists(key):
+            return UnitReport(unit, len(tasks), found=True)
+        begin = time.perf_counter()
+        images = [self.loader.image(task.source) for task in tasks]
+        names, keys = [task.source.name for task in tasks], [task.source.key for task in tasks]
+        try:
+            with self.lock:
+                contexts = self.describer.describe(images, names, keys)
+        except EngineDeadError:
+            os._exit(1)  # a dead engine stays dead: Ray restarts the process (exit_actor() would not be retried)
+        rows = [
+            PromptRow(
+                key=task.key,
+                unit=unit,
+                source_key=task.source.key,
+                context=context.text,
+                raw=context.raw,
+                prompt=fill_prompt(self.settings.describer, context),
+            )
+            for task, context in zip(tasks, contexts, strict=True)
+        ]
+        put = self.store.put_new(key, encode_prompts(rows))
+        seconds = {"describe": time.perf_counter() - begin}
+        return UnitReport(unit, len(rows), seconds=seconds, found=put is Put.DIFFERENT)
+
+    def shows(self, images: list[bytes], subjects: list[str]) -> list[bool | None]:
+        """The semantic check on PNG images: does it still show its subject? None = the describer cannot tell."""
+        from synood_ray.models.describers.base import EngineDeadError
+
+        pictures = [from_png(data) for data in images]
+        try:
+            with self.lock:
+                return self.describer.shows(pictures, subjects)
+        except EngineDeadError:
+            os._exit(1)

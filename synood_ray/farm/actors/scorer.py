@@ -1,0 +1,65 @@
+"""The scorer behind an actor: the same class, reached through Ray's object store."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from synood_ray.config.settings import Settings
+from synood_ray.farm.preparing import open_scorer
+from synood_ray.storage.stores.base import open_store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from synood_ray.models.scorer import Scorer
+
+
+class ScorerActor:
+    """Holds one CLIP for several samplers. Images travel as [B, 3, H, W] float32 arrays."""
+
+    def __init__(self, settings: dict[str, Any], output: str, class_names: list[str]) -> None:
+        self.settings = Settings.model_validate(settings)
+        self.output, self.class_names = output, class_names
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        return open_scorer(self.settings, open_store(self.output, patient=True), self.class_names)
+
+    def call(self, method: str, arrays: tuple[Any, ...]) -> Any:
+        """Call a `Scorer` method on tensors given as NumPy arrays; tensors come back as arrays."""
+        import torch
+
+        arguments = [torch.from_numpy(a.copy()) if hasattr(a, "dtype") else a for a in arrays]
+        result = getattr(self.scorer, method)(*arguments)
+        return tuple(t.cpu().numpy() for t in result) if isinstance(result, tuple) else result.cpu().numpy()
+
+
+class RemoteScorer:
+    """`Scorer`'s methods that a sampler needs, carried out by one of the `ScorerActor`s in turn."""
+
+    def __init__(self, actors: list[Any]) -> None:
+        self.actors = actors
+        self.turn = os.getpid()
+
+    def score(self, images: Tensor) -> Tensor:
+        return self._call("score", images)
+
+    def score_and_gradient(self, images: Tensor, objective: str = "score") -> tuple[Tensor, Tensor]:
+        return self._call("score_and_gradient", images, objective)
+
+    def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self._call("verdicts", images, labels)
+
+    def _call(self, method: str, *arguments: Any) -> Any:
+        import ray
+        import torch
+
+        arrays = tuple(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a for a in arguments)
+        self.turn += 1
+        result = ray.get(self.actors[self.turn % len(self.actors)].call.remote(method, arrays))
+        device = arguments[0].device
+        if isinstance(result, tuple):
+            return tuple(torch.from_numpy(r.copy()).to(device) for r in result)
+        return torch.from_numpy(result.copy()).to(device)

@@ -1,0 +1,117 @@
+"""The describer: a multimodal LLM that names an image's context and says whether an image still shows its class.
+
+Three ways to have one, behind one interface: an engine of our own (`describer_vllm`), a running server
+(`describer_endpoint`), or answers that somebody recorded before (`describer_recorded`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from synood_ray.config.settings import DescriberSettings
+from synood_ray.models.describers.contexts import TokenCounter, clean_context, count_clip_tokens
+
+MAX_SIDE = 1024  # pixels; larger images are shrunk first: a 7B model then spends about 1,300 tokens on one
+MAX_ASPECT = 50  # thinner images are padded: Qwen's processor refuses an aspect ratio above 200
+
+
+class EngineDeadError(RuntimeError):
+    """The engine cannot answer any more; only a new process helps. Whoever holds the describer should end its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """text: clean context words, separated by ", " (may be empty); raw: the answer they come from."""
+
+    text: str
+    raw: str
+
+
+class Describer(Protocol):
+    """What the farm needs of a describer. Not safe for several threads at once."""
+
+    def describe(
+        self, images: Sequence[Image.Image], subjects: Sequence[str], keys: Sequence[str] | None = None
+    ) -> list[Context]:
+        """Names of everything in each image except its subject (a class name).
+
+        keys: the images' source keys; recorded contexts are looked up by them, the models do not need them.
+        Raises EngineDeadError if the engine is lost, ValueError if it refuses an input (a question that is too long;
+        the engine lives on), UserError if a recorded context is missing.
+        """
+        ...
+
+    def shows(self, images: Sequence[Image.Image], subjects: Sequence[str]) -> list[bool | None]:
+        """Whether each image shows its subject; None where that cannot be told. Raises EngineDeadError."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and connections; the describer must not be used afterwards."""
+        ...
+
+
+def open_describer(settings: DescriberSettings, count_tokens: TokenCounter | None = None) -> Describer:
+    """The describer that the settings ask for: `contexts` before `endpoint` before `model`.
+
+    count_tokens counts the tokens of the diffusion model's tokenizer for `settings.context_tokens`; the default is
+    CLIP's, which the Stable Diffusion family shares. Raises UserError in one line if something is not there.
+    """
+    counter = count_tokens or count_clip_tokens
+    if settings.contexts:
+        from synood_ray.models.describers.recorded import RecordedDescriber
+
+        return RecordedDescriber(settings, counter)
+    if settings.endpoint:
+        from synood_ray.models.describers.endpoint import EndpointDescriber
+
+        return EndpointDescriber(settings, counter)
+    from synood_ray.models.describers.vllm import VllmDescriber
+
+    return VllmDescriber(settings, counter)
+
+
+def questions(template: str, subjects: Sequence[str]) -> list[str]:
+    """The template with {subject} filled in; other braces stay as they are."""
+    return [template.replace("{subject}", subject) for subject in subjects]
+
+
+def fill_prompt(settings: DescriberSettings, context: Context) -> str:
+    """The diffusion model's prompt for a context."""
+    return settings.prompt.replace("{context}", context.text)
+
+
+def clean_answers(
+    settings: DescriberSettings, answers: Sequence[str], subjects: Sequence[str], count_tokens: TokenCounter
+) -> list[Context]:
+    """Contexts of raw answers, by the settings' limit."""
+    return [
+        Context(clean_context(raw, subject, limit_tokens=settings.context_tokens, count_tokens=count_tokens), raw)
+        for raw, subject in zip(answers, subjects, strict=True)
+    ]
+
+
+def parse_yes_no(answer: str) -> bool | None:
+    """True for an answer that begins with yes, False for no, None for anything else."""
+    words = answer.strip().lower().split()
+    word = words[0].strip(".,;:!\"'*") if words else ""
+    return {"yes": True, "no": False}.get(word)
+
+
+def presentable(image: Image.Image) -> Image.Image:
+    """RGB, at most MAX_SIDE pixels long, at most MAX_ASPECT times as long as wide (padded with grey)."""
+    image = image.convert("RGB")
+    longest = max(image.size)
+    if longest > MAX_SIDE:
+        scale = MAX_SIDE / longest
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BICUBIC)
+    shortest = -(-max(image.size) // MAX_ASPECT)
+    if min(image.size) < shortest:
+        canvas = Image.new("RGB", (max(image.width, shortest), max(image.height, shortest)), (128, 128, 128))
+        canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
+        image = canvas
+    return image

@@ -1,0 +1,1 @@
+"""Diffusion inpainting pipelines, taken apart so that noise can be refined."""

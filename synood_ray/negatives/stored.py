@@ -1,0 +1,35 @@
+"""The negative labels of a run: mined once, then read by everyone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from synood_ray.config.settings import Settings
+from synood_ray.negatives.mining import NegativeLabels, load_candidates, mine
+from synood_ray.storage import layout
+from synood_ray.storage.stores.base import NotFound, Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class TextEncoder(Protocol):
+    """The part of `synood_ray.models.scorer.ClipModel` that mining calls."""
+
+    def encode_text(self, prompts: list[str]) -> Tensor: ...
+
+    def encode_classes(self, names: list[str], templates: list[str]) -> Tensor: ...
+
+
+def negative_labels(settings: Settings, store: Store, class_names: list[str], clip: TextEncoder) -> NegativeLabels:
+    """Read the run's negative labels; if it has none yet, mine and store them create-only.
+
+    Several workers may do this at once: what was stored first is what all of them return.
+    """
+    try:
+        return NegativeLabels.from_bytes(store.get(layout.NEGATIVES))
+    except NotFound:
+        features = clip.encode_classes(class_names, settings.scorer.templates)
+        mined = mine(load_candidates(settings.labels), class_names, features, clip.encode_text, settings.labels)
+        store.put_new(layout.NEGATIVES, mined.to_bytes())
+        return NegativeLabels.from_bytes(store.get(layout.NEGATIVES))

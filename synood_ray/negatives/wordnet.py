@@ -1,0 +1,94 @@
+"""Nouns and adjectives of WordNet 3.0, kept as synonym sets (wordnet.txt.gz, made by tools/derive_wordnet.py)."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Literal
+
+Kind = Literal["noun", "adjective"]
+
+_KINDS: dict[str, Kind] = {"n": "noun", "a": "adjective"}
+_IRREGULAR = {
+    "children": "child",
+    "dice": "die",
+    "feet": "foot",
+    "geese": "goose",
+    "leaves": "leaf",
+    "men": "man",
+    "mice": "mouse",
+    "oxen": "ox",
+    "teeth": "tooth",
+    "women": "woman",
+}
+_KEEP_S = ("ss", "us", "is", "as", "os")
+
+
+@dataclass(frozen=True)
+class WordNet:
+    """Synonym sets in file order, and where each word occurs.
+
+    sets: (kind, names) with the most frequent name first; index: comparable form (see `comparable`) -> set numbers.
+    """
+
+    sets: tuple[tuple[Kind, tuple[str, ...]], ...]
+    index: dict[str, tuple[int, ...]]
+
+    def words(self, kind: Kind) -> list[str]:
+        """The most frequent name of every synonym set of that kind, each spelling once, in file order."""
+        return list(dict.fromkeys(names[0] for own, names in self.sets if own == kind))
+
+    def synonyms(self, word: str) -> set[str]:
+        """Comparable forms of every name that shares a synonym set with the word, itself included."""
+        key = comparable(word)
+        shared = {comparable(name) for number in self.index.get(key, ()) for name in self.sets[number][1]}
+        return shared | {key}
+
+
+@lru_cache(maxsize=1)
+def load_wordnet() -> WordNet:
+    """Read the bundled word list (about half a second, then cached)."""
+    data = resources.files("synood_ray.negatives").joinpath("wordnet.txt.gz").read_bytes()
+    sets: list[tuple[Kind, tuple[str, ...]]] = []
+    index: dict[str, list[int]] = {}
+    for number, line in enumerate(gzip.decompress(data).decode("ascii").splitlines()):
+        letter, _, names = line.partition("\t")
+        members = tuple(names.split("|"))
+        sets.append((_KINDS[letter], members))
+        for key in {comparable(name) for name in members}:
+            index.setdefault(key, []).append(number)
+    return WordNet(tuple(sets), {key: tuple(numbers) for key, numbers in index.items()})
+
+
+def comparable(word: str) -> str:
+    """The form in which two names count as the same: lower case, blanks for ``-`` and ``_``, last word singular."""
+    words = re.sub(r"[\s_-]+", " ", word).strip().lower().split(" ")
+    return " ".join([*words[:-1], _singular(words[-1])])
+
+
+def names_of(class_name: str) -> list[str]:
+    """The names inside a class name: itself and the parts between commas (``"drake, male duck"``)."""
+    parts = [part.strip() for part in class_name.split(",")]
+    return list(dict.fromkeys(name for name in [class_name.strip(), *parts] if name))
+
+
+def id_forms(class_names: Iterable[str]) -> set[str]:
+    """Comparable forms of all class names, the parts of their names, and their WordNet synonyms."""
+    wordnet = load_wordnet()
+    return {form for name in class_names for part in names_of(name) for form in wordnet.synonyms(part)}
+
+
+def _singular(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) < 4 or not word.endswith("s") or word.endswith(_KEEP_S):
+        return word
+    if word.endswith("ies") and len(word) > 4:
+        return word[:-3] + "y"
+    if word.endswith(("xes", "ches", "shes", "sses", "zes")):
+        return word[:-2]
+    return word[:-1]

@@ -1,0 +1,183 @@
+"""One synthesis run from settings to published shards; resumes whatever part of it exists already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from synood_ray.config.settings import Settings
+from synood_ray.errors import UserError
+from synood_ray.farm.plan import Plan
+from synood_ray.farm.retry import Retry, find_retries
+from synood_ray.negatives.mining import load_candidates
+from synood_ray.records import SourceImage
+from synood_ray.storage import layout
+from synood_ray.storage.progress import RunStatus, run_status, scan
+from synood_ray.storage.publish import Unfinished, publish, read_manifest, retract
+from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, put_json, read_run
+from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
+from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
+from synood_ray.storage.timings import record_timings
+
+if TYPE_CHECKING:
+    from synood_ray.data.selection import Selection
+
+Say = Callable[[str], None]
+MANIFESTS = (layout.CALIBRATION_MANIFEST, layout.ID_MANIFEST)
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What a call of `synthesize` did. computed: units this call made; seconds: wall time by stage."""
+
+    status: RunStatus
+    computed: int
+    seconds: dict[str, float]
+
+
+def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False) -> Synthesis:
+    """Select, describe, sample and publish into settings.output; whatever is there already is kept.
+
+    retry_failed: run the quarantined units and the failed samples of an existing run again, and nothing else.
+
+    Raises UserError for wrong settings, unusable images or an output that belongs to another configuration, before
+    any model loads; KeyboardInterrupt leaves everything committed so far.
+    """
+    begin = time.perf_counter()
+    seconds: dict[str, float] = {}
+    store = open_store(settings.output)
+    record = read_run(store)
+    if record is not None:
+        check_settings(record, settings, settings.output)
+    elif retry_failed:
+        raise UserError(f"{settings.output}: no run here to retry; leave out --retry-failed")
+    retry = _find_retries(store, say) if retry_failed else None
+    if not retry and read_manifest(store) is not None:
+        say(f"{settings.output} is finished already: nothing to do")
+        return Synthesis(run_status(store), 0, seconds)
+    computed = 0
+    if retry or not retry_failed:
+        plan, record = _plan(settings, store, record, say)
+        seconds["select"] = time.perf_counter() - begin
+        computed = _drive(settings, store, plan, record, seconds, say, retry)
+    begin = time.perf_counter()
+    try:
+        manifest = publish(store)
+    except Unfinished as error:
+        say(str(error))
+    else:
+        say(f"published {len(manifest['shards'])} shards, manifest.json")
+        seconds["publish"] = time.perf_counter() - begin
+        record_timings(store, "synthesize", seconds)
+    return Synthesis(run_status(store), computed, seconds)
+
+
+def _find_retries(store: Store, say: Say) -> dict[int, Retry]:
+    """What to run again, told in one line."""
+    retry = find_retries(store)
+    whole = sum(not again.number for again in retry.values())
+    samples = sum(len(again.keys) for again in retry.values())
+    if retry:
+        say(f"running again: {whole} quarantined units, {samples} failed samples of {len(retry) - whole} other units")
+    else:
+        say("nothing to retry: no unit is quarantined and no sample has failed")
+    return retry
+
+
+def _plan(settings: Settings, store: Store, record: RunRecord | None, say: Say) -> tuple[Plan, RunRecord]:
+    """The plan of this run: from its stored ID manifest, or from a new selection, which is then stored.
+
+    run.json comes first and decides whose run this is; a start that died before the manifests were written is
+    repeated, and must select the same images.
+    """
+    if record is not None and all(map(store.exists, MANIFESTS)):
+        sources: Sequence[SourceImage] = decode_sources(store.get(layout.ID_MANIFEST))
+        return _plan_of(settings, sources), record
+    load_candidates(settings.labels)  # a wrong file is the user's to mend, before anything is written or loaded
+    selection = _select(settings, say)
+    plan = _plan_of(settings, selection.sources)
+    record = check_or_create_run(
+        store,
+        settings,
+        id_manifest_sha256=sources_digest(selection.sources),
+        planned=plan.samples,
+        units=len(plan),
+        classes=[info.name for info in selection.classes],
+    )
+    put_json(store, layout.SKIPS, {"skips": [asdict(skip) for skip in selection.skips]})
+    store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
+    store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
+    return plan, record
+
+
+def _plan_of(settings: Settings, sources: Sequence[SourceImage]) -> Plan:
+    unit_size, per_image = settings.farm.unit_size, settings.sampling.per_image
+    return Plan(sources, per_image=per_image, unit_size=unit_size, limit=settings.limit, seed=settings.seed)
+
+
+def _select(settings: Settings, say: Say) -> Selection:
+    from synood_ray.data.selection import select
+    from synood_ray.data.source import open_source
+
+    last = time.monotonic()
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= settings.farm.status_every:
+            last = time.monotonic()
+            say(f"selecting: {stage} {done}/{total}")
+
+    try:
+        selection = select(open_source(settings.data.uri, settings.data), settings.data, progress)
+    except StoreUnavailable as error:  # nothing has begun yet: more likely a wrong place than a passing trouble
+        raise UserError(f"data.uri: {settings.data.uri}: {error}; check AWS_ENDPOINT_URL and the network") from error
+    say(
+        f"selected {len(selection.sources)} images of {len(selection.classes)} classes, "
+        f"{len(selection.calibration)} held out for the boundary, {len(selection.skips)} skipped"
+    )
+    for skip in selection.skips[:5]:
+        say(f"  skipped {skip.key!r}: {skip.reason}")
+    if len(selection.skips) > 5:
+        say(f"  … all {len(selection.skips)} in {layout.SKIPS}")
+    return selection
+
+
+def _drive(
+    settings: Settings,
+    store: Store,
+    plan: Plan,
+    record: RunRecord,
+    seconds: dict[str, float],
+    say: Say,
+    retry: Mapping[int, Retry] | None,
+) -> int:
+    """Do the units that are left, or those to retry; returns how many were done. Without any, Ray is not started."""
+    committed = len(scan(store, "parts").committed)
+    if retry:
+        retract(store)  # first: whatever ends this call early, the next one then publishes what is new
+    elif committed:
+        say(f"resuming: {committed} of {len(plan)} units are committed")
+        if committed == len(plan):
+            return 0
+    from synood_ray.farm.cluster import connect
+    from synood_ray.farm.driver import Driver
+    from synood_ray.farm.progress import Progress
+
+    begin = time.monotonic()
+    say(connect())
+    driver = Driver(settings, store, plan, record.classes, say=say, retry=retry)
+    with Progress(driver, settings.farm.status_every, say) as progress:
+        driver.on_progress = progress.update
+        totals = driver.run()
+    worked = {name: stage for name, stage in zip(("describe", "sample"), driver.stages, strict=True) if stage.began}
+    if worked:  # the two overlap: units are sampled while others are described
+        seconds["load models"] = min(stage.began for stage in worked.values()) - begin
+    for name, stage in worked.items():
+        seconds[name] = max(stage.ended - stage.began, 0.0)
+    if driver.quarantined:
+        say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
+    if driver.vain_retries:
+        say(f"{driver.vain_retries} units could not be tried again and stay as they were; errors/ says why")
+    return totals.units

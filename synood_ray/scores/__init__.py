@@ -1,0 +1,1 @@
+"""OOD scores: from logits to one number an image, higher = more in-distribution."""

@@ -1,0 +1,1 @@
+"""Create-only object stores: a local folder or an S3 bucket."""

@@ -1,0 +1,114 @@
+"""One small interface over a local folder and S3, whose only way to write is *create-only*.
+
+Nothing is ever overwritten and nothing half-written is ever seen. So a retry, a zombie process, a second copy of a
+slow unit and two drivers on one output are harmless: the first commit of a key wins, and all others are told.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from synood_ray.errors import UserError
+
+TEMPORARY = ".tmp"
+"""First segment that no key may have: the local store keeps unfinished files there."""
+
+
+class Put(enum.Enum):
+    """What became of a `Store.put_new`."""
+
+    CREATED = "created"  # the key was free and now holds the data
+    SAME = "same"  # the key held identical bytes already, perhaps by our own write whose answer was lost
+    DIFFERENT = "different"  # the key holds other bytes, which stay: somebody else committed first
+
+
+class NotFound(KeyError):  # noqa: N818
+    """There is no object under this key."""
+
+    def __str__(self) -> str:
+        return f"no object {self.args[0]!r}"
+
+
+class StoreUnavailable(Exception):  # noqa: N818
+    """The store did not answer within the time budget. Worth another try later; no fault of the work itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One listed object; size in bytes."""
+
+    key: str
+    size: int
+
+
+class Store(ABC):
+    """Objects under a root, named by relative keys such as ``parts/part-000007.parquet``.
+
+    Keys are case-sensitive, and none may be the folder of another (``a`` beside ``a/b``). Several threads may use a
+    store; to other processes send its `uri`.
+    """
+
+    uri: str
+
+    @abstractmethod
+    def put_new(self, key: str, data: bytes) -> Put:
+        """Create the object, durably and all at once, unless the key is taken."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes:
+        """The whole object. Raises NotFound."""
+
+    @abstractmethod
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """Bytes [start, start + length), cut at its end. Raises NotFound; ValueError if start is past the end."""
+
+    @abstractmethod
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """All objects whose key starts with prefix (any string, not only a folder), read page by page.
+
+        Within a folder they come in order of their UTF-8 bytes; servers differ in how they order folders among files.
+        """
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether the key holds an object."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; a missing one is fine. Only for what can be derived again (see `publish.retract`)."""
+
+
+def open_store(uri: str, *, write: bool = True, patient: bool = False) -> Store:
+    """Open ``s3://bucket/prefix`` or a local folder. Checks that it can be used; creates and writes nothing.
+
+    write: the folder need not exist yet but must be creatable; False: it must exist already and hold a file.
+    patient: wait for a server that does not answer as long as any later call does, instead of seconds; for workers,
+    which may be restarted while it is down and whose driver has found the location to be right.
+    Raises UserError with one line that says what is wrong with the location.
+    """
+    if not uri:
+        raise UserError("output: no location given; name a folder or s3://bucket/prefix")
+    if uri.startswith("s3://"):
+        from synood_ray.storage.stores.s3 import S3Store  # boto3 takes a while to import
+
+        return S3Store.open(uri, write=write, patient=patient)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", uri) and not uri.startswith("file://"):
+        raise UserError(f"{uri}: this kind of location is not supported; use a local folder or s3://bucket/prefix")
+    from synood_ray.storage.stores.local import LocalStore
+
+    return LocalStore.open(uri.removeprefix("file://"), write=write)
+
+
+def check_key(key: str) -> str:
+    """Return the key if every store can hold it as it is; ValueError otherwise (a defect of ours, not the user's)."""
+    segments = key.split("/")
+    if any(s in ("", ".", "..") for s in segments) or re.search(r"[\x00-\x1f\x7f\\]", key) or segments[0] == TEMPORARY:
+        raise ValueError(f"not a valid key: {key!r}")
+    encoded = key.encode()  # UnicodeEncodeError, a ValueError, for lone surrogates
+    if len(encoded) > 1000 or any(len(s.encode()) > 255 for s in segments):
+        raise ValueError(f"key is too long: {key!r}")
+    return key

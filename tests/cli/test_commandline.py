@@ -1,0 +1,357 @@
+"""The command line: precedence, errors in one line. Help: `test_help`."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from synood_ray.cli.commandline import (
+    Loaded,
+    load_arguments,
+    load_run_arguments,
+    load_settings,
+    settings_to_dict,
+    short_form,
+)
+from synood_ray.cli.helptext import show
+from synood_ray.cli.tree import Leaf, did_you_mean, leaves
+from synood_ray.config.settings import Settings
+from synood_ray.errors import UserError
+
+
+def load(*argv: str, **options: Any) -> Loaded:
+    return load_arguments(
+        [*argv], program="jobs/x.py", description="Make images.", **{"require_output": False, **options}
+    )
+
+
+def settings_of(*argv: str) -> Settings:
+    return load(*argv).settings
+
+
+def refusal(*argv: str, **options: Any) -> str:
+    with pytest.raises(UserError) as raised:
+        load(*argv, **options)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def write(folder: Path, text: str, name: str = "site.yaml") -> str:
+    (folder / name).write_text(textwrap.dedent(text))
+    return str(folder / name)
+
+
+# What is typed for a value of a setting
+
+
+HOLDERS = {  # what a text must contain
+    "describer.check_question": "{subject}",
+    "describer.prompt": "{context}",
+    "scorer.templates": "{}",
+    "labels.noun_prompt": "{}",
+    "labels.adjective_prompt": "{}",
+}
+
+
+def _values(leaf: Leaf) -> st.SearchStrategy[Any]:
+    """Values that a setting may have, by its type and limits."""
+    low = high = None
+    for limit in leaf.info.metadata:
+        low = getattr(limit, "ge", getattr(limit, "gt", low))
+        high = getattr(limit, "le", getattr(limit, "lt", high))
+    texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
+    texts = texts.map(lambda text: text + HOLDERS.get(leaf.path, ""))
+    by_kind: dict[Any, st.SearchStrategy[Any]] = {
+        int: st.integers(int(low or 0), 10**9),
+        float: st.floats((low or 0.0) + 1e-6, high if high is not None else 1e9),
+        bool: st.booleans(),
+        str: texts.filter(lambda text: text.lower() not in ("null", "none", "~")),
+        type(None): st.none(),
+    }
+    found = []
+    for kind in leaf.kinds:
+        if kind in by_kind:
+            found.append(by_kind[kind])
+        elif getattr(kind, "__origin__", None) is list:
+            found.append(st.lists(texts, min_size=1, max_size=3))
+        elif getattr(kind, "__origin__", None) is dict:
+            entry = st.floats(0, 9) if kind.__args__[1] is float else texts
+            found.append(st.dictionaries(texts, entry, max_size=3))
+        else:
+            found.append(st.sampled_from(kind.__args__))
+    return st.one_of(found)
+
+
+SETTABLE = [leaf for leaf in leaves().values() if leaf.path != "preset"]
+
+
+@pytest.mark.parametrize("leaf", SETTABLE, ids=lambda leaf: leaf.path)
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_every_field_can_be_set_on_the_command_line_and_in_a_file(leaf: Leaf, data: st.DataObject) -> None:
+    value = data.draw(_values(leaf))
+    typed = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).partition("\n...")[0]
+    assert leaf.check(leaf.parse(typed.strip("\n") if typed is not value else value), "here") == value
+    read = yaml.safe_load(yaml.safe_dump({"x": value}))["x"]
+    assert leaf.check(read, "here") == value
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1))
+@example("a\x85b")
+def test_what_is_shown_can_be_read_back(text: str) -> None:
+    assert yaml.safe_load(f"x: {show(text)}\n")["x"] == text
+
+
+def test_both_spellings() -> None:
+    for argv in (["--sampling.rounds", "9"], ["--sampling.rounds=9"]):
+        assert settings_of(*argv).sampling.rounds == 9
+    assert settings_of("--describer.prompt=a={context} --c").describer.prompt == "a={context} --c"
+    assert settings_of("--seed", "1", "--seed", "2").seed == 2
+
+
+@pytest.mark.parametrize("path", HOLDERS)
+def test_a_template_without_its_place_holder_is_refused(path: str) -> None:
+    value = "['no holder']" if path == "scorer.templates" else "no holder"
+    with pytest.raises(UserError, match=f"{re.escape(path)}: must contain {re.escape(HOLDERS[path])}"):
+        settings_of(f"--{path}", value)
+
+
+def test_lists_tables_null_and_numbers() -> None:
+    settings = settings_of(
+        *("--scorer.templates", "['a {}.', \"the {}, red\"]"),
+        *("--evaluation.near", "{a: /x, b: s3://y}", "--evaluation.near.c.d", "/z: 1"),
+        *("--farm.samplers.resources.TPU", "0.5"),
+        *("--farm.samplers.labels.ray.io/market-type", "spot"),
+        *("--data.calibration", "null", "--training.lr", "1e-4", "--sampling.strict", "yes", "--output", "2024"),
+    )
+    assert settings.scorer.templates == ["a {}.", "the {}, red"]
+    assert settings.evaluation.near == {"a": "/x", "b": "s3://y", "c.d": "/z: 1"}
+    assert settings.farm.samplers.resources == {"TPU": 0.5}
+    assert settings.farm.samplers.labels == {"ray.io/market-type": "spot"}
+    assert (settings.data.calibration, settings.training.lr, settings.sampling.strict) == (None, 1e-4, True)
+    assert settings.output == "2024"
+
+
+# Precedence
+
+
+def test_precedence_is_preset_file_command_line(tmp_path: Path) -> None:
+    config = write(tmp_path, "sampling: {rounds: 11, steps: 12}\ndata:\n  per_class: 3\n")
+    mini = settings_of("--preset", "mini")
+    loaded = load("--config", config, "--sampling.steps", "13", "--preset", "mini")
+    settings = loaded.settings
+    assert (settings.sampling.rounds, settings.sampling.steps, settings.data.per_class) == (11, 13, 3)
+    assert settings.describer.max_new_tokens == mini.describer.max_new_tokens != Settings().describer.max_new_tokens
+    assert settings.sampling.band == Settings().sampling.band
+    assert loaded.origins["sampling.rounds"] == f"{config}, line 1"
+    assert loaded.origins["data.per_class"] == f"{config}, line 3"
+    assert loaded.origins["sampling.steps"] == "command line"
+    assert loaded.origins["describer.model"] == "preset mini"
+    assert "sampling.band" not in loaded.origins
+
+
+def test_a_default_below_a_section_survives_its_neighbours() -> None:
+    assert Settings().farm.samplers.max == 2
+    assert settings_of("--farm.samplers.min", "1").farm.samplers.max == 2
+
+
+def test_single_entries_join_the_tables_below_them(tmp_path: Path) -> None:
+    config = write(tmp_path, "evaluation: {far: {x: /x}}")
+    settings = settings_of("--config", config, "--evaluation.near.mine", "/near")
+    assert settings.evaluation.near == {**settings_of().evaluation.near, "mine": "/near"}
+    assert settings.evaluation.far == {"x": "/x"}
+
+
+def test_the_preset_is_mini_unless_a_model_is_named(tmp_path: Path) -> None:
+    assert settings_of().preset == "mini"
+    assert settings_of("--data", "/photos").preset == "mini"
+    assert settings_of("--scorer.device", "cpu").preset == "mini"
+    named = settings_of("--data", "/photos", "--inpainter.model", "/models/sd")
+    assert (named.preset, named.scorer.model) == ("", Settings().scorer.model)
+    config = write(tmp_path, "scorer: {model: ViT-L-14}")
+    assert settings_of("--data", "/photos", "--config", config).preset == ""
+    assert settings_of("--preset", "mini", "--config", config).preset == "mini"
+    config = write(tmp_path, "preset: imagenet\nseed: 4")
+    assert settings_of("--config", config, "--data", "/x").preset == "imagenet"
+    assert settings_of("--config", config, "--preset", "mini").preset == "mini"
+
+
+def test_other_data_leave_the_presets_data_behind(tmp_path: Path) -> None:
+    mini, other = settings_of(), settings_of("--data", "/photos")
+    assert mini.data.calibration and mini.evaluation.near and mini.evaluation.far and mini.evaluation.id_test
+    assert (other.data.uri, other.data.calibration) == ("/photos", None)
+    assert (other.evaluation.near, other.evaluation.far, other.evaluation.id_test) == ({}, {}, None)
+    assert other.inpainter.model == mini.inpainter.model
+    assert other.data.per_class == mini.data.per_class
+    kept = settings_of("--data", "/photos", "--data.calibration", "/val", "--evaluation.near.mine", "/near")
+    assert (kept.data.calibration, kept.evaluation.near) == ("/val", {"mine": "/near"})
+    assert settings_of("--data", mini.data.uri).data.calibration == mini.data.calibration
+    config = write(tmp_path, "data: {uri: /a, calibration: /a-val}\nevaluation: {near: {n: /n}}")
+    assert settings_of("--config", config).data.calibration == "/a-val"
+    assert settings_of("--config", config, "--data", "/b").data.calibration is None
+    config = write(tmp_path, "evaluation: {near: {n: /n}}")  # goes with any data
+    assert settings_of("--config", config, "--data", "/b").evaluation.near == {"n": "/n"}
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--sampling.round 3", "sampling.round: no such setting; did you mean sampling.rounds? (command line)"),
+        ("--smapling.rounds 3", "did you mean sampling.rounds?"),
+        ("--rounds 3", "--rounds: no such option; did you mean --sampling.rounds?"),
+        ("--outptu x", "--outptu: no such option; did you mean --output?"),
+        ("--zzz x", "--zzz: no such option"),
+        ("--sampling 3", "sampling: is a section; name one of its settings, such as sampling.recipe"),
+        ("--sampling.rounds six", "sampling.rounds: must be a whole number, at least 1, not 'six' (command line)"),
+        ("--sampling.rounds 0", "sampling.rounds: must be a whole number, at least 1, not '0'"),
+        ("--sampling.rounds 2.5", "sampling.rounds: must be a whole number"),
+        ("--sampling.recipe newtn", "sampling.recipe: must be one of newton, fresh, official, not 'newtn'"),
+        ("--data.holdout 1.5", "data.holdout: must be a number, at least 0, at most 1, not '1.5'"),
+        ("--training.lr nan", "training.lr: must be a number, more than 0, not 'nan'"),
+        ("--training.lr inf", "training.lr: must be a number, more than 0, not 'inf'"),
+        ("--sampling.strict perhaps", "sampling.strict: must be true or false, not 'perhaps'"),
+        ("--scorer.templates []", "scorer.templates: must be a list of texts"),
+        ("--scorer.templates [1]", "scorer.templates: must be a list of texts"),
+        ("--scorer.templates photo", "scorer.templates: must be a list of texts"),
+        ("--scorer.templates [", "scorer.templates: must be a list of texts"),
+        ("--evaluation.near x", "evaluation.near: must be a table of names and texts, not 'x'"),
+        ("--farm.samplers.resources.TPU many", "farm.samplers.resources.TPU: must be a number, not 'many'"),
+        ("--farm.samplers.min 5", "farm.samplers: min (5) is larger than max (2)"),
+        ("--limit 0", "limit: must be a whole number or null, at least 1, not '0'"),
+        ("--preset imagnet", "there is no preset 'imagnet'; did you mean imagenet? (presets: imagenet, mini)"),
+        ("--config nowhere.yaml", "config: cannot read nowhere.yaml: No such file or directory"),
+        ("--seed", "--seed: needs a value"),
+        ("--seed --limit 3", "--seed: needs a value"),
+        ("runs/x", "'runs/x': what is this?"),
+        ("-x", "'-x': what is this?"),
+    ],
+)
+def test_wrong_options_are_named(argv: str, message: str) -> None:
+    assert message in refusal(*argv.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sampling:\n  round: 3\n", "site.yaml, line 2)"),
+        ("sampling:\n  round: 3\n", "sampling.round: no such setting; did you mean sampling.rounds?"),
+        ("sampling:\n\n  rounds: six\n", "sampling.rounds: must be a whole number, at least 1, not 'six' ("),
+        ("sampling:\n\n  rounds: six\n", "site.yaml, line 3)"),
+        ("sampling: {rounds: yes}", "sampling.rounds: must be a whole number, at least 1, not True"),
+        ("training: {lr: .inf}", "training.lr: must be a number"),
+        ("output: 2024", "output: must be a text, not 2024; quote it"),
+        ("sampling: 3", "sampling: is a section"),
+        ("data: [", "site.yaml, line 1: not valid YAML"),
+        ("seed: 1\ndata: {uri: x\noutput: y", "site.yaml, line 3: not valid YAML"),
+        ("seed: 1\n\tlimit: 2", "site.yaml, line 2: not valid YAML"),
+        ("seed: !!python/object:os.system x", "not valid YAML"),
+        ("seed: 1\nseed: 2", "site.yaml, line 2: seed is set a second time (first in line 1)"),
+        ("- a\n- b", "must hold settings as name: value"),
+        ("just words", "must hold settings as name: value"),
+        ("preset: [mini]", "preset: must be a name"),
+        ("preset: minni", "there is no preset 'minni'; did you mean mini?"),
+        ("bell: \x07", "site.yaml: not a YAML file"),
+    ],
+)
+def test_wrong_files_are_named_with_their_line(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refusal("--config", write(tmp_path, text))
+
+
+def test_a_binary_file_is_no_configuration(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    assert "not a YAML file" in refusal("--config", str(tmp_path / "x.yaml"))
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "sampling:\n", "sampling.rounds: 7\n", "<<: {seed: 3}\n"])
+def test_harmless_files_are_taken(tmp_path: Path, text: str) -> None:
+    assert load("--config", write(tmp_path, text)).settings.preset == "mini"
+
+
+def test_what_is_required(tmp_path: Path) -> None:
+    assert refusal("--data", "/x", require_output=True).startswith("output: no run folder named; give --output")
+    assert refusal("--preset", "imagenet").startswith("data.uri: no images named; give --data")
+    assert load("--preset", "imagenet", require_data=False).settings.data.uri == ""
+    settings = load_settings(["--output", "o"], program="x", description="x")
+    assert settings.output == "o"
+
+
+def test_options_of_a_jobs_own() -> None:
+    loaded = load(
+        "--json", "out.json", "--retry-failed", extra={"json": "FILE", "only": "a,b"}, flags={"retry-failed": "x"}
+    )
+    assert loaded.extra == {"json": "out.json", "retry-failed": ""}
+    assert "no such option; did you mean --only?" in refusal("--onli", "a", extra={"only": "a,b"})
+    assert "--retry: takes no value" in refusal("--retry=3", flags={"retry": "x"})
+
+
+def test_suggestions_prefer_the_same_last_part() -> None:
+    names = ["data.uri", "farm.samplers.max", "farm.scorers.max", "sampling.rounds"]
+    assert did_you_mean("farm.sampler.max", names) == "; did you mean farm.samplers.max?"
+    assert did_you_mean("sampler.rounds", names) == "; did you mean sampling.rounds?"
+    assert did_you_mean("qwertz", names) == ""
+
+
+# Commands on an existing run
+
+
+def run_arguments(*argv: str, overrides_of: tuple[str, ...] = (), json: bool = False) -> Any:
+    return load_run_arguments([*argv], program="jobs/y.py", description="X.", overrides_of=overrides_of, json=json)
+
+
+def test_run_arguments_override_the_stored_settings() -> None:
+    stored = settings_of("--training.epochs", "9", "--training.lr", "0.5", "--farm.samplers.max", "8")
+    options = ("training", "scorer.device", "farm")
+    argv = ["--run", "runs/x", "--training.lr", "0.25", "--scorer.device=cpu", "--farm.samplers.min", "5"]
+    arguments = run_arguments(*argv, overrides_of=options)
+    expected = stored.model_copy(deep=True)
+    expected.training.lr, expected.scorer.device, expected.farm.samplers.min = 0.25, "cpu", 5
+    assert arguments.settings(stored) == expected
+    assert arguments.settings(settings_to_dict(stored)) == expected
+    assert (arguments.run, arguments.json) == ("runs/x", False)
+    assert run_arguments("--run", "x", "--json", json=True).json
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("", "run: no run named; give --run"),
+        ("--run", "--run: needs a value"),
+        (
+            "--run x --sampling.rounds 3",
+            "sampling.rounds: was fixed when the run was made; here only training",
+        ),
+        ("--run x --training.epoch 3", "did you mean training.epochs?"),
+        ("--run x --training.epochs many", "training.epochs: must be a whole number"),
+        ("--run x --json", "--json: no such option"),
+    ],
+)
+def test_wrong_run_arguments(argv: str, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        run_arguments(*argv.split(), overrides_of=("training",))
+    assert message in str(raised.value)
+
+
+# What is printed at the start
+
+
+def test_short_form_names_what_differs_and_from_where(tmp_path: Path) -> None:
+    config = write(tmp_path, "sampling:\n  band: 0.5\n")
+    loaded = load("--config", config, "--seed", "7", "--sampling.rounds", "6")
+    lines = " ".join(short_form(loaded.settings, loaded.origins).split())
+    assert "command line: seed 7" in lines
+    assert "sampling.rounds" not in lines  # given, but equal to the default
+    assert f"{config}: sampling.band 0.5" in lines
+    assert "preset mini: data.uri mini://data/id_train.parquet" in lines
+    assert short_form(Settings()) == "all settings at their defaults"
+    assert short_form(Settings(seed=3)) == "settings: seed 3"

@@ -1,0 +1,113 @@
+"""`main_guard`: what a job ends with, and what it says then."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from synood_ray.cli.commandline import main_guard
+from synood_ray.errors import UserError
+from synood_ray.storage.stores.base import StoreUnavailable
+
+
+def guard(main: Any, *argv: str) -> int:
+    return main_guard(main, [*argv])
+
+
+def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(argv: list[str]) -> int:
+        raise UserError("data.uri: nothing\nthere")
+
+    def interrupt(argv: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    assert guard(lambda argv: None) == 0
+    assert guard(lambda argv: 3) == 3
+    assert guard(refuse) == 2
+    assert capsys.readouterr().err == "error: data.uri: nothing there\n"
+    assert guard(interrupt, "--output", "a b") == 130
+    err = capsys.readouterr().err
+    assert "interrupted" in err and "the same command goes on" in err and "--output 'a b'" in err
+    assert "Traceback" not in err
+
+    def away(argv: list[str]) -> int:
+        raise StoreUnavailable("http://host cannot be reached:\ncould not list in 120 s")
+
+    assert guard(away, "--output", "s3://runs/x") == 4
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "error: http://host cannot be reached: could not list in 120 s"
+    assert "the same command goes on" in second and "--output s3://runs/x" in second
+
+
+def test_a_users_mistake_found_by_a_ray_worker_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    class FromWorkerError(UserError):
+        cause = UserError("model x is not there")
+
+    def main(argv: list[str]) -> int:
+        raise FromWorkerError("Traceback (most recent call last)\n  …")
+
+    assert guard(main) == 2
+    assert capsys.readouterr().err == "error: model x is not there\n"
+
+
+def test_defects_keep_their_traceback() -> None:
+    def main(argv: list[str]) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        guard(main)
+    with pytest.raises(SystemExit):
+        guard(lambda argv: sys.exit(7))
+
+
+def test_rays_way_to_leave_on_sigterm_counts_as_interrupted() -> None:
+    assert guard(lambda argv: sys.exit(signal.SIGTERM)) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_job_cleanly(number: int) -> None:
+    script = (
+        "import sys, time; from synood_ray.cli.commandline import main_guard\n"
+        "def main(argv):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "sys.exit(main_guard(main))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout and job.stdout.readline() == "ready\n"
+        job.send_signal(number)
+        _, err = job.communicate(timeout=30)
+    assert job.returncode == 130
+    assert err.startswith("\ninterrupted") and "Traceback" not in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    script = "import sys; from synood_ray.cli.commandline import *; sys.exit(main_guard(lambda a: print('x' * 10**6)))"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout
+        job.stdout.close()
+        assert job.stderr and job.stderr.read() == ""
+    assert job.returncode == 0
+
+
+# Lightness
+
+
+def test_nothing_heavy_is_imported() -> None:
+    script = (
+        "import sys; from synood_ray.cli.commandline import *; from synood_ray.data.source import open_source\n"
+        "from synood_ray.data.selection import select\n"
+        "load_arguments(['--output', 'x'], program='x', description='x')\n"
+        "heavy = {'torch', 'ray', 'vllm', 'diffusers', 'transformers', 'open_clip', 'boto3', 'pyarrow', 'numpy'}\n"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "")

@@ -1,0 +1,64 @@
+"""The settings tree and the bundled presets."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import BaseModel
+
+from synood_ray.cli.commandline import settings_from_dict, settings_to_dict
+from synood_ray.cli.layers import load_preset, preset_names, resolve
+from synood_ray.cli.tree import Leaf, leaves, sections
+from synood_ray.config.settings import Settings
+from synood_ray.errors import UserError
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for leaf in leaves().values():
+        assert leaf.info.description, leaf.path
+        assert leaf.expected, leaf.path
+    assert all(text for text in sections().values())
+
+
+def test_no_two_settings_differ_only_by_their_section_name() -> None:
+    assert not set(leaves()) & set(sections())
+
+
+@pytest.mark.parametrize("leaf", leaves().values(), ids=str)
+def test_defaults_are_valid(leaf: Leaf) -> None:
+    assert leaf.check(leaf.default, "default") == leaf.default
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_load_and_change_something(name: str) -> None:
+    settings, origins = resolve([load_preset(name)])
+    assert settings != Settings()
+    assert set(origins.values()) == {f"preset {name}"}
+
+
+def test_the_known_presets_are_there() -> None:
+    assert {"mini", "imagenet"} <= set(preset_names())
+
+
+def test_settings_survive_json() -> None:
+    settings, _ = resolve([load_preset("mini")])
+    assert settings_from_dict(json.loads(json.dumps(settings_to_dict(settings)))) == settings
+
+
+def test_stored_settings_of_another_version_are_refused() -> None:
+    stored = settings_to_dict(Settings())
+    stored["sampling"]["wobble"] = 1
+    with pytest.raises(UserError, match=r"do not fit this version: sampling\.wobble"):
+        settings_from_dict(stored)
+
+
+def test_sections_refuse_unknown_keys_and_bad_assignments() -> None:
+    def walk(model: BaseModel) -> None:
+        assert model.model_config["extra"] == "forbid"
+        assert model.model_config["validate_assignment"]
+        for name in type(model).model_fields:
+            if isinstance(value := getattr(model, name), BaseModel):
+                walk(value)
+
+    walk(Settings())

@@ -1,0 +1,57 @@
+"""The scorer as an actor: another place, the same samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from benchmarks.small_farm import write_contexts
+from synood_ray.cli.commandline import load_settings
+from synood_ray.config.settings import Settings
+from synood_ray.data.selection import select
+from synood_ray.data.source import open_source
+from synood_ray.pipeline import synthesize
+from synood_ray.storage.parts import VOLATILE
+from synood_ray.storage.publish import iter_samples
+from synood_ray.storage.stores.base import open_store
+
+pytestmark = pytest.mark.real
+SAMPLES = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    pools = [word for pool in ("describers", "samplers", "scorers") for word in (f"--farm.{pool}.cpus", "0.5")]
+    arguments = ["--preset", "mini", "--limit", str(SAMPLES), "--farm.unit_size", "3", *pools]
+    arguments += ["--sampling.strict", "true", "--sampling.mllm_check", "false", "--data.per_class", "1"]
+    found = load_settings(arguments, program="", description="", require_output=False)
+    selection = select(open_source(found.data.uri, found.data), found.data)
+    found.describer.contexts = write_contexts(found.data.uri, selection, tmp_path_factory.mktemp("contexts"))
+    return found
+
+
+def rows(settings: Settings, placement: str, output: Path) -> list[dict[str, Any]]:
+    changed = settings.model_copy(deep=True, update={"output": str(output)})
+    changed.scorer = changed.scorer.model_copy(update={"placement": placement})
+    found = synthesize(changed, say=lambda line: None)
+    assert found.status.published and found.status.failed == 0
+    made = [dataclasses.asdict(row) for row in iter_samples(open_store(str(output)))]
+    return [{name: value for name, value in row.items() if name not in VOLATILE} for row in made]
+
+
+def test_the_same_samples_from_a_scorer_elsewhere(settings: Settings, tmp_path: Path) -> None:
+    local = rows(settings, "local", tmp_path / "local")
+    assert len(local) == SAMPLES and any(row["accepted"] for row in local)
+    assert rows(settings, "actor", tmp_path / "actor") == local

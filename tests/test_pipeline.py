@@ -1,0 +1,137 @@
+"""A whole synthesis, with workers that need no models: how it starts, resumes and ends."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import synthesize as job
+from synood_ray import pipeline
+from synood_ray.cli.commandline import main_guard
+from synood_ray.config.settings import Settings
+from synood_ray.data import files
+from synood_ray.errors import UserError
+from synood_ray.pipeline import synthesize
+from synood_ray.storage import layout
+from synood_ray.storage.publish import iter_samples
+from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
+from tests.farm.local_ray import make_images, use_local_ray
+
+SAMPLES = 12
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    use_local_ray(monkeypatch)
+    data = {"uri": str(make_images(tmp_path / "images", 10)), "per_class": 100}
+    return Settings.model_validate(
+        {"data": data, "output": str(tmp_path / "run"), "limit": SAMPLES, "farm": {"unit_size": 4}}
+    )
+
+
+def made(settings: Settings) -> list[str]:
+    return [row.key for row in iter_samples(open_store(settings.output))]
+
+
+def test_a_start_that_died_before_the_manifests_goes_on(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def died(*arguments: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "encode_sources", died)
+        synthesize(settings, lambda line: None)
+    store = open_store(settings.output)
+    assert store.exists(layout.RUN) and not store.exists(layout.ID_MANIFEST)
+    found = synthesize(settings, lambda line: None)
+    assert found.computed == 3 and found.status.published
+    assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
+
+
+def test_a_finished_run_answers_without_ray(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = synthesize(settings, lambda line: None)
+    monkeypatch.setitem(sys.modules, "ray", None)  # an import fails
+    said: list[str] = []
+    again = synthesize(settings, said.append)
+    assert again.computed == 0 and again.status == first.status
+    assert "finished already" in said[-1]
+
+
+def test_a_run_of_which_all_is_sampled_is_published_without_ray(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesize(settings, lambda line: None)
+    pipeline.retract(open_store(settings.output))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    said: list[str] = []
+    assert synthesize(settings, said.append).status.published
+    assert said[0] == "resuming: 3 of 3 units are committed"
+
+
+def test_more_quarantined_than_tolerated_is_exit_code_3(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The job sets the preset itself; the stub workers are told here what fails.
+    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, "error-1"))
+    arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
+    arguments += ["--data.per_class", "100", "--farm.unit_size", "4"]
+    assert job.main([*arguments, "--farm.max_quarantined", "1"]) == 0
+    assert job.main(arguments) == 3, "a rerun says the same"
+    assert made(settings) == [f"{i:08d}" for i in range(SAMPLES) if i // 4 != 1]
+    assert "1 units are quarantined" in capsys.readouterr().out
+    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, ""))
+    assert job.main([*arguments, "--retry-failed"]) == 0
+    assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
+    assert job.main([*arguments, "--retry-failed"]) == 0
+    assert "nothing to retry" in capsys.readouterr().out
+
+
+class AwayStore:
+    """Passes everything on to a store that does not answer any more after so many calls."""
+
+    def __init__(self, store: Store, calls: int) -> None:
+        self.store, self.calls = store, calls
+
+    def __getattr__(self, name: str) -> object:
+        self.calls -= name != "uri"
+        if self.calls < 0:
+            raise StoreUnavailable("http://host cannot be reached")
+        return getattr(self.store, name)
+
+
+@pytest.mark.parametrize("calls", [3, 12, 20, 22])
+def test_a_store_that_stays_away_ends_the_job_and_loses_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], calls: int
+) -> None:
+    arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
+    arguments += ["--data.per_class", "100", "--farm.unit_size", "4"]
+    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, ""))
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "open_store", lambda uri: AwayStore(open_store(uri), calls))
+        assert main_guard(job.main, arguments) == 4
+    err = capsys.readouterr().err
+    assert "http://host cannot be reached" in err and "the same command goes on" in err and "Traceback" not in err
+    assert main_guard(job.main, arguments) == 0
+    assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
+
+
+def test_images_in_a_store_that_does_not_answer_are_the_users_to_mend(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(address: str) -> bytes:
+        raise StoreUnavailable("http://host cannot be reached")
+
+    monkeypatch.setattr(files, "read_bytes", away)
+    with pytest.raises(UserError, match=r"data.uri: .*http://host cannot be reached; check AWS_ENDPOINT_URL"):
+        synthesize(settings, lambda line: None)
+    assert not Path(settings.output).exists()
+
+
+def _loader(load: object, faults: str) -> object:
+    def loaded(*arguments: object, **more: object) -> object:
+        found = load(*arguments, **more)  # type: ignore[operator]
+        found.settings.preset = faults
+        return found
+
+    return loaded

@@ -1,0 +1,1 @@
+"""How the miniature world is made: drawings, scenes, trainings, and the measurements of what came out."""
