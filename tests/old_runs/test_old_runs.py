@@ -1,0 +1,75 @@
+"""A run folder that version 0.1.0 wrote (commit 30a4f5a) works with every command of today's version.
+
+Made by `jobs/synthesize.py --preset mini --limit 8 --farm.unit_size 4 --labels.keep 0.05`, `jobs/finetune.py
+--training.epochs 2` and `jobs/evaluate.py --evaluation.bootstrap 50`; its report and checkpoints are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from synood_ray import Detector
+from synood_ray.cli.commandline import settings_from_dict
+from synood_ray.storage.stores.base import open_store
+from synood_ray.training.job import train
+from tests.jobs.conftest import run, status
+
+OLD = Path(__file__).with_name("0.1.0")
+COMMAND = ("--preset", "mini", "--limit", "8", "--farm.unit_size", "4", "--labels.keep", "0.05")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(OLD, tmp_path / "old"))
+
+
+def test_status(old: Path) -> None:
+    found = status(old)
+    assert found["published"] is True
+    assert {name: found[name] for name in ("planned", "committed", "quarantined")} == {
+        "planned": 2,
+        "committed": 2,
+        "quarantined": 0,
+    }
+    assert {name: found[name] for name in ("accepted", "rejected", "failed")} == {
+        "accepted": 8,
+        "rejected": 0,
+        "failed": 0,
+    }
+
+
+def test_the_same_command_finds_it_finished(old: Path) -> None:
+    assert "finished already" in run("synthesize", *COMMAND, "--output", old).stdout
+
+
+def test_its_detector_judges_as_it_did(old: Path) -> None:
+    detector = Detector.load(old)
+    assert detector.description.recipe == "synood"
+    assert len(detector.description.class_names) == 115
+    black, white = (Image.new("RGB", (64, 64), colour) for colour in ("black", "white"))
+    assert detector([black, white]).score.tolist() == pytest.approx([0.46544, 0.42476], abs=2e-4)
+
+
+def test_it_can_be_trained_on_again(old: Path) -> None:
+    shutil.rmtree(old / "detector")
+    store = open_store(str(old))
+    settings = settings_from_dict(json.loads((old / "run.json").read_text())["config"])
+    settings.output = str(old)
+    train(store, settings)
+    assert Detector.load(old).description.data["accepted"] == 8
+
+
+@pytest.mark.real
+def test_it_is_evaluated_and_reported_again(old: Path) -> None:
+    before = json.loads((old / "evaluation.json").read_text())
+    run("evaluate", "--run", old, "--evaluation.bootstrap", "0")
+    after = json.loads((old / "evaluation.json").read_text())
+    for name in ("near/mini", "far/mini"):
+        for method, metrics in before["sets"][name].items():
+            assert after["sets"][name][method] == pytest.approx(metrics, abs=2e-3), (name, method)
+    assert (old / "report" / "index.html").stat().st_size > 10_000
