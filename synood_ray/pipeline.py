@@ -16,7 +16,7 @@ from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
 from synood_ray.storage.publish import Unfinished, publish, read_manifest, retract
-from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, put_json, read_run
+from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, check_vacant, put_json, read_run
 from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 from synood_ray.storage.timings import record_timings
@@ -53,6 +53,8 @@ def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False)
         check_settings(record, settings, settings.output)
     elif retry_failed:
         raise UserError(f"{settings.output}: no run here to retry; leave out --retry-failed")
+    else:
+        check_vacant(store)
     retry = _find_retries(store, say) if retry_failed else None
     if not retry and read_manifest(store) is not None:
         say(f"{settings.output} is finished already: nothing to do")

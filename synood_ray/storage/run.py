@@ -100,6 +100,16 @@ def check_settings(record: RunRecord, settings: Settings, uri: str, *, id_manife
         raise UserError(f"{uri}: belongs to a run with other settings; {advice} ({'; '.join(different)})")
 
 
+def check_vacant(store: Store) -> None:
+    """Raise UserError if anything is there that no run of ours has begun with: it is somebody's, and not to be touched.
+
+    run.json is the first object of every run, so what lies beside none was not made by a run.
+    """
+    found = store.occupant()
+    if found is not None and not store.exists(layout.RUN):
+        raise UserError(f"{store.uri}: not empty and no run of synood_ray (it holds {found!r}); choose a new --output")
+
+
 def check_or_create_run(
     store: Store, settings: Settings, *, id_manifest_sha256: str, planned: int, units: int, classes: Sequence[str]
 ) -> RunRecord:
@@ -120,6 +130,7 @@ def check_or_create_run(
     )
     existing = read_run(store)
     if existing is None:
+        check_vacant(store)
         if put_json(store, layout.RUN, asdict(record)) is Put.CREATED:
             # Some servers ignore the condition on a write. Writing the same bytes again does no harm and tells.
             if put_json(store, layout.RUN, asdict(record)) is not Put.SAME:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs import evaluate, finetune, synthesize
 from synood_ray.cli.commandline import main_guard
 from synood_ray.errors import UserError
 from synood_ray.storage.stores.base import StoreUnavailable
+from tests.farm.local_ray import make_images
 
 
 def guard(main: Any, *argv: str) -> int:
@@ -96,6 +100,43 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
         job.stdout.close()
         assert job.stderr and job.stderr.read() == ""
     assert job.returncode == 0
+
+
+# Places that are not ours
+
+
+def snapshot(root: Path) -> dict[str, bytes | None]:
+    return {str(p.relative_to(root)): p.read_bytes() if p.is_file() else None for p in root.rglob("*")}
+
+
+def test_an_output_that_is_a_project_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--data data --output .` in a project: its data and its README.md stay."""
+    make_images(tmp_path / "data", 8)
+    (tmp_path / "README.md").write_text("# My project")
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(tmp_path)
+    assert guard(synthesize.main, "--data", "data", "--output", ".", "--limit", "4") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not empty and no run of synood_ray" in line and "choose a new --output" in line
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("main", [evaluate.main, finetune.main])
+def test_a_wrong_folder_stays_as_it_is(main: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder in .tmp was a traceback, a FIFO a hang, and the files were gone."""
+    temporaries = tmp_path / ".tmp"
+    (temporaries / "folder").mkdir(parents=True)
+    for name in ("notes.txt", "0123456789abcdef" * 2):
+        (temporaries / name).write_text("precious")
+    before = snapshot(tmp_path)
+    os.mkfifo(temporaries / "fifo")
+    assert guard(main, "--run", str(tmp_path)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no run here" in line
+    (temporaries / "fifo").unlink()
+    assert snapshot(tmp_path) == before
 
 
 # Lightness

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,36 @@ def test_a_folder_that_is_not_a_run(folder: Store, text: str) -> None:
     folder.put_new(layout.RUN, text.encode())
     with pytest.raises(UserError, match=r"run.json"):
         read_run(folder)
+
+
+@pytest.mark.parametrize("foreign", ["data/photo.jpg", "README.md", ".DS_Store", "data/train-00000-of-00001.parquet"])
+def test_a_place_that_holds_something_else_is_refused(store: Store, foreign: str) -> None:
+    store.put_new(foreign, b"precious")
+    with pytest.raises(UserError, match=r"not empty and no run of synood_ray .*choose a new --output"):
+        _start(store, Settings())
+    assert [entry.key for entry in store.list()] == [foreign]
+
+
+def test_what_is_no_file_counts_too(folder: Store, tmp_path: Path) -> None:
+    """An empty folder, a link that leads nowhere and files of somebody else's in .tmp are somebody's as well."""
+    root = Path(folder.uri)
+    for name in ("data", ".tmp/notes", "link"):
+        made = root / name
+        made.parent.mkdir(parents=True, exist_ok=True)
+        if name == "link":
+            made.symlink_to("nowhere")
+        else:
+            made.mkdir()
+        with pytest.raises(UserError, match="not empty"):
+            _start(folder, Settings())
+        shutil.rmtree(root)
+
+
+def test_a_start_that_died_as_it_wrote_run_json_is_no_obstacle(folder: Store) -> None:
+    temporaries = Path(folder.uri) / ".tmp"
+    temporaries.mkdir(parents=True)
+    (temporaries / ("0123456789abcdef" * 2)).write_bytes(b"{")
+    assert _start(folder, Settings()).units == 4
 
 
 def test_json_is_deterministic(folder: Store) -> None:

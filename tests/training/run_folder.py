@@ -71,9 +71,6 @@ def make_run(settings: Settings, accept: bool = True) -> Store:
     store = open_store(settings.output)
     selection = select(open_source(settings.data.uri, settings.data), settings.data)
     names = [info.name for info in selection.classes]
-    store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
-    store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
-    put_json(store, layout.SKIPS, {"skips": [{"key": "broken <b>.jpg", "reason": "empty file"}]})
     check_or_create_run(
         store,
         settings,
@@ -82,6 +79,9 @@ def make_run(settings: Settings, accept: bool = True) -> Store:
         units=2,
         classes=names,
     )
+    store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
+    store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
+    put_json(store, layout.SKIPS, {"skips": [{"key": "broken <b>.jpg", "reason": "empty file"}]})
     half = len(selection.sources) // 2
     for unit, sources in enumerate((selection.sources[:half], selection.sources[half:])):
         rows = [_row(unit, i, source, accept) for i, source in enumerate(sources)]

@@ -81,6 +81,14 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is fine. Only for what can be derived again (see `publish.retract`)."""
 
+    def occupant(self) -> str | None:
+        """The name of something that is there, an object or anything else; None if the place is empty.
+
+        The unfinished files of a start of ours that died do not count.
+        """
+        found = next(iter(self.list()), None)
+        return found.key if found else None
+
 
 def open_store(uri: str, *, write: bool = True, patient: bool = False) -> Store:
     """Open ``s3://bucket/prefix`` or a local folder. Checks that it can be used; creates and writes nothing.

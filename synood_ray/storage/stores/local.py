@@ -2,7 +2,10 @@
 
 A write goes to a temporary file, is flushed to the disk and then *linked* to its name, which fails if the name is
 taken: exclusive and atomic at once. The writer holds a lock on its temporary file. A file without a lock was left by
-a process that died, and whoever opens the store next removes it.
+a process that died, and whoever opens the run next removes it.
+
+Nothing is written or removed through a link below the root, and what is neither a regular file nor a folder (FIFO,
+socket, device) is no object.
 """
 
 from __future__ import annotations
@@ -10,13 +13,17 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
+import re
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from synood_ray.errors import UserError
+from synood_ray.storage import layout
 from synood_ray.storage.stores.base import TEMPORARY, Entry, NotFound, Put, Store, check_key
 
 _COMPLAINTS = {
@@ -29,8 +36,13 @@ _COMPLAINTS = {
     errno.EDQUOT: "is over its disk quota; free some space and run the same command again",
     errno.ENOTDIR: "has a file where a folder is needed",
     errno.EEXIST: "has a file where a folder is needed",
+    errno.EISDIR: "has a folder where a file is needed",
     errno.ENOENT: "was removed while it was written to",
 }
+
+_NO_OBJECT = {errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+_OURS = re.compile(r"[0-9a-f]{32}")
+"""Names of our temporary files."""
 
 
 class LocalStore(Store):
@@ -48,14 +60,15 @@ class LocalStore(Store):
             raise UserError(f"{root}: nothing here; name the folder of an existing run")
         if write:
             store._check_writable()
-            store._sweep()
+            if store._holds_run():
+                store._sweep()
         return store
 
     def put_new(self, key: str, data: bytes) -> Put:
-        target = self.root / check_key(key)
+        target = self._own(key)
         try:
             while True:
-                if target.exists():  # saves the write; the link below is what decides
+                if os.path.lexists(target):  # saves the write; the link below is what decides
                     return self._compare(target, data)
                 self._make_folder(target.parent)
                 try:
@@ -67,24 +80,15 @@ class LocalStore(Store):
             self._complain(error)
 
     def get(self, key: str) -> bytes:
-        try:
-            return (self.root / check_key(key)).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFound(key) from None
-        except OSError as error:
-            self._complain(error)
+        with self._open(key) as file:
+            return file.read()
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        try:
-            with (self.root / check_key(key)).open("rb") as file:
-                if start < 0 or (start > 0 and start >= os.fstat(file.fileno()).st_size):
-                    raise ValueError(f"range starts at {start}, outside {key!r}")
-                file.seek(start)
-                return file.read(length)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise NotFound(key) from None
-        except OSError as error:
-            self._complain(error)
+        with self._open(key) as file:
+            if start < 0 or (start > 0 and start >= os.fstat(file.fileno()).st_size):
+                raise ValueError(f"range starts at {start}, outside {key!r}")
+            file.seek(start)
+            return file.read(length)
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         # Only the folder that the prefix lies in is read, not its siblings.
@@ -96,9 +100,46 @@ class LocalStore(Store):
 
     def delete(self, key: str) -> None:
         try:
-            (self.root / check_key(key)).unlink(missing_ok=True)
+            self._own(key).unlink(missing_ok=True)  # of a link, the link itself
+        except NotADirectoryError:
+            return
         except OSError as error:
             self._complain(error)
+
+    def occupant(self) -> str | None:
+        try:
+            with os.scandir(self.root) as found:
+                for entry in found:
+                    if entry.name != TEMPORARY or not self._only_ours(entry):
+                        return entry.name
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._complain(error)
+        return None
+
+    @contextlib.contextmanager
+    def _open(self, key: str) -> Iterator[BinaryIO]:
+        """The object's file, to read. Raises NotFound."""
+        path = self.root / check_key(key)
+        try:
+            # A FIFO would wait for its writer.
+            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise NotFound(key)
+                yield file
+        except OSError as error:
+            if error.errno in _NO_OBJECT:
+                raise NotFound(key) from None
+            self._complain(error)
+
+    def _own(self, key: str) -> Path:
+        """Where an object lies, to write or to remove it. UserError if the way there leads through a link."""
+        target = self.root / check_key(key)
+        for folder in (self.root / TEMPORARY, *target.parents[: key.count("/")]):
+            if folder.is_symlink():
+                raise UserError(f"{folder}: a link, through which nothing is written or removed; put a folder there")
+        return target
 
     def _write_and_link(self, target: Path, data: bytes) -> Put:
         temporaries = self.root / TEMPORARY
@@ -121,10 +162,12 @@ class LocalStore(Store):
 
     @staticmethod
     def _compare(target: Path, data: bytes) -> Put:
-        if target.is_dir():
+        found = target.lstat()
+        if stat.S_ISDIR(found.st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "a folder has the name of an object", str(target))
-        same = target.stat().st_size == len(data) and target.read_bytes() == data
-        return Put.SAME if same else Put.DIFFERENT
+        if not stat.S_ISREG(found.st_mode) or found.st_size != len(data):
+            return Put.DIFFERENT
+        return Put.SAME if target.read_bytes() == data else Put.DIFFERENT
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
@@ -136,7 +179,8 @@ class LocalStore(Store):
     def _walk(self, folder: Path, base: str, prefix: str) -> Iterator[Entry]:
         try:
             with os.scandir(folder) as found:
-                entries = [(e.name + "/" if e.is_dir() else e.name, e) for e in found]
+                # Links to folders are not followed: one could lead back here.
+                entries = [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in found]
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
@@ -149,8 +193,10 @@ class LocalStore(Store):
             if name.endswith("/"):
                 yield from self._walk(folder / entry.name, key, prefix)
             elif key.startswith(prefix):
-                with contextlib.suppress(FileNotFoundError):  # deleted since
-                    yield Entry(key, entry.stat().st_size)
+                with contextlib.suppress(FileNotFoundError if not entry.is_symlink() else OSError):  # deleted since
+                    found_there = (self.root / key).stat() if entry.is_symlink() else entry.stat()
+                    if stat.S_ISREG(found_there.st_mode):
+                        yield Entry(key, found_there.st_size)
 
     def _check_writable(self) -> None:
         existing = self.root
@@ -161,17 +207,34 @@ class LocalStore(Store):
         if not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(f"{self.root}: {existing} {_COMPLAINTS[errno.EACCES]}")
 
+    def _holds_run(self) -> bool:
+        """Whether the folder is a run's: its temporary files are ours to remove."""
+        try:
+            found = json.loads(self.get(layout.RUN))
+        except (NotFound, ValueError):
+            return False
+        return isinstance(found, dict) and "fingerprint" in found
+
     def _sweep(self) -> None:
-        """Remove the unfinished files of processes that died."""
-        with contextlib.suppress(FileNotFoundError, PermissionError), os.scandir(self.root / TEMPORARY) as found:
-            for leftover in map(Path, found):
-                # Locked or gone: its writer lives. No permission: it is someone else's to remove.
-                with (
-                    contextlib.suppress(BlockingIOError, FileNotFoundError, PermissionError),
-                    leftover.open("rb") as file,
-                ):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    leftover.unlink()
+        """Remove the unfinished files of processes that died: regular files with our kind of name, nothing else."""
+        with contextlib.suppress(OSError):  # no such folder, a link, or none of ours to read
+            folder = os.open(self.root / TEMPORARY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                for entry in os.scandir(folder):
+                    # An error: it is locked or gone, so its writer lives; or it is someone else's to remove.
+                    with contextlib.suppress(OSError):
+                        if _OURS.fullmatch(entry.name):
+                            _remove_unlocked(entry.name, folder)
+            finally:
+                os.close(folder)
+
+    @staticmethod
+    def _only_ours(entry: os.DirEntry[str]) -> bool:
+        """Whether this is the folder of temporary files and holds nothing else, as a start that died leaves it."""
+        if not entry.is_dir(follow_symlinks=False):
+            return False
+        with os.scandir(entry) as found:
+            return all(_OURS.fullmatch(e.name) and e.is_file(follow_symlinks=False) for e in found)
 
     def _complain(self, error: OSError) -> NoReturn:
         complaint = _COMPLAINTS.get(error.errno or 0)
@@ -186,3 +249,14 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove_unlocked(name: str, folder: int) -> None:
+    """Unlink a regular file of a folder, given by its descriptor. OSError if somebody holds a lock on it."""
+    file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+    try:
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(file)
