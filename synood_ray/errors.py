@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend, told apart from defects of ours."""
+"""Errors that are not ours: the user's to mend, or of a service that is away. Told apart from defects."""
 
 
 class UserError(Exception):
@@ -6,4 +6,11 @@ class UserError(Exception):
 
     Jobs print it without a traceback and exit with code 2. Everything else that is raised is a defect
     of ours (or of the machine) and keeps its traceback.
+    """
+
+
+class Unavailable(Exception):  # noqa: N818
+    """A service that the run depends on (a store, a model server) did not answer within its budget of time.
+
+    Worth another try later; no fault of the work itself. Jobs print it in one line and exit with code 4, resumable.
     """

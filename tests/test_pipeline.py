@@ -12,12 +12,16 @@ from synood_ray import pipeline
 from synood_ray.cli.commandline import main_guard
 from synood_ray.config.settings import Settings
 from synood_ray.data import files
-from synood_ray.errors import UserError
+from synood_ray.errors import Unavailable, UserError
+from synood_ray.farm.reports import UnitReport
 from synood_ray.pipeline import synthesize
+from synood_ray.records import SampleTask
 from synood_ray.storage import layout
+from synood_ray.storage.progress import scan
 from synood_ray.storage.publish import iter_samples
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 from tests.farm.local_ray import make_images, use_local_ray
+from tests.farm.stubs import StubDescriber
 
 SAMPLES = 12
 
@@ -112,6 +116,32 @@ def test_a_store_that_stays_away_ends_the_job_and_loses_nothing(
         assert main_guard(job.main, arguments) == 4
     err = capsys.readouterr().err
     assert "http://host cannot be reached" in err and "the same command goes on" in err and "Traceback" not in err
+    assert main_guard(job.main, arguments) == 0
+    assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
+
+
+@pytest.mark.parametrize("units", [0, 1])
+def test_a_model_server_that_stays_away_ends_the_job_and_loses_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], units: int
+) -> None:
+    arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
+    arguments += ["--data.per_class", "100", "--farm.unit_size", "4", "--farm.max_attempts", "1"]
+    describe = StubDescriber.describe
+
+    def away(self: StubDescriber, unit: int, tasks: list[SampleTask]) -> UnitReport:
+        if unit >= units:
+            raise Unavailable("describer.endpoint: http://host/v1 has given no answer for 300 s: HTTP 500: no memory")
+        return describe(self, unit, tasks)
+
+    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, ""))
+    with monkeypatch.context() as patch:
+        patch.setattr(StubDescriber, "describe", away)
+        assert main_guard(job.main, arguments) == 4
+    out, err = capsys.readouterr()
+    assert "http://host/v1 has given no answer for 300 s: HTTP 500: no memory" in err
+    assert "the same command goes on" in err and "Traceback" not in err and "published" not in out
+    store = open_store(settings.output)
+    assert not scan(store, "prompts").quarantined and len(scan(store).committed) == units
     assert main_guard(job.main, arguments) == 0
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 

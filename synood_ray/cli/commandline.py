@@ -22,8 +22,8 @@ from synood_ray.cli.helptext import examples, option, setting_help, show, width
 from synood_ray.cli.layers import Layer, load_file, load_preset, overrides, preset_names, resolve
 from synood_ray.cli.tree import did_you_mean, leaves, sections
 from synood_ray.config.settings import Settings
-from synood_ray.errors import UserError
-from synood_ray.storage.stores.base import StoreUnavailable
+from synood_ray.errors import Unavailable, UserError
+from synood_ray.locations import without_credentials
 
 DONE, WRONG_INPUT, QUARANTINED, UNAVAILABLE, INTERRUPTED = 0, 2, 3, 4, 130
 """Exit codes of every job."""
@@ -135,7 +135,7 @@ def short_form(settings: Settings, origins: Mapping[str, str] | None = None) -> 
         if value == leaf.default or path == "preset":
             continue
         origin = (origins or {}).get(path, "settings").partition(", line ")[0]
-        groups.setdefault(origin, []).append(f"{path} {show(value)}")
+        groups.setdefault(origin, []).append(f"{path} {without_credentials(show(value))}")
     lines = [f"{origin}: {' · '.join(values)}" for origin, values in groups.items()]
     wrap = textwrap.TextWrapper(width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(wrap.fill(line) for line in lines) or "all settings at their defaults"
@@ -160,7 +160,8 @@ def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str] | No
     """Run a job's ``main(arguments)`` and return its exit code.
 
     A `UserError` becomes one line and 2. Ctrl-C and SIGTERM (a spot machine that is taken away, a stopped Ray job)
-    become one line and 130; a store that stays away, one line and 4. Other errors are defects and keep their traceback.
+    become one line and 130; a store or a server that stays away, one line and 4. Other errors are defects and keep
+    their traceback.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     previous = signal.signal(signal.SIGTERM, _interrupt)
@@ -169,10 +170,10 @@ def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str] | No
     except UserError as error:
         cause = getattr(error, "cause", None)  # Ray wraps what a worker raised, traceback and all
         message = str(cause if isinstance(cause, UserError) else error)
-        print("error: " + " ".join(message.splitlines()), file=sys.stderr)
+        print("error: " + without_credentials(" ".join(message.splitlines())), file=sys.stderr)
         return WRONG_INPUT
-    except StoreUnavailable as error:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    except Unavailable as error:
+        print("error: " + without_credentials(" ".join(str(error).splitlines())), file=sys.stderr)
         print(_go_on("nothing that was committed is lost", arguments), file=sys.stderr)
         return UNAVAILABLE
     except KeyboardInterrupt:
@@ -198,7 +199,7 @@ def _say_interrupted(arguments: Sequence[str]) -> int:
 
 
 def _go_on(said: str, arguments: Sequence[str]) -> str:
-    return f"{said}, the same command goes on: {shlex.join([sys.argv[0], *arguments])}"
+    return f"{said}, the same command goes on: {without_credentials(shlex.join([sys.argv[0], *arguments]))}"
 
 
 def _split(

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from synood_ray.config.settings import Settings
+from synood_ray.locations import public
 
 _LATER = {"training", "evaluation"}
 """Sections that work on finished samples and change none."""
@@ -34,8 +35,8 @@ def differences(old: Mapping[str, Any], new: Settings) -> list[str]:
 
     A field that the stored configuration does not know yet counts as its default.
     """
-    before = dict(counted_fields(old))
-    after = dict(counted_fields(new.model_dump(mode="json")))
+    before = dict(counted_fields(public(old)))
+    after = dict(counted_fields(public(new.model_dump(mode="json"))))
     return [
         f"{name}: {json.dumps(before[name])} in the run, {json.dumps(after[name])} now"
         for name in after

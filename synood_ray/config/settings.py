@@ -7,7 +7,9 @@ This module imports pydantic only, so that ``--help`` and a wrong setting answer
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -31,6 +33,22 @@ def _template(*holders: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def _server(address: str | None) -> str | None:
+    """A server's base URL. What is wrong with it is told without showing it: a password may be in it."""
+    if address is None:
+        return None
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018 - raises where it is none
+    except ValueError:
+        parts = urlsplit("http:")
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must begin with http:// or https://, such as http://host:8000/v1")
+    if not parts.hostname or "@" in parts.path or re.search(r"\s", address):
+        raise ValueError("is no URL such as http://host:8000/v1 (in a password write / ? # @ as %2F %3F %23 %40)")
+    return address
 
 
 AboutSubject = Annotated[str, _template("{subject}")]
@@ -64,7 +82,7 @@ class DescriberSettings(Section):
     """The multimodal LLM that names an image's context without its subject."""
 
     model: str = Field("Qwen/Qwen2.5-VL-7B-Instruct", description="local folder, mini:// or hub id, served by vLLM")
-    endpoint: str | None = _operational(
+    endpoint: Annotated[str | None, AfterValidator(_server)] = _operational(
         None, "base URL of an OpenAI-compatible server (…/v1) that serves model, instead of an own engine"
     )
     contexts: str | None = Field(

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any
 
 from synood_ray.config.settings import Settings
-from synood_ray.errors import UserError
+from synood_ray.errors import Unavailable, UserError
 from synood_ray.farm.actors.describer import DescriberActor
 from synood_ray.farm.actors.sampler import SamplerActor
 from synood_ray.farm.actors.scorer import ScorerActor
@@ -25,9 +25,10 @@ from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.stage import Call, Stage, open_stages
 from synood_ray.storage import layout
 from synood_ray.storage.run import put_json
-from synood_ray.storage.stores.base import Store, StoreUnavailable
+from synood_ray.storage.stores.base import Store
 
 MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run if no other one is ready
+MAX_AWAY = 3  # units in a row, without one done, that may find a service away before the run ends, to go on later
 MAX_SETUPS = 3  # set-ups in a row that may take longer than farm.setup_grace
 CHECKS = 16  # units in progress for which one describer makes the semantic check
 TEND = 1.0  # seconds between looks at deadlines, pools and nodes; one wait for workers may last as long
@@ -69,6 +70,7 @@ class Driver:
         self.others = Others(store, self.describing.queue, self.sampling.queue, self.retry)
         self.calls: dict[Any, Call] = {}
         self.tended = self.looked = -inf  # time.monotonic: the latest round of looking after things, and for answers
+        self.away = 0  # units in a row that found a service away: a store, a model server
         self.vain_retries = 0  # units whose failed samples failed again as a whole; their parts stay as they were
         self.prepared = False  # the run's negative labels and boundary are in the store
         self.needs_check = settings.sampling.mllm_check and settings.sampling.recipe != "official"
@@ -270,6 +272,7 @@ class Driver:
         stage = call.stage
         news = stage.queue.ack(lease)
         if not report.found:
+            self.away = 0
             stage.done(call.worker, lease)
             if call.checker is not None:
                 call.checker.losses = 0
@@ -294,14 +297,18 @@ class Driver:
         cut_off = isinstance(cause, ray.exceptions.RayError) and cause is not error  # another actor died
         if call.lease is None:
             if not cut_off:  # no unit is at fault, and no retry helps
-                raise cause if isinstance(cause, StoreUnavailable) else error
+                raise cause if isinstance(cause, Unavailable) else error
             self._lost(call, cause)
             return
+        away = isinstance(cause, Unavailable)
+        self.away += away
+        if away and self.away > MAX_AWAY:
+            raise cause
         if cut_off and call.checker is not None and call.checker_life == call.checker.lives:
             self._restart(self.describing, call.checker, cause)
         message = f"{type(cause).__name__}: {cause}".splitlines()[0]
         self.say(f"unit {call.lease.unit} ({call.stage.name}), attempt {call.lease.attempt}: {message}")
-        call.stage.queue.nack(call.lease, message, lost=cut_off or isinstance(cause, StoreUnavailable))
+        call.stage.queue.nack(call.lease, message, lost=cut_off, away=away)
         self._record(call.stage, call.lease, str(error))
 
     def _lost(self, call: Call, error: Exception) -> None:

@@ -231,15 +231,15 @@ class UnitQueue:
             self.commit(unit)
         return len(news)
 
-    def nack(self, lease: Lease, error: str, *, lost: bool = False) -> State:
+    def nack(self, lease: Lease, error: str, *, lost: bool = False, away: bool = False) -> State:
         """The attempt failed. Returns where the unit now stands. A lease that is no longer live changes nothing.
 
-        lost: through no fault of the unit (another actor died, the store was away): counts as a loss.
+        lost: another actor died, which counts as a loss. away: a service did not answer, which counts as nothing.
         """
         if self._end(lease):
             history = self._note(lease, error)
-            history.losses += lost
-            history.failures += not lost
+            history.losses += lost and not away
+            history.failures += not (lost or away)
             self._settle(lease.unit)
         return self.state(lease.unit)
 

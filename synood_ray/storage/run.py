@@ -11,6 +11,7 @@ from typing import Any
 from synood_ray.config.fingerprint import differences, fingerprint, same_place
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
+from synood_ray.locations import public
 from synood_ray.storage import layout
 from synood_ray.storage.stores.base import NotFound, Put, Store
 
@@ -120,7 +121,7 @@ def check_or_create_run(
     if the store lets one write replace another.
     """
     record = RunRecord(
-        config=settings.model_dump(mode="json"),
+        config=public(settings.model_dump(mode="json")),
         fingerprint=fingerprint(settings, id_manifest_sha256),
         id_manifest_sha256=id_manifest_sha256,
         planned=planned,

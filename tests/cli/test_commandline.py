@@ -17,13 +17,14 @@ from synood_ray.cli.commandline import (
     load_arguments,
     load_run_arguments,
     load_settings,
+    main_guard,
     settings_to_dict,
     short_form,
 )
 from synood_ray.cli.helptext import show
 from synood_ray.cli.tree import Leaf, did_you_mean, leaves
 from synood_ray.config.settings import Settings
-from synood_ray.errors import UserError
+from synood_ray.errors import Unavailable, UserError
 
 
 def load(*argv: str, **options: Any) -> Loaded:
@@ -68,6 +69,8 @@ def _values(leaf: Leaf) -> st.SearchStrategy[Any]:
         high = getattr(limit, "le", getattr(limit, "lt", high))
     texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
     texts = texts.map(lambda text: text + HOLDERS.get(leaf.path, ""))
+    if leaf.path == "describer.endpoint":
+        texts = st.sampled_from(["http://host:8000/v1", "HTTPS://user:p%40ss@[::1]/a?b=c"])
     by_kind: dict[Any, st.SearchStrategy[Any]] = {
         int: st.integers(int(low or 0), 10**9),
         float: st.floats((low or 0.0) + 1e-6, high if high is not None else 1e9),
@@ -122,6 +125,36 @@ def test_a_template_without_its_place_holder_is_refused(path: str) -> None:
     value = "['no holder']" if path == "scorer.templates" else "no holder"
     with pytest.raises(UserError, match=f"{re.escape(path)}: must contain {re.escape(HOLDERS[path])}"):
         settings_of(f"--{path}", value)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("localhost:8000", "must begin with http"),
+        ("s3://user:hunter22@host/v1", "must begin with http"),
+        ("http://", "is no URL"),
+        ("http://user:hunter22@host:port/v1", "is no URL"),
+        ("http://user:hunter/22@host/v1", "is no URL"),
+        ("http://user:hunter22@ho st/v1", "is no URL"),
+    ],
+)
+def test_an_address_that_is_no_servers_is_refused_and_not_shown(address: str, message: str) -> None:
+    told = refusal("--describer.endpoint", address)
+    assert message in told and "hunter" not in told
+
+
+def test_a_password_in_an_address_is_not_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--output", "x", "--describer.endpoint", "http://user:hunter22@host/v1?key=hunter22"]
+
+    def stay_away(arguments: list[str]) -> int:
+        loaded = load_arguments(arguments, program="x", description="x")
+        print(short_form(loaded.settings, loaded.origins))
+        raise Unavailable("http://user:hunter22@host/v1 is away")
+
+    assert main_guard(stay_away, argv) == 4
+    out, err = capsys.readouterr()
+    assert "http://host/v1" in out and out.count("http://host/v1") == 1 and err.count("http://host/v1") == 2
+    assert "hunter" not in out + err
 
 
 def test_lists_tables_null_and_numbers() -> None:

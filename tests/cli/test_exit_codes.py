@@ -13,7 +13,7 @@ import pytest
 
 from jobs import evaluate, finetune, synthesize
 from synood_ray.cli.commandline import main_guard
-from synood_ray.errors import UserError
+from synood_ray.errors import Unavailable, UserError
 from synood_ray.storage.stores.base import StoreUnavailable
 from tests.farm.local_ray import make_images
 
@@ -38,8 +38,11 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "interrupted" in err and "the same command goes on" in err and "--output 'a b'" in err
     assert "Traceback" not in err
 
+
+@pytest.mark.parametrize("kind", [Unavailable, StoreUnavailable])
+def test_a_service_that_stays_away_is_exit_code_4(kind: type[Exception], capsys: pytest.CaptureFixture[str]) -> None:
     def away(argv: list[str]) -> int:
-        raise StoreUnavailable("http://host cannot be reached:\ncould not list in 120 s")
+        raise kind("http://host cannot be reached:\ncould not list in 120 s")
 
     assert guard(away, "--output", "s3://runs/x") == 4
     first, second = capsys.readouterr().err.splitlines()

@@ -96,11 +96,11 @@ class QueueMachine(RuleBasedStateMachine):
         for unit in news:
             self._commit(unit)
 
-    @rule(lease=given, error=st.sampled_from(["broken", "worse"]), lost=st.booleans())
-    def nack(self, lease: Lease, error: str, lost: bool) -> None:
-        if self.live.pop(lease.id, None):
+    @rule(lease=given, error=st.sampled_from(["broken", "worse"]), lost=st.booleans(), away=st.booleans())
+    def nack(self, lease: Lease, error: str, lost: bool, away: bool) -> None:
+        if self.live.pop(lease.id, None) and not away:
             (self.losses if lost else self.failures)[lease.unit] += 1
-        assert self.queue.nack(lease, error, lost=lost) is self.queue.state(lease.unit)
+        assert self.queue.nack(lease, error, lost=lost, away=away) is self.queue.state(lease.unit)
 
     @rule(far=st.booleans())
     def share(self, far: bool) -> None:

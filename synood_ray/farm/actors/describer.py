@@ -38,7 +38,8 @@ class DescriberActor:
     def describer(self) -> Describer:
         from synood_ray.models.describers.base import open_describer
 
-        return open_describer(self.settings.describer)
+        described_before = next(iter(self.store.list(layout.PROMPTS)), None) is not None
+        return open_describer(self.settings.describer, patient=described_before)
 
     def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
         """Write ``prompts/part-….parquet`` for one unit; nothing is done for one that has it."""

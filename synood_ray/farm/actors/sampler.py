@@ -12,6 +12,7 @@ from synood_ray import __version__
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
 from synood_ray.farm.reports import UnitReport
+from synood_ray.locations import without_credentials
 from synood_ray.models.images import to_png, to_tensor
 from synood_ray.records import SampleRow, SampleTask
 from synood_ray.sampling.loader import SourceLoader
@@ -85,7 +86,7 @@ class SamplerActor:
         """What made a row, by role."""
         describer, scorer = self.settings.describer, self.settings.scorer
         return {
-            "describer": describer.contexts or describer.endpoint or describer.model,
+            "describer": describer.contexts or without_credentials(describer.endpoint or "") or describer.model,
             "inpainter": self.settings.inpainter.model,
             "scorer": f"{scorer.model} {scorer.pretrained or ''}".strip(),
         }

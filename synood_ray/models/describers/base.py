@@ -41,12 +41,12 @@ class Describer(Protocol):
 
         keys: the images' source keys; recorded contexts are looked up by them, the models do not need them.
         Raises EngineDeadError if the engine is lost, ValueError if it refuses an input (a question that is too long;
-        the engine lives on), UserError if a recorded context is missing.
+        the engine lives on), UserError if a recorded context is missing, Unavailable if a server stays away.
         """
         ...
 
     def shows(self, images: Sequence[Image.Image], subjects: Sequence[str]) -> list[bool | None]:
-        """Whether each image shows its subject; None where that cannot be told. Raises EngineDeadError."""
+        """Whether each image shows its subject; None where that cannot be told. Raises EngineDeadError, Unavailable."""
         ...
 
     def close(self) -> None:
@@ -54,11 +54,14 @@ class Describer(Protocol):
         ...
 
 
-def open_describer(settings: DescriberSettings, count_tokens: TokenCounter | None = None) -> Describer:
+def open_describer(
+    settings: DescriberSettings, count_tokens: TokenCounter | None = None, *, patient: bool = False
+) -> Describer:
     """The describer that the settings ask for: `contexts` before `endpoint` before `model`.
 
     count_tokens counts the tokens of the diffusion model's tokenizer for `settings.context_tokens`; the default is
-    CLIP's, which the Stable Diffusion family shares. Raises UserError in one line if something is not there.
+    CLIP's, which the Stable Diffusion family shares. patient: wait for a server that cannot be reached, because it
+    could before. Raises UserError in one line if something is not there.
     """
     counter = count_tokens or count_clip_tokens
     if settings.contexts:
@@ -68,7 +71,7 @@ def open_describer(settings: DescriberSettings, count_tokens: TokenCounter | Non
     if settings.endpoint:
         from synood_ray.models.describers.endpoint import EndpointDescriber
 
-        return EndpointDescriber(settings, counter)
+        return EndpointDescriber(settings, counter, patient)
     from synood_ray.models.describers.vllm import VllmDescriber
 
     return VllmDescriber(settings, counter)

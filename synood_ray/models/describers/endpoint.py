@@ -5,54 +5,37 @@ from __future__ import annotations
 import base64
 import io
 import os
-import time
+import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
 from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import UserError
-from synood_ray.models.describers.base import (
-    Context,
-    EngineDeadError,
-    clean_answers,
-    parse_yes_no,
-    presentable,
-    questions,
-)
+from synood_ray.models.describers.base import Context, clean_answers, parse_yes_no, presentable, questions
+from synood_ray.models.describers.chat_server import ChatServer
 from synood_ray.models.describers.contexts import TokenCounter
 
-ATTEMPTS = 5
-BACKOFF = 0.5  # seconds before the second attempt; doubled each time
-TIMEOUT = httpx.Timeout(300.0, connect=10.0)
+KEY = "OPENAI_API_KEY"
 LOSSLESS_SIDE = 256  # pixels; larger images travel as JPEG
 
 
 class EndpointDescriber:
     """Questions go to `settings.endpoint` (…/v1), up to `settings.batch_size` at once.
 
-    The key in the variable OPENAI_API_KEY is sent if there is one. Connection errors, 408, 429 and 5xx are tried again;
-    a server that stays away raises EngineDeadError, one that refuses raises UserError with its own words.
+    The key in the variable OPENAI_API_KEY is sent if there is one. patient: the server has worked before, so one that
+    cannot be reached is waited for. options: of `ChatServer`. Raises UserError if the server is none or does not let us
+    in; Unavailable, from every method, if it stays away.
     """
 
-    def __init__(self, settings: DescriberSettings, count_tokens: TokenCounter) -> None:
+    def __init__(
+        self, settings: DescriberSettings, count_tokens: TokenCounter, patient: bool = False, **options: Any
+    ) -> None:
         assert settings.endpoint is not None
         self.settings, self._count_tokens = settings, count_tokens
-        self._url = settings.endpoint.rstrip("/")
-        if not self._url.startswith(("http://", "https://")):
-            raise UserError(f"describer.endpoint must begin with http:// or https://, but is {settings.endpoint!r}")
-        key = os.environ.get("OPENAI_API_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(headers=headers, timeout=TIMEOUT)
-        self._pool = ThreadPoolExecutor(settings.batch_size, thread_name_prefix="describer")
-        try:
-            self._model = self._choose_model()
-        except BaseException:
-            self.close()
-            raise
+        self._server = ChatServer(settings.endpoint, api_key(), at_once=settings.batch_size, patient=patient, **options)
+        self._model = self._choose_model()
 
     def describe(
         self, images: Sequence[Image.Image], subjects: Sequence[str], keys: Sequence[str] | None = None
@@ -69,54 +52,37 @@ class EndpointDescriber:
         return [parse_yes_no(answer) for answer in answers]
 
     def close(self) -> None:
-        """Close the connections."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._client.close()
+        """Nothing to do: connections last as long as a batch of questions."""
 
     def _choose_model(self) -> str:
         """`settings.model` if the server has it, else the only model that it has."""
-        body = self._request("GET", "/models", None, attempts=1)
-        served = [str(entry["id"]) for entry in body.get("data", [])]
+        served = self._server.models()
         if self.settings.model in served:
             return self.settings.model
         if len(served) == 1:
             return served[0]
-        raise UserError(f"describer.endpoint: {self._url} serves {served}; set describer.model to one of them")
+        raise UserError(f"describer.endpoint: {self._server.url} serves {served}; set describer.model to one of them")
 
     def _ask(self, images: Sequence[Image.Image], asked: Sequence[str], extra: dict[str, Any]) -> list[str]:
-        def answer(image: Image.Image, question: str) -> str:
-            content = [
-                {"type": "image_url", "image_url": {"url": data_uri(image)}},
-                {"type": "text", "text": question},
-            ]
+        def body(image: Image.Image, question: str) -> dict[str, Any]:
+            text = question.encode(errors="replace").decode()  # a folder's name may hold what is no character
+            content = [{"type": "image_url", "image_url": {"url": data_uri(image)}}, {"type": "text", "text": text}]
             messages = [{"role": "user", "content": content}]
-            body = {"model": self._model, "messages": messages, "temperature": 0.0, "seed": 0, **extra}
-            reply = self._request("POST", "/chat/completions", body, attempts=ATTEMPTS)
-            return str(reply["choices"][0]["message"]["content"] or "")
+            return {"model": self._model, "messages": messages, "temperature": 0.0, "seed": 0, **extra}
 
-        if len(images) != len(asked):
-            raise ValueError(f"{len(images)} images, but {len(asked)} subjects")
-        return list(self._pool.map(answer, images, asked))
+        answers = self._server.ask([body(*one) for one in zip(images, asked, strict=True)])
+        refused = next((answer.error for answer in answers if answer.error), "")
+        if refused:
+            raise ValueError(f"{self._server.url} refuses an input: {refused}")
+        return [answer.text for answer in answers]
 
-    def _request(self, method: str, path: str, body: dict[str, Any] | None, attempts: int) -> dict[str, Any]:
-        problem = ""
-        for attempt in range(attempts):
-            if attempt:
-                time.sleep(BACKOFF * 2 ** (attempt - 1))
-            try:
-                reply = self._client.request(method, self._url + path, json=body)
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}"
-                continue
-            if reply.is_success:
-                parsed: dict[str, Any] = reply.json()
-                return parsed
-            problem = f"HTTP {reply.status_code}: {' '.join(reply.text.split())[:300]}"
-            if reply.status_code not in (408, 429) and reply.status_code < 500:
-                raise UserError(f"describer.endpoint: {self._url}{path} answers {problem}")
-        if attempts == 1:
-            raise UserError(f"describer.endpoint: no answer from {self._url} ({problem}); is the server running?")
-        raise EngineDeadError(f"describer.endpoint: {self._url}: {attempts} attempts failed, the last with {problem}")
+
+def api_key() -> str:
+    """The key of the variable OPENAI_API_KEY, or "". UserError, without the key, if no header can hold it."""
+    key = os.environ.get(KEY, "")
+    if key and not re.fullmatch(r"[!-~]+", key):
+        raise UserError(f"{KEY}: holds a blank, a line break or a letter that no key has; set it anew")
+    return key
 
 
 def data_uri(image: Image.Image) -> str:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from synood_ray.errors import UserError
+from synood_ray.errors import Unavailable, UserError
 
 TEMPORARY = ".tmp"
 """First segment that no key may have: the local store keeps unfinished files there."""
@@ -33,8 +33,8 @@ class NotFound(KeyError):  # noqa: N818
         return f"no object {self.args[0]!r}"
 
 
-class StoreUnavailable(Exception):  # noqa: N818
-    """The store did not answer within the time budget. Worth another try later; no fault of the work itself."""
+class StoreUnavailable(Unavailable):
+    """The store did not answer within the time budget."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,15 @@
-"""The describer's parts that need no engine: templates, images, recorded contexts, the HTTP client, a dead engine."""
+"""The describer's parts that need no engine: templates, images, recorded contexts, a dead engine."""
 
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import UserError
-from synood_ray.models.describers import endpoint as describer_endpoint
 from synood_ray.models.describers.base import (
     MAX_ASPECT,
     MAX_SIDE,
@@ -26,7 +21,6 @@ from synood_ray.models.describers.base import (
     presentable,
     questions,
 )
-from synood_ray.models.describers.endpoint import EndpointDescriber
 from synood_ray.models.describers.vllm import VllmDescriber
 
 SMALL = Image.new("RGB", (8, 8), (200, 30, 30))
@@ -128,140 +122,6 @@ class TestRecorded:
         (tmp_path / "x.parquet").write_bytes(b"PAR1")
         with pytest.raises(UserError, match="cannot be read as Parquet"):
             self.describe(tmp_path)
-
-
-Answer = Callable[[dict[str, Any], int], tuple[int, str]]
-
-
-class Server:
-    """A chat server whose answers a test writes: `answer(body, number of this request)` -> (status, text)."""
-
-    def __init__(self, answer: Answer, models: list[str]) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.active = self.most_active = 0
-        lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def reply(self, status: int, body: object) -> None:
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def do_GET(self) -> None:
-                self.reply(200, {"data": [{"id": name} for name in models]})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    server.bodies.append(body)
-                    number = len(server.bodies)
-                    server.active += 1
-                    server.most_active = max(server.most_active, server.active)
-                status, text = answer(body, number)
-                with lock:
-                    server.active -= 1
-                self.reply(status, {"choices": [{"message": {"content": text}}]} if status == 200 else text)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    servers: list[Server] = []
-
-    def start(answer: Answer, models: tuple[str, ...] = ("only",)) -> Server:
-        servers.append(Server(answer, list(models)))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
-
-def endpoint(url: str, **settings: Any) -> EndpointDescriber:
-    describer = open_describer(DescriberSettings(endpoint=url, **settings), words)
-    assert isinstance(describer, EndpointDescriber)
-    return describer
-
-
-class TestEndpoint:
-    def test_asks_and_cleans(self, serve: Callable[..., Server]) -> None:
-        server = serve(lambda body, _: (200, "yes" if "structured_outputs" in body else "a fox, tree"))
-        describer = endpoint(server.url + "/", max_new_tokens=9)
-        assert describer.describe([SMALL], ["fox"]) == [Context("tree", "a fox, tree")]
-        assert describer.shows([SMALL], ["fox"]) == [True]
-        assert describer.describe([], []) == []
-        describer.close()
-        first, second = server.bodies
-        assert first["model"] == "only" and first["temperature"] == 0 and first["max_tokens"] == 9
-        image, text = first["messages"][0]["content"]
-        assert image["image_url"]["url"].startswith("data:image/png;base64,")
-        assert text["text"] == DescriberSettings().question.replace("{subject}", "fox")
-        assert second["structured_outputs"] == {"choice": ["yes", "no"]}
-
-    def test_keeps_order_and_its_bound(self, serve: Callable[..., Server]) -> None:
-        both = threading.Barrier(2)  # two requests must be there at once, a third must not
-
-        def answer(body: dict[str, Any], number: int) -> tuple[int, str]:
-            both.wait(timeout=30)
-            return 200, body["messages"][0]["content"][1]["text"]
-
-        server = serve(answer)
-        describer = endpoint(server.url, batch_size=2, question="q {subject}", context_tokens=9)
-        names = [f"n{i}" for i in range(6)]
-        assert [context.raw for context in describer.describe([SMALL] * 6, names)] == [f"q {name}" for name in names]
-        assert server.most_active == 2
-        describer.close()
-
-    def test_tries_again(self, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(describer_endpoint, "BACKOFF", 0)
-        statuses = [503, 429, 200]
-        server = serve(lambda _, number: (statuses[number - 1], "tree"))
-        describer = endpoint(server.url)
-        assert describer.describe([SMALL], ["fox"])[0].text == "tree"
-        assert len(server.bodies) == 3
-        describer.close()
-
-    def test_a_server_that_stays_away_is_a_dead_engine(
-        self, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(describer_endpoint, "BACKOFF", 0)
-        server = serve(lambda *_: (500, "boom"))
-        describer = endpoint(server.url)
-        with pytest.raises(EngineDeadError, match=r"5 attempts failed.*boom"):
-            describer.shows([SMALL], ["fox"])
-        describer.close()
-
-    def test_a_refusal_is_told_at_once(self, serve: Callable[..., Server]) -> None:
-        server = serve(lambda *_: (401, "wrong key"))
-        describer = endpoint(server.url)
-        with pytest.raises(UserError, match=r"HTTP 401.*wrong key"):
-            describer.shows([SMALL], ["fox"])
-        assert len(server.bodies) == 1
-        describer.close()
-
-    def test_wrong_addresses_and_models(self, serve: Callable[..., Server]) -> None:
-        with pytest.raises(UserError, match="must begin with http"):
-            endpoint("localhost:8000")
-        server = serve(lambda *_: (200, ""), models=("a", "b"))
-        with pytest.raises(UserError, match=r"serves \['a', 'b'\]; set describer\.model"):
-            endpoint(server.url)
-        assert endpoint(server.url, model="b")._choose_model() == "b"
-        server.close()
-        with pytest.raises(UserError, match="is the server running"):
-            endpoint(server.url)
 
 
 class BrokenEngine:
