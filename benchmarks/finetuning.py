@@ -24,7 +24,7 @@ METRICS = ("auroc", "fpr95_ood_positive")
 def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
     """Returns set -> variant -> metric -> one value a seed. Raises UserError where there is no published run."""
     from synood_ray.detection.evaluate import encode_sets, evaluate, open_sets
-    from synood_ray.models.scorer import ClipModel
+    from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
     from synood_ray.storage.run import read_run
     from synood_ray.storage.stores.base import open_store
@@ -61,18 +61,13 @@ def _method(tuned: FineTuned, id_text: Tensor, groups: int) -> Method:
     import torch
 
     from synood_ray.detection.evaluate import Method
-    from synood_ray.scores.formulas import LOGIT_SCALE, neglabel_score
+    from synood_ray.scores import SCORES, ScoreInput
 
-    def id_logits(features: Tensor) -> Tensor:
+    def look(features: Tensor) -> ScoreInput:
         with torch.inference_mode():
-            return LOGIT_SCALE * tuned.projector(features) @ id_text.T
+            return ScoreInput.of_features(tuned.projector(features), id_text, tuned.negative_text, groups=groups)
 
-    def score(features: Tensor) -> Tensor:
-        with torch.inference_mode():
-            negative = LOGIT_SCALE * tuned.projector(features) @ tuned.negative_text.T
-            return neglabel_score(id_logits(features), negative, groups)
-
-    return Method(score, id_logits)
+    return Method(lambda x: SCORES["neglabel"](look(x)), lambda x: look(x).id_logits)
 
 
 def show(found: dict[str, Any]) -> dict[str, Any]:

@@ -14,3 +14,9 @@ class Unavailable(Exception):  # noqa: N818
 
     Worth another try later; no fault of the work itself. Jobs print it in one line and exit with code 4, resumable.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, as one line to quote."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

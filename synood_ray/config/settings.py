@@ -18,6 +18,15 @@ def _operational(default: Any, description: str, **limits: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"operational": True}, **limits)
 
 
+ScoreName = Literal[
+    "mcm",
+    "msp",
+    "energy",
+    "maxlogit",
+    "neglabel",
+]
+"""The names of `synood_ray.scores.SCORES`."""
+
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -130,7 +139,7 @@ class ScorerSettings(Section):
         description="CLIP: open_clip name, folder, mini://, hf-hub:ID; or a classifier: timm:NAME, timm:FOLDER",
     )
     pretrained: str | None = Field("openai", description="open_clip pretrained tag; not used for a folder")
-    score: Literal["energy", "msp", "neglabel"] = Field("energy", description="OOD score, higher = more ID")
+    score: ScoreName = Field("energy", description="OOD score, higher = more ID")
     temperature: float = Field(1.0, gt=0.0, description="temperature of energy and MSP, on logits of 100 cos")
     templates: list[AboutWord] = Field(
         ["a nice {}."], min_length=1, description="prompts of an ID class name, averaged"
@@ -220,6 +229,9 @@ class EvaluationSettings(Section):
     )
     near: dict[str, str] = Field({}, description="near-OOD test sets")
     far: dict[str, str] = Field({}, description="far-OOD test sets")
+    scores: list[ScoreName] = Field(
+        ["mcm", "energy", "maxlogit", "neglabel"], description="baselines: OOD scores of the frozen CLIP"
+    )
     bootstrap: int = Field(1000, ge=0, description="class-bootstrap draws for the 95 % intervals; 0: none")
 
 

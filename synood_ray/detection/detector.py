@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
+from synood_ray.scores import SCORES, ScoreInput
 from synood_ray.storage.publish import manifest_digest
 from synood_ray.storage.run import load_json
 from synood_ray.storage.stores.base import Put, Store, open_store
@@ -25,12 +26,14 @@ if TYPE_CHECKING:  # torch comes with the first detector, not with the import of
 FORMAT = 1
 FOLDER = "detector/"
 DESCRIPTION = "detector.json"
+SCORE = "neglabel"
+"""What a detector answers with, from `synood_ray.scores.SCORES`, on projected features."""
 _SAME_MODEL = 0.02
 """Largest distance between a class text feature now and when the detector was trained (half precision: 0.002)."""
 
 
 class ImageEncoder(Protocol):
-    """The part of `synood_ray.models.scorer.ClipModel` that a detector calls."""
+    """The part of `synood_ray.models.clip.ClipModel` that a detector calls."""
 
     device: torch.device
 
@@ -139,7 +142,7 @@ class Detector:
         description = DetectorDescription.from_json(store.get(prefix + DESCRIPTION))
         tensors = load(store.get(prefix + description.weights))
         if clip is None:
-            from synood_ray.models.scorer import ClipModel
+            from synood_ray.models.clip import ClipModel
 
             clip = ClipModel(
                 ScorerSettings(
@@ -200,16 +203,13 @@ class Detector:
 
     def score_features(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> score [B]."""
-        from synood_ray.scores.formulas import LOGIT_SCALE, neglabel_score
-
-        projected = LOGIT_SCALE * self.projector(features)
-        return neglabel_score(projected @ self.id_text.T, projected @ self.negative_text.T, self.description.groups)
+        groups = self.description.groups
+        seen = ScoreInput.of_features(self.projector(features), self.id_text, self.negative_text, groups=groups)
+        return SCORES[SCORE](seen)
 
     def id_logits(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> logits of the ID classes [B, C]."""
-        from synood_ray.scores.formulas import LOGIT_SCALE
-
-        return LOGIT_SCALE * self.projector(features) @ self.id_text.T
+        return ScoreInput.of_features(self.projector(features), self.id_text).id_logits
 
     def _as_tensor(self, images: Image.Image | list[Image.Image] | Tensor) -> Tensor:
         from torch import Tensor

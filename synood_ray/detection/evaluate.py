@@ -17,6 +17,7 @@ from synood_ray.detection.curves import histograms, roc_curve
 from synood_ray.detection.detector import is_stale
 from synood_ray.detection.metrics import class_bootstrap, ood_metrics
 from synood_ray.errors import UserError
+from synood_ray.scores import SCORES, Score, ScoreInput
 from synood_ray.storage import layout
 from synood_ray.storage.publish import manifest_digest
 from synood_ray.storage.run import RunRecord, load_json, put_json, read_run
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from synood_ray.detection.detector import ImageEncoder
 
-METHODS = ("mcm", "energy", "neglabel", "official", "synood")
+METHODS = ("mcm", "energy", "maxlogit", "neglabel", "official", "synood")
 """Names in evaluation.json, in the order of tables and plots."""
 
 DETECTORS = {"official": f"official/{layout.DETECTOR}", "synood": layout.DETECTOR}
@@ -115,7 +116,7 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
         return found
     sources = open_sets(settings, record)  # before a model loads: a wrong set is the user's to mend
 
-    from synood_ray.models.scorer import ClipModel
+    from synood_ray.models.clip import ClipModel
 
     clip = ClipModel(settings.scorer)
     methods, notes = _methods(store, settings, record, clip)
@@ -138,26 +139,18 @@ def _methods(
 
     from synood_ray.detection.detector import DESCRIPTION, Detector
     from synood_ray.negatives.stored import negative_labels
-    from synood_ray.scores import formulas as scores
 
     id_text = clip.encode_classes(record.classes, settings.scorer.templates).cpu()
     negative_text = negative_labels(settings, store, record.classes, clip).features  # type: ignore[arg-type]
 
-    def logits(features: Tensor, text: Tensor) -> Tensor:
-        return scores.LOGIT_SCALE * F.normalize(features, dim=-1) @ text.T
+    def look(features: Tensor) -> ScoreInput:
+        unit = F.normalize(features, dim=-1)
+        return ScoreInput.of_features(unit, id_text, negative_text, settings.scorer.temperature, settings.labels.groups)
 
-    def id_logits(features: Tensor) -> Tensor:
-        return logits(features, id_text)
+    def method(score: Score) -> Method:
+        return Method(lambda x: score(look(x)), lambda x: look(x).id_logits)
 
-    def neglabel(features: Tensor) -> Tensor:
-        return scores.neglabel_score(id_logits(features), logits(features, negative_text), settings.labels.groups)
-
-    temperature = settings.scorer.temperature
-    methods = {
-        "mcm": Method(lambda x: scores.mcm(id_logits(x)), id_logits),
-        "energy": Method(lambda x: scores.energy(id_logits(x), temperature), id_logits),
-        "neglabel": Method(neglabel, id_logits),
-    }
+    methods: dict[str, Method] = {name: method(SCORES[name]) for name in settings.evaluation.scores}
     notes = []
     for name, prefix in DETECTORS.items():
         if not store.exists(prefix + DESCRIPTION):

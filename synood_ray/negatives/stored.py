@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TextEncoder(Protocol):
-    """The part of `synood_ray.models.scorer.ClipModel` that mining calls."""
+    """The part of `synood_ray.models.clip.ClipModel` that mining calls."""
 
     def encode_text(self, prompts: list[str]) -> Tensor: ...
 

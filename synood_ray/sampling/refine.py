@@ -15,10 +15,12 @@ from synood_ray.config.settings import SamplingSettings
 from synood_ray.models.inpainters.base import Canvas, Inpainter, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.sample import Due, Refined, RefineTask, Sample
-from synood_ray.sampling.steps import between, beyond, newton_step, official_step
+from synood_ray.sampling.steps import between, beyond, newton_step, official_loss, official_step
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from synood_ray.models.scorer import Objective
 
 OFFICIAL_ROUNDS, OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE = 3, 20, 0.6, 8.0
 
@@ -28,7 +30,7 @@ class ImageScorer(Protocol):
 
     def score(self, images: Tensor) -> Tensor: ...
 
-    def score_and_gradient(self, images: Tensor, objective: str = "score") -> tuple[Tensor, Tensor]: ...
+    def score_and_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor]: ...
 
 
 class Refiner:
@@ -167,7 +169,7 @@ class Refiner:
         z = torch.cat([sample.z for sample in group])
         if with_gradient:
             images, pull_back = self.inpainter.decode_with_vjp(z)
-            objective = "official" if self.official else "score"
+            objective = official_loss if self.official else None
             scores, image_gradient = self.scorer.score_and_gradient(images, objective)
             for sample, gradient in zip(group, pull_back(image_gradient).split(1), strict=True):
                 sample.gradient = gradient

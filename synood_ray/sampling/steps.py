@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 CLEARANCE = 0.1
 OVERSHOOT, REACH = 1.2, 2.0
 OFFICIAL_STEP = 10.0
+OFFICIAL_TARGET = -5.0  # the released recipe's target of E' = mean(l) - logsumexp(l); E' <= -ln C, so out of reach
 OFFICIAL_BATCH = 2  # its loss is a mean over the batch, so the batch size is part of its step
 
 
@@ -51,8 +52,14 @@ def beyond(first: float, z_first: Tensor, last: float, z_last: Tensor, tau: floa
     return z_first + min(share, REACH) * (z_last - z_first)
 
 
+def official_loss(logits: Tensor) -> Tensor:
+    """The released loss (-5 - E')^2 a sample [B], from class logits [B, C]; E' = mean(l) - logsumexp(l)."""
+    energy = logits.mean(-1) - logits.logsumexp(-1)
+    return (OFFICIAL_TARGET - energy).square()
+
+
 def official_step(gradient: Tensor, scaling_factor: float) -> Tensor:
-    """The released update of the noise, from dL/dz_0 [B, C, h, w] of `models.scorer.official_loss`.
+    """The released update of the noise, from dL/dz_0 [B, C, h, w] of `official_loss`.
 
     The gradient is taken with respect to z_0 / scaling_factor, the loss is the mean over a batch of 2, and the
     noise is not brought back to unit variance.

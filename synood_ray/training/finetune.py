@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from synood_ray.config.settings import TrainingSettings
 from synood_ray.detection.projector import Projector
-from synood_ray.scores.formulas import LOGIT_SCALE
+from synood_ray.scores import LOGIT_SCALE
 
 SOME_NEGATIVE = -1
 MOMENTUM = 0.9

@@ -99,7 +99,7 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
 
     from synood_ray.detection.detector import Detector, DetectorDescription
     from synood_ray.detection.metrics import threshold_at
-    from synood_ray.models.scorer import ClipModel
+    from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
     from synood_ray.training.features import run_features
     from synood_ray.training.finetune import Workers, fine_tune

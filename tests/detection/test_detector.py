@@ -10,7 +10,7 @@ from synood_ray.config.settings import ScorerSettings
 from synood_ray.detection.detector import DetectorDescription
 from synood_ray.detection.projector import Projector
 from synood_ray.errors import UserError
-from synood_ray.scores.formulas import neglabel_score
+from synood_ray.scores.neglabel import neglabel_score
 from tests.detection.tiny_clip import WIDTH, ColourClip, save_tiny_clip
 
 NAMES = ["crane", "fox", "crane"]  # names may repeat
@@ -139,7 +139,7 @@ def test_missing_detector_and_other_model_are_the_users_mistakes(tmp_path: Path)
 
 @pytest.mark.real
 def test_load_brings_its_own_clip(tmp_path: Path) -> None:
-    from synood_ray.models.scorer import ClipModel
+    from synood_ray.models.clip import ClipModel
 
     folder = str(save_tiny_clip(tmp_path / "clip"))
     clip = ClipModel(ScorerSettings(model=folder, pretrained=None))

@@ -75,12 +75,12 @@ def store(settings: Settings) -> Store:
 def test_evaluation_of_a_run_before_and_after_fine_tuning(store: Store, settings: Settings) -> None:
     before = run_evaluation(store, settings)
     assert set(before["sets"]) == {"near/mixed", "far/grey"}
-    assert list(before["id"]) == ["mcm", "energy", "neglabel"]
+    assert list(before["id"]) == ["mcm", "energy", "maxlogit", "neglabel"]
     assert [note.split(":")[0] for note in before["notes"]] == ["official", "synood"]
 
     train(store, settings)
     after = run_evaluation(store, settings)  # a new detector: evaluated anew
-    assert list(after["id"]) == ["mcm", "energy", "neglabel", "synood"]
+    assert list(after["id"]) == ["mcm", "energy", "maxlogit", "neglabel", "synood"]
     assert after["sets"]["near/mixed"]["mcm"] == before["sets"]["near/mixed"]["mcm"]
     assert json.loads(store.get("evaluation.json")) == after
     for methods in after["sets"].values():

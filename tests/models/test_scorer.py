@@ -1,4 +1,3 @@
-import math
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +7,12 @@ import torch
 
 from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
-from synood_ray.models.scorer import Scorer, bicubic, official_loss
+from synood_ray.models.clip import bicubic
+from synood_ray.models.scorer import Scorer, verdicts_of
+from synood_ray.scores import SCORES, Score
 from tools.mini_world.check import read_images
 
 NAMES = ["red apple", "bus", "fox"]
-
-
-def test_official_loss_by_hand() -> None:
-    logits = torch.tensor([[1.0, 3.0]])
-    energy = 2.0 - math.log(math.exp(1) + math.exp(3))
-    assert float(official_loss(logits)) == pytest.approx((-5 - energy) ** 2, rel=1e-6)
-
-
-def test_the_official_target_is_out_of_reach() -> None:
-    # Jensen: mean(l) - logsumexp(l) <= -ln C, with equality for equal logits.
-    logits = torch.randn(1000, 1000)
-    assert (logits.mean(-1) - logits.logsumexp(-1) <= -math.log(1000)).all()
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +25,7 @@ def scorer() -> Scorer:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("score", ["energy", "msp", "neglabel"])
+@pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("side", [64, 200])  # smaller and larger than the model's input
 def test_gradient_against_finite_differences(scorer: Scorer, score: str, side: int) -> None:
     scorer.settings = scorer.settings.model_copy(update={"score": score})
@@ -89,6 +78,27 @@ def test_verdicts_of_real_scenes(scorer: Scorer) -> None:
     assert as_another.float().mean() < 0.2
 
 
+@pytest.mark.real
+def test_judging_gives_score_and_logits_in_one_pass(scorer: Scorer) -> None:
+    scorer.settings = scorer.settings.model_copy(update={"score": "neglabel"})
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    labels = torch.tensor([0, 1, 2])
+    score, logits = scorer.judge(images)
+    assert logits.shape == (3, len(NAMES) + 2) and torch.equal(score, scorer.score(images))
+    assert all(map(torch.equal, verdicts_of(logits, labels, len(NAMES)), scorer.verdicts(images, labels)))
+    again, steered, gradient = scorer.judge_with_gradient(images, lambda classes: classes[:, 0])
+    assert torch.allclose(again, score, atol=1e-6) and torch.allclose(steered, logits, atol=1e-4)
+    assert torch.equal(gradient, scorer.score_and_gradient(images, lambda classes: classes[:, 0])[1])
+    assert not torch.equal(gradient, scorer.score_and_gradient(images)[1])
+
+
+def test_a_score_without_a_gradient_is_not_for_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranked = Score(lambda seen: seen.id_logits.argmax(-1).float(), "rank", "nobody, 2026", differentiable=False)
+    monkeypatch.setitem(SCORES, "energy", ranked)
+    with pytest.raises(UserError, match=r"scorer\.score 'energy' has no gradient"):
+        Scorer(ScorerSettings(model="never loaded"), NAMES)
+
+
 def test_a_missing_model_is_one_line() -> None:
     with pytest.raises(UserError, match=r"scorer\.model"):
         Scorer(ScorerSettings(model="no-such-architecture", pretrained=None), NAMES)
@@ -119,7 +129,7 @@ def test_a_classifier_that_timm_saved(tmp_path: Path) -> None:
     mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
         expected = model((images - mean) / std)[:, [1, 2, 0]]
-    assert torch.allclose(scorer.logits(images), expected, atol=1e-4)
+    assert torch.allclose(scorer.judge(images)[1], expected, atol=1e-4)
     assert torch.allclose(scorer.score(images), 2 * (expected / 2).exp().sum(-1).log(), atol=1e-4)
     nearest, shows = scorer.verdicts(images, expected.argmax(-1))
     assert nearest.tolist() == [-1, -1] and shows.all()
@@ -132,7 +142,7 @@ def test_a_classifier_that_timm_saved(tmp_path: Path) -> None:
 def test_a_classifier_without_names_needs_exactly_the_runs_classes(tmp_path: Path) -> None:
     saved_classifier(tmp_path, None)
     settings = ScorerSettings(model=f"timm:{tmp_path}", pretrained=None)
-    assert Scorer(settings, NAMES).logits(torch.rand(1, 3, 64, 64)).shape == (1, 3)
+    assert Scorer(settings, NAMES).judge(torch.rand(1, 3, 64, 64))[1].shape == (1, 3)
     with pytest.raises(UserError, match="3 classes without names, the images have 2"):
         Scorer(settings, NAMES[:2])
     saved_classifier(tmp_path, ["fox", "bus", "tram"])

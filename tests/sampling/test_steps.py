@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synood_ray.sampling.steps import OVERSHOOT, REACH, between, beyond, newton_step, official_step
+from synood_ray.sampling.steps import OVERSHOOT, REACH, between, beyond, newton_step, official_loss, official_step
 
 
 def test_newton_step_moves_a_linear_score_by_the_residual() -> None:
@@ -76,3 +78,15 @@ def test_official_step_is_the_released_update() -> None:
     # eps <- eps - 10 * d mean_over_2(loss) / d (z_0 / scaling_factor)
     gradient = torch.full((1, 4, 2, 2), 2.0)
     assert torch.allclose(official_step(gradient, 0.5), torch.full((1, 4, 2, 2), -10 * 2.0 * 0.5 / 2))
+
+
+def test_official_loss_by_hand() -> None:
+    logits = torch.tensor([[1.0, 3.0]])
+    energy = 2.0 - math.log(math.exp(1) + math.exp(3))
+    assert float(official_loss(logits)) == pytest.approx((-5 - energy) ** 2, rel=1e-6)
+
+
+def test_the_official_target_is_out_of_reach() -> None:
+    # Jensen: mean(l) - logsumexp(l) <= -ln C, with equality for equal logits.
+    logits = torch.randn(1000, 1000)
+    assert (logits.mean(-1) - logits.logsumexp(-1) <= -math.log(1000)).all()

@@ -54,7 +54,7 @@ class LinearScorer:
     def score(self, images: Tensor) -> Tensor:
         return 10 * images.flatten(1).mean(1)
 
-    def score_and_gradient(self, images: Tensor, objective: str = "score") -> tuple[Tensor, Tensor]:
+    def score_and_gradient(self, images: Tensor, objective: Any = None) -> tuple[Tensor, Tensor]:
         return self.score(images), torch.full_like(images, 10 / images[0].numel())
 
 
@@ -69,7 +69,7 @@ class BentScorer(LinearScorer):
         self.looks.append(len(images))
         return torch.sinh(super().score(images))
 
-    def score_and_gradient(self, images: Tensor, objective: str = "score") -> tuple[Tensor, Tensor]:
+    def score_and_gradient(self, images: Tensor, objective: Any = None) -> tuple[Tensor, Tensor]:
         self.gradients.append(len(images))
         linear = LinearScorer().score(images)
         slope = torch.full_like(images, 10 / images[0].numel())

@@ -9,7 +9,7 @@ from synood_ray import Detector
 from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import is_stale
 from synood_ray.errors import UserError
-from synood_ray.models.scorer import ClipModel
+from synood_ray.models.clip import ClipModel
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, encode_samples
 from synood_ray.storage.publish import publish, retract

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from synood_ray.scores.formulas import neglabel_score
+from synood_ray.scores.neglabel import neglabel_score
 from synood_ray.training.finetune import FineTuned, TrainingData
 from synood_ray.training.outliers import far_outliers
 

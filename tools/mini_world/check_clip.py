@@ -65,9 +65,9 @@ def load_bench(seed: int = 0) -> Bench:
 
 def neglabel(unit: Any, id_text: Any, negative_text: Any) -> Any:
     """Grouped NegLabel score of unit features [N, D]."""
-    from synood_ray.scores.formulas import LOGIT_SCALE, neglabel_score
+    from synood_ray.scores import SCORES, ScoreInput
 
-    return neglabel_score(LOGIT_SCALE * unit @ id_text.T, LOGIT_SCALE * unit @ negative_text.T, GROUPS)
+    return SCORES["neglabel"](ScoreInput.of_features(unit, id_text, negative_text, groups=GROUPS))
 
 
 def auroc(id_scores: Any, ood_scores: Any) -> float:
@@ -93,9 +93,9 @@ def rows() -> list[Row]:
     def top1(name: str) -> float:
         return float(((unit[name] @ bench.id_text.T).argmax(1) == labels[name]).float().mean())
 
-    from synood_ray.scores.formulas import LOGIT_SCALE, energy
+    from synood_ray.scores import SCORES, ScoreInput
 
-    power = {name: energy(LOGIT_SCALE * u @ bench.id_text.T) for name, u in unit.items()}
+    power = {name: SCORES["energy"](ScoreInput.of_features(u, bench.id_text)) for name, u in unit.items()}
     folder = model_path("clip")
     images = torch.rand(16, 3, 64, 64)
     scorer = Scorer(ScorerSettings(model=str(folder), templates=[PROMPT]), list(load_world().id))  # as the farm has it

@@ -116,7 +116,7 @@ def load_referee() -> tuple[Any, list[str]]:
     """The classifier that says what an inpainting shows, and its names: ID, then near."""
     from synood_ray.config.settings import ScorerSettings
     from synood_ray.mini.world import load_world
-    from synood_ray.models.scorer import TIMM, TimmClassifier
+    from synood_ray.models.classifier import TIMM, TimmClassifier
 
     names = [*load_world().id, *load_world().near]
     return TimmClassifier(ScorerSettings(model=f"{TIMM}{model_path('referee')}"), names), names

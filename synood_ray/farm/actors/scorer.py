@@ -13,7 +13,7 @@ from synood_ray.storage.stores.base import open_store
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from synood_ray.models.scorer import Scorer
+    from synood_ray.models.scorer import Objective, Scorer
 
 
 class ScorerActor:
@@ -46,8 +46,14 @@ class RemoteScorer:
     def score(self, images: Tensor) -> Tensor:
         return self._call("score", images)
 
-    def score_and_gradient(self, images: Tensor, objective: str = "score") -> tuple[Tensor, Tensor]:
+    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self._call("judge", images)
+
+    def score_and_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor]:
         return self._call("score_and_gradient", images, objective)
+
+    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        return self._call("judge_with_gradient", images, objective)
 
     def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         return self._call("verdicts", images, labels)

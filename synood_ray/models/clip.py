@@ -1,0 +1,107 @@
+"""CLIP, frozen and differentiable with respect to the image: resizing and normalisation are part of the chain."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, cast
+
+from synood_ray.config.settings import ScorerSettings
+from synood_ray.errors import UserError, first_line
+from synood_ray.locations import is_folder, resolve
+from synood_ray.models.devices import choose_device, choose_dtype
+from synood_ray.models.frozen import speed_up
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class ClipModel:
+    """A frozen open_clip model with its tokenizer.
+
+    settings.model: an open_clip architecture (with `pretrained`), ``hf-hub:ID``, or a folder that holds
+    ``open_clip_config.json``, weights and tokenizer.
+    """
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        import open_clip
+        import torch
+
+        name = settings.model
+        folder = is_folder(name)
+        if folder:
+            name = f"local-dir:{resolve(name)}"
+        try:
+            pretrained = None if folder else settings.pretrained
+            model, _, _ = open_clip.create_model_and_transforms(name, pretrained=pretrained)
+            self.tokenizer = open_clip.get_tokenizer(name)
+        except (RuntimeError, FileNotFoundError, OSError) as error:
+            raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {first_line(error)}") from error
+        self.device = choose_device(settings.device)
+        self.dtype = choose_dtype(settings.dtype, self.device, on_gpu="float32")
+        self.preprocess = Preprocess.from_clip(model.visual, self.device)
+        self.model = model.eval().requires_grad_(False)
+        self.model.visual = speed_up(self.model.visual, torch.zeros(1, 3, *2 * [self.preprocess.size]))
+        # channels_last: convolutions take half the time on a CPU, and no more on a GPU
+        self.model.to(self.device, self.dtype).to(memory_format=torch.channels_last)
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] in [0, 1] -> un-normalised features [B, D] float32; differentiable."""
+        return self.model.encode_image(self.preprocess(images.to(self.device)).to(self.dtype)).float()
+
+    def encode_text(self, prompts: list[str], batch_size: int = 512) -> Tensor:
+        """Prompts -> L2-normalised features [N, D] float32."""
+        import torch
+        from torch.nn import functional as F
+
+        with torch.no_grad():
+            parts = [
+                self.model.encode_text(self.tokenizer(prompts[i : i + batch_size]).to(self.device)).float()
+                for i in range(0, len(prompts), batch_size)
+            ]
+        return F.normalize(torch.cat(parts), dim=-1)
+
+    def encode_classes(self, names: list[str], templates: list[str]) -> Tensor:
+        """Class names -> the normalised mean over templates of their normalised text features [C, D]."""
+        import torch
+        from torch.nn import functional as F
+
+        features = [self.encode_text([template.format(name) for name in names]) for template in templates]
+        return F.normalize(torch.stack(features).mean(0), dim=-1)
+
+
+class Preprocess:
+    """Resize to the model's square input (bicubic, antialiased) and normalise; differentiable."""
+
+    def __init__(self, size: int, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+        import torch
+
+        self.size = size
+        self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
+        self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)
+
+    @classmethod
+    def from_clip(cls, visual: torch.nn.Module, device: torch.device) -> Preprocess:
+        config = cast("dict[str, Any]", visual.preprocess_cfg)
+        size = config["size"]
+        side = size if isinstance(size, int) else size[0]
+        return cls(side, tuple(config["mean"]), tuple(config["std"]), device)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        if (height, width) != (self.size, self.size):
+            # Resizing is linear in rows and in columns; as two products it and its gradient are cheaper on a CPU.
+            rows, columns = (bicubic(side, self.size, images.device).to(images.dtype) for side in (height, width))
+            images = (rows @ images @ columns.T).clamp(0, 1)  # bicubic overshoots; 8-bit images cannot
+        return (images - self.mean) / self.std
+
+
+@functools.cache
+def bicubic(side: int, size: int, device: torch.device) -> Tensor:
+    """What `torch.nn.functional.interpolate` does to rows, as a matrix [size, side]; antialiased where it shrinks."""
+    import torch
+    from torch.nn import functional as F
+
+    with torch.inference_mode(False):  # it is remembered, and a gradient may want it
+        one = torch.eye(side, device=device)[None, None]
+        return F.interpolate(one, size=(size, side), mode="bicubic", antialias=side > size)[0, 0]
