@@ -21,11 +21,11 @@ endif
 
 demo: install
 	$(BIN)/python jobs/synthesize.py --preset mini --output $(RUN)
-	$(BIN)/python jobs/synthesize.py --preset mini --output $(RUN)/official --describer.contexts $(RUN)/prompts \
+	$(BIN)/python jobs/synthesize.py --preset mini --output $(RUN)-official --describer.contexts $(RUN)/prompts \
 		--sampling.recipe official --training.recipe official --limit 96
 	$(BIN)/python jobs/finetune.py --run $(RUN)
-	$(BIN)/python jobs/finetune.py --run $(RUN)/official
-	$(BIN)/python jobs/evaluate.py --run $(RUN)
+	$(BIN)/python jobs/finetune.py --run $(RUN)-official
+	$(BIN)/python jobs/evaluate.py --run $(RUN) --evaluation.detectors.official $(RUN)-official
 
 test: install lint
 	$(BIN)/python -m pytest

@@ -15,7 +15,7 @@ from synood_ray.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from synood_ray.detection.evaluate import Method
+    from synood_ray.detection.methods import Method
     from synood_ray.training.finetune import FineTuned
 
 METRICS = ("auroc", "fpr95_ood_positive")
@@ -23,7 +23,8 @@ METRICS = ("auroc", "fpr95_ood_positive")
 
 def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
     """Returns set -> variant -> metric -> one value a seed. Raises UserError where there is no published run."""
-    from synood_ray.detection.evaluate import encode_sets, evaluate, open_sets
+    from synood_ray.detection.evaluate import evaluate
+    from synood_ray.detection.sets import encode_sets, open_sets
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
     from synood_ray.storage.run import read_run
@@ -60,7 +61,7 @@ def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
 def _method(tuned: FineTuned, id_text: Tensor, groups: int) -> Method:
     import torch
 
-    from synood_ray.detection.evaluate import Method
+    from synood_ray.detection.methods import Method
     from synood_ray.scores import SCORES, ScoreInput
 
     def look(features: Tensor) -> ScoreInput:

@@ -222,13 +222,14 @@ class TrainingSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """Test sets of jobs/evaluate.py; name -> URI in the formats of data.uri."""
+    """What jobs/evaluate.py measures, and on which test sets: name -> URI in the formats of data.uri."""
 
     id_test: str | None = Field(
         None, description="ID test images; none: the calibration images, and the report says so"
     )
     near: dict[str, str] = Field({}, description="near-OOD test sets")
     far: dict[str, str] = Field({}, description="far-OOD test sets")
+    detectors: dict[str, str] = Field({}, description="other detectors to compare with; run or detector folders")
     scores: list[ScoreName] = Field(
         ["mcm", "energy", "maxlogit", "neglabel"], description="baselines: OOD scores of the frozen CLIP"
     )

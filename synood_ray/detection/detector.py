@@ -155,7 +155,9 @@ class Detector:
         id_text, negative_text = tensors.pop("id_text"), tensors.pop("negative_text")
         now = clip.encode_classes(description.class_names[:1], description.templates).cpu()
         if now.shape[1] != id_text.shape[1] or torch.linalg.vector_norm(now - id_text[:1]) > _SAME_MODEL:
-            raise UserError(f"{store.uri}: model {description.model!r} is not the one that the detector was trained on")
+            raise UserError(
+                f"{store.uri}: the CLIP at hand is not the one that the detector was trained on ({description.model!r})"
+            )
         projector = Projector(id_text.shape[1], released=bool(tensors.pop("released")))
         projector.load_state_dict(tensors)
         return cls(clip, projector, id_text, negative_text, description)

@@ -2,38 +2,159 @@
 
 Scores are 1-D arrays, higher = more ID. All values are shares in 0..1.
 
-One function computes everything: `_weighted_metrics` takes one weight per image, so the plain metrics (all weights
-1) and every bootstrap draw (weight = how often the image's class was drawn) share the same formulas.
+`METRICS` is the table that evaluation.json, the report and the printed table read. Every metric is a function of
+`Cuts`, which has one weight per image: the plain metrics (all weights 1) and every bootstrap draw (weight = how often
+the image's class was drawn) share the same formulas. How to add one: docs/extending.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-METRICS = ("auroc", "fpr95_id_positive", "fpr95_ood_positive", "aupr_in", "aupr_out")
 RECALL = 0.95
+_SLACK = 1e-9  # cumulative sums of whole numbers, but recall * total is not exact
 _CHUNK = 4_000_000
 """Weights held at once while bootstrapping (elements of a float64 matrix)."""
 
 Floats = NDArray[np.float64]
 
 
-def ood_metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, float]:
-    """Metrics of one score on one ID set [N] and one OOD set [K].
+@dataclass(frozen=True)
+class Cuts:
+    """Both sets cut at each of the K distinct scores, from the highest to the lowest, for every draw of weights.
 
-    auroc: P(ID score > OOD score) + P(equal) / 2.
-    fpr95_id_positive: share of OOD images at or above the highest threshold that keeps 95 % of the ID images
-        (the convention of MCM, NegLabel and CSP).
-    fpr95_ood_positive: share of ID images at or below the lowest threshold that catches 95 % of the OOD images
-        (the convention of OpenOOD).
-    aupr_in, aupr_out: average precision with ID, or OOD, as the positive class (no interpolation).
+    above_id, above_ood: weight of the images with at least that score, [draws, K]. The last column is the set's total.
+    """
+
+    above_id: Floats
+    above_ood: Floats
+
+    @cached_property
+    def total_id(self) -> Floats:
+        """[draws, 1]"""
+        return self.above_id[:, -1:]
+
+    @cached_property
+    def total_ood(self) -> Floats:
+        """[draws, 1]"""
+        return self.above_ood[:, -1:]
+
+    @cached_property
+    def at_id(self) -> Floats:
+        """Weight of the images with exactly that score, [draws, K]."""
+        return np.diff(self.above_id, prepend=0.0)
+
+    @cached_property
+    def at_ood(self) -> Floats:
+        """As `at_id`."""
+        return np.diff(self.above_ood, prepend=0.0)
+
+    @cached_property
+    def below_id(self) -> Floats:
+        """Weight of the images with at most that score, [draws, K]."""
+        return self.total_id - self.above_id + self.at_id
+
+    @cached_property
+    def below_ood(self) -> Floats:
+        """As `below_id`."""
+        return self.total_ood - self.above_ood + self.at_ood
+
+
+def auroc(cuts: Cuts) -> Floats:
+    below = cuts.total_ood - cuts.above_ood + cuts.at_ood / 2
+    return (cuts.at_id * below).sum(axis=1) / (cuts.total_id * cuts.total_ood)[:, 0]
+
+
+def fpr95_id_positive(cuts: Cuts) -> Floats:
+    cut = np.argmax(cuts.above_id >= RECALL * cuts.total_id - _SLACK, axis=1)
+    return cuts.above_ood[np.arange(len(cut)), cut] / cuts.total_ood[:, 0]
+
+
+def fpr95_ood_positive(cuts: Cuts) -> Floats:
+    caught = (cuts.below_ood >= RECALL * cuts.total_ood - _SLACK)[:, ::-1]
+    cut = caught.shape[1] - 1 - np.argmax(caught, axis=1)
+    return cuts.below_id[np.arange(len(cut)), cut] / cuts.total_id[:, 0]
+
+
+def aupr_in(cuts: Cuts) -> Floats:
+    return (cuts.at_id * _share(cuts.above_id, cuts.above_ood)).sum(axis=1) / cuts.total_id[:, 0]
+
+
+def aupr_out(cuts: Cuts) -> Floats:
+    return (cuts.at_ood * _share(cuts.below_ood, cuts.below_id)).sum(axis=1) / cuts.total_ood[:, 0]
+
+
+def _share(part: Floats, other: Floats) -> Floats:
+    """part / (part + other), 0 where both are 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(part / (part + other))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """function: `Cuts` -> one value a draw, [draws], a share in 0..1.
+
+    title: in tables; meaning: the definition with its convention, for the report; higher_is_better: which way is good;
+    headline: whether it is among the few that the printed table and the top of the report show.
+    """
+
+    function: Callable[[Cuts], Floats]
+    title: str
+    meaning: str
+    higher_is_better: bool
+    headline: bool = False
+
+
+METRICS: dict[str, Metric] = {
+    "auroc": Metric(
+        auroc,
+        title="AUROC",
+        meaning="share of pairs of an ID and an OOD image in which the ID image scores higher (ties count half)",
+        higher_is_better=True,
+        headline=True,
+    ),
+    "fpr95_id_positive": Metric(
+        fpr95_id_positive,
+        title="FPR95 (ID positive)",
+        meaning="share of OOD images at or above the highest threshold that keeps 95 % of the ID ones (MCM, NegLabel)",
+        higher_is_better=False,
+        headline=True,
+    ),
+    "fpr95_ood_positive": Metric(
+        fpr95_ood_positive,
+        title="FPR95 (OOD positive)",
+        meaning="share of ID images at or below the lowest threshold that catches 95 % of the OOD ones (OpenOOD)",
+        higher_is_better=False,
+    ),
+    "aupr_in": Metric(
+        aupr_in,
+        title="AUPR in",
+        meaning="average precision with ID as the positive class, no interpolation",
+        higher_is_better=True,
+    ),
+    "aupr_out": Metric(
+        aupr_out,
+        title="AUPR out",
+        meaning="average precision with OOD as the positive class, no interpolation",
+        higher_is_better=True,
+    ),
+}
+"""Names in evaluation.json, in the order of tables."""
+
+
+def ood_metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, float]:
+    """`METRICS` of one score on one ID set [N] and one OOD set [K], by name.
 
     Raises ValueError if a set is empty or holds a value that is not finite.
     """
     ranks = _Ranks(_checked(id_scores, "ID"), _checked(ood_scores, "OOD"))
-    values = _weighted_metrics(ranks, np.ones((1, ranks.n_id)), np.ones((1, ranks.n_ood)))
-    return {name: float(values[name][0]) for name in METRICS}
+    cuts = ranks.cuts(np.ones((1, ranks.n_id)), np.ones((1, ranks.n_ood)))
+    return {name: float(metric.function(cuts)[0]) for name, metric in METRICS.items()}
 
 
 def class_bootstrap(
@@ -62,9 +183,9 @@ def class_bootstrap(
     values: dict[str, list[Floats]] = {name: [] for name in METRICS}
     for start in range(0, draws, chunk):
         count = min(chunk, draws - start)
-        drawn = _weighted_metrics(ranks, _draw(rng, id_groups, count), _draw(rng, ood_groups, count))
-        for name in METRICS:
-            values[name].append(drawn[name])
+        cuts = ranks.cuts(_draw(rng, id_groups, count), _draw(rng, ood_groups, count))
+        for name, metric in METRICS.items():
+            values[name].append(metric.function(cuts))
     tails = [(1.0 - level) / 2, (1.0 + level) / 2]
     intervals = {name: np.quantile(np.concatenate(values[name]), tails) for name in METRICS}
     return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
@@ -90,41 +211,16 @@ class _Ranks:
         order = np.argsort(position, kind="stable")
         return order, np.searchsorted(position[order], np.arange(self.count), side="right")
 
-    def cumulative(self, id_weights: Floats, ood_weights: Floats) -> tuple[Floats, Floats]:
-        """Weight of the images with a score at least the k-th distinct score, as shares of each set: [draws, count]."""
-        return self._share(id_weights, self.id_order, self.id_ends), self._share(
-            ood_weights, self.ood_order, self.ood_ends
+    def cuts(self, id_weights: Floats, ood_weights: Floats) -> Cuts:
+        """From one weight per image, [draws, N] and [draws, K]."""
+        return Cuts(
+            self._sums(id_weights, self.id_order, self.id_ends), self._sums(ood_weights, self.ood_order, self.ood_ends)
         )
 
     @staticmethod
-    def _share(weights: Floats, order: NDArray[np.int64], ends: NDArray[np.int64]) -> Floats:
+    def _sums(weights: Floats, order: NDArray[np.int64], ends: NDArray[np.int64]) -> Floats:
         sums = np.concatenate([np.zeros((len(weights), 1)), np.cumsum(weights[:, order], axis=1)], axis=1)
         return sums[:, ends]
-
-
-def _weighted_metrics(ranks: _Ranks, id_weights: Floats, ood_weights: Floats) -> dict[str, Floats]:
-    """Every metric for every row of weights [draws, N] and [draws, K]; returns metric -> [draws]."""
-    above_id, above_ood = ranks.cumulative(id_weights, ood_weights)
-    total_id, total_ood = above_id[:, -1:], above_ood[:, -1:]
-    zero = np.zeros((len(above_id), 1))
-    at_id, at_ood = np.diff(above_id, prepend=zero), np.diff(above_ood, prepend=zero)
-    below_id, below_ood = total_id - above_id + at_id, total_ood - above_ood + at_ood
-
-    auroc = (at_id * (total_ood - above_ood + at_ood / 2)).sum(axis=1) / (total_id * total_ood)[:, 0]
-    slack = 1e-9  # cumulative sums of whole numbers, but recall * total is not exact
-    cut_id = np.argmax(above_id >= RECALL * total_id - slack, axis=1)
-    cut_ood = above_ood.shape[1] - 1 - np.argmax((below_ood >= RECALL * total_ood - slack)[:, ::-1], axis=1)
-    row = np.arange(len(above_id))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision_in = np.nan_to_num(above_id / (above_id + above_ood))
-        precision_out = np.nan_to_num(below_ood / (below_id + below_ood))
-    return {
-        "auroc": auroc,
-        "fpr95_id_positive": above_ood[row, cut_id] / total_ood[:, 0],
-        "fpr95_ood_positive": below_id[row, cut_ood] / total_id[:, 0],
-        "aupr_in": (at_id * precision_in).sum(axis=1) / total_id[:, 0],
-        "aupr_out": (at_ood * precision_out).sum(axis=1) / total_ood[:, 0],
-    }
 
 
 def _checked(scores: ArrayLike, which: str) -> Floats:

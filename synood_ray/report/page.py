@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from PIL import Image
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage, decode
 from synood_ray.data.reader import ImageReader
-from synood_ray.detection.evaluate import METHODS
 from synood_ray.detection.metrics import METRICS
 from synood_ray.models.images import from_png, to_square
 from synood_ray.report.charts import Series, histogram, roc, sparkline
@@ -28,7 +28,6 @@ from synood_ray.storage.run import load_json, read_run
 from synood_ray.storage.sources import decode_sources
 from synood_ray.storage.stores.base import Store
 
-INDEX = f"{layout.REPORT}index.html"
 GALLERY, REJECTS, SKIPS = 24, 8, 20
 """How many accepted samples, rejected samples and skipped input images are shown."""
 
@@ -37,14 +36,11 @@ _SMALL = 96
 """Images up to this side are shown pixel by pixel, as PNG; larger ones as JPEG thumbnails."""
 
 _MARGIN_EDGES = np.linspace(-3, 3, 49)
-METRIC_NAMES = {
-    "auroc": "AUROC",
-    "fpr95_id_positive": "FPR95 (ID positive)",
-    "fpr95_ood_positive": "FPR95 (OOD positive)",
-    "aupr_in": "AUPR in",
-    "aupr_out": "AUPR out",
-}
+_COLOURS = 8
+"""Methods' colours in the page's style sheet, s-m1 to s-m8; the run's own detector has s-ours."""
+
 BEFORE, AFTER = "neglabel", "synood"
+"""The yardstick of the headlines, and what it is compared with. A run evaluated without BEFORE has its first method."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +60,9 @@ def write_report(store: Store, settings: Settings, evaluation: Mapping[str, Any]
     Images are shown by their bytes in the page; nothing is loaded from anywhere.
     """
     html = render(store, settings, evaluation or load_json(store, layout.EVALUATION))
-    store.delete(INDEX)
-    store.put_new(INDEX, html.encode())
-    return INDEX
+    store.delete(layout.REPORT_PAGE)
+    store.put_new(layout.REPORT_PAGE, html.encode())
+    return layout.REPORT_PAGE
 
 
 def render(store: Store, settings: Settings, evaluation: Mapping[str, Any] | None) -> str:
@@ -112,30 +108,45 @@ def render(store: Store, settings: Settings, evaluation: Mapping[str, Any] | Non
         evaluation=evaluation,
         headlines=headlines(evaluation),
         sets=[_set_section(name, evaluation) for name in set_order(evaluation["sets"])] if evaluation else [],
-        methods=METHODS,
+        methods=_methods(evaluation) if evaluation else [],
+        before=_before(evaluation) if evaluation else BEFORE,
         metrics=METRICS,
-        metric_names=METRIC_NAMES,
         config=_flat(record.config if record else {}),
     )
 
 
 def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """AUROC and FPR95 (ID positive) of every set before (NegLabel on the frozen CLIP) and after fine-tuning.
+    """The headline metrics of every set before (NegLabel on the frozen CLIP) and after fine-tuning.
 
     Each: set, metric, name, before, after (None without a fine-tuned detector), better (None, or whether it improved).
     """
+    if not evaluation:
+        return []
     found = []
-    sets = evaluation["sets"] if evaluation else {}
-    for name in set_order(sets):
-        methods = sets[name]
-        for metric in ("auroc", "fpr95_id_positive"):
-            before, after = methods[BEFORE][metric], methods.get(AFTER, {}).get(metric)
-            better = None if after is None else (after > before) == (metric == "auroc") and after != before
+    for name in set_order(evaluation["sets"]):
+        methods = evaluation["sets"][name]
+        for metric, about in METRICS.items():
+            before = methods[_before(evaluation)].get(metric)
+            if not about.headline or before is None:  # an older evaluation knows fewer metrics
+                continue
+            after = methods.get(AFTER, {}).get(metric)
+            better = None if after is None else (after > before) == about.higher_is_better and after != before
             found.append(
-                {"set": name, "metric": metric, "name": METRIC_NAMES[metric].split(" (")[0], "better": better}
+                {"set": name, "metric": metric, "name": about.title, "better": better}
                 | {"before": before, "after": after}
             )
     return found
+
+
+def _methods(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every method in the order of tables: its name, what it is, and the CSS class of its colour."""
+    listed = evaluation.get("methods") or [{"name": name, "what": ""} for name in evaluation["id"]]
+    colours = (f"s-m{1 + i % _COLOURS}" for i in itertools.count())
+    return [method | {"css": "s-ours" if method["name"] == AFTER else next(colours)} for method in listed]
+
+
+def _before(evaluation: Mapping[str, Any]) -> str:
+    return BEFORE if BEFORE in evaluation["id"] else str(_methods(evaluation)[0]["name"])
 
 
 def set_order(names: Iterable[str]) -> list[str]:
@@ -159,21 +170,24 @@ def _set_section(name: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """What the page shows of one test set: table rows and charts."""
     values, curves = evaluation["sets"][name], evaluation["curves"][name]
     intervals = evaluation["intervals"].get(name, {})
-    present = [method for method in METHODS if method in values]
+    methods = _methods(evaluation)
+    metrics = [metric for metric in METRICS if all(metric in row for row in values.values())]
     best = {
-        metric: (min if metric.startswith("fpr") else max)(values[method][metric] for method in present)
-        for metric in METRICS
+        metric: (max if METRICS[metric].higher_is_better else min)(row[metric] for row in values.values())
+        for metric in metrics
     }
-    after = AFTER if AFTER in present else BEFORE
+    before = _before(evaluation)
+    after = AFTER if AFTER in values else before
     return {
         "name": name,
         "images": evaluation["images"][name],
-        "values": {method: values[method] for method in present},
+        "values": values,
+        "metrics": metrics,
         "intervals": intervals,
         "best": best,
-        "roc": roc([Series(method, f"s-{method}", curves[method]["roc"]) for method in present]),
+        "roc": roc([Series(method["name"], method["css"], curves[method["name"]]["roc"]) for method in methods]),
         "histograms": [
-            (method, _score_chart(curves[method]["histogram"])) for method in dict.fromkeys((BEFORE, after))
+            (method, _score_chart(curves[method]["histogram"])) for method in dict.fromkeys((before, after))
         ],
     }
 

@@ -26,6 +26,7 @@ ERRORS = "errors/"
 DATA = "data/"
 DETECTOR = "detector/"
 REPORT = "report/"
+REPORT_PAGE = f"{REPORT}index.html"
 TIMINGS = "timings/"
 
 _PROMPTS_KEY = re.compile(r"prompts/part-(\d{6,})\.parquet")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,16 +7,22 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from synood_ray import Detector
 from synood_ray.config.settings import Settings
 from synood_ray.detection.curves import POINTS, histograms, roc_curve
-from synood_ray.detection.evaluate import Method, TestSet, evaluate, run_evaluation
+from synood_ray.detection.evaluate import evaluate, run_evaluation
+from synood_ray.detection.methods import Method
 from synood_ray.detection.metrics import METRICS, ood_metrics
+from synood_ray.detection.projector import Projector
+from synood_ray.detection.sets import TestSet, encode_sets, open_sets
 from synood_ray.errors import UserError
-from synood_ray.storage.run import put_json
-from synood_ray.storage.stores.base import Store
+from synood_ray.models.clip import ClipModel
+from synood_ray.storage.run import put_json, read_run
+from synood_ray.storage.stores.base import Store, open_store
 from synood_ray.training.job import train
-from tests.detection.tiny_clip import save_tiny_clip
-from tests.training.run_folder import make_run, make_settings
+from tests.detection.test_detector import make_detector
+from tests.detection.tiny_clip import WIDTH, ColourClip, save_tiny_clip
+from tests.training.run_folder import COLOURS, make_run, make_settings
 
 
 def test_every_method_is_measured_on_every_set() -> None:
@@ -76,7 +83,7 @@ def test_evaluation_of_a_run_before_and_after_fine_tuning(store: Store, settings
     before = run_evaluation(store, settings)
     assert set(before["sets"]) == {"near/mixed", "far/grey"}
     assert list(before["id"]) == ["mcm", "energy", "maxlogit", "neglabel"]
-    assert [note.split(":")[0] for note in before["notes"]] == ["official", "synood"]
+    assert [note.split(":")[0] for note in before["notes"]] == ["synood"]
 
     train(store, settings)
     after = run_evaluation(store, settings)  # a new detector: evaluated anew
@@ -103,13 +110,60 @@ def test_without_an_id_test_set_the_calibration_images_stand_in(store: Store, se
 
 def test_a_detector_of_earlier_samples_is_refused(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, "never loaded")
-    store = make_run(settings)
-    for prefix in ("", "official/"):
-        put_json(store, f"{prefix}detector/detector.json", {"training": {"samples": "others"}})
-        store.put_new(f"{prefix}manifest.json", b"{}")
-        with pytest.raises(UserError, match=f"{prefix}detector/ was trained on samples that a retry has changed since"):
+    store, other = make_run(settings), open_store(str(tmp_path / "other"))
+    other.put_new("manifest.json", b"{}")
+    for stale in (other, store):
+        settings.evaluation.detectors = {"other": other.uri} if stale is other else {}
+        put_json(stale, "detector/detector.json", {"training": {"samples": "others"}})
+        with pytest.raises(UserError, match="detector/ was trained on samples that a retry has changed since"):
             run_evaluation(store, settings)
-        store.delete(f"{prefix}detector/detector.json")
+
+
+def with_detectors(settings: Settings, **uris: str) -> Settings:
+    return settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update={"detectors": uris})})
+
+
+def test_other_detectors_are_compared_by_name(store: Store, settings: Settings, tmp_path: Path) -> None:
+    other = make_detector(ColourClip())
+    clip = ClipModel(settings.scorer)
+    names = sorted(COLOURS)
+    description = replace(other.description, class_names=names, recipe="official", templates=["the nice {}"])
+    id_text, negatives = clip.encode_classes(names, ["the nice {}"]), clip.encode_text(["kite", "drum"])
+    other = Detector(clip, Projector(WIDTH), id_text, negatives, replace(description, groups=2))
+    other.save(tmp_path / "other")
+    found = run_evaluation(store, with_detectors(settings, official=str(tmp_path / "other")))
+    listed = {method["name"]: method["what"] for method in found["methods"]}
+    assert list(listed)[:5] == ["mcm", "energy", "maxlogit", "neglabel", "official"]
+    assert listed["official"] == f"detector of {tmp_path / 'other'}, training recipe official"
+    assert "NeurIPS 2022" in listed["mcm"]
+    images = encode_sets(store, settings, open_sets(settings, read_run(store)), clip, lambda line: None)  # type: ignore[arg-type]
+    scores = [other.score_features(one.features).double() for one in (images[0], images[1]["near/mixed"])]
+    assert found["sets"]["near/mixed"]["official"] == pytest.approx(ood_metrics(*scores))
+
+
+def test_a_detector_that_cannot_be_compared_is_refused_in_one_line(
+    store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    def refused(name: str, message: str) -> None:
+        with pytest.raises(UserError, match=message) as error:
+            run_evaluation(store, with_detectors(settings, **{name: str(tmp_path)}))
+        assert "\n" not in str(error.value)
+
+    refused("other", r"^evaluation\.detectors\.other: .*: nothing here")
+    (tmp_path / "run.json").write_text("{}")
+    refused("other", r"^evaluation\.detectors\.other: .*: no detector\.json here or in detector/")
+    refused("mcm", r"^evaluation\.detectors\.mcm: the name 'mcm' is taken")
+    refused("synood", "the name 'synood' is taken")
+    detector = make_detector(ColourClip())
+    detector.save(tmp_path)
+    refused(
+        "other",
+        r"^evaluation\.detectors\.other: .*: its detector has 3 classes, .*, such as 'crane'",
+    )
+    (tmp_path / "detector.json").unlink()
+    description = replace(detector.description, class_names=sorted(COLOURS))
+    Detector(detector.clip, detector.projector, detector.id_text, detector.negative_text, description).save(tmp_path)
+    refused("other", "^detector 'other': .*the CLIP at hand is not the one that the detector was trained on")
 
 
 @pytest.mark.parametrize("field", ["id_test", "near", "far"])

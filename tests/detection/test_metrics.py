@@ -52,7 +52,7 @@ def test_the_two_conventions_differ_on_the_same_scores() -> None:
 
 def test_perfect_and_inverted_scores() -> None:
     perfect = ood_metrics([2.0, 3.0], [0.0, 1.0])
-    assert perfect == {name: (0.0 if "fpr" in name else 1.0) for name in METRICS}
+    assert perfect == {name: float(metric.higher_is_better) for name, metric in METRICS.items()}
     assert ood_metrics([0.0, 1.0], [2.0, 3.0])["auroc"] == 0.0
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,6 +22,10 @@ EVALUATION = {
     "intervals": {"near/y": {"synood": {metric: [v - 0.05, v + 0.05] for metric, v in BETTER.items()}}},
     "curves": {name: {"neglabel": CURVE, "synood": CURVE} for name in ("far/x", "near/y")},
     "images": {name: {"used": 10, "skipped": 1} for name in ("id", "far/x", "near/y")},
+    "methods": [
+        {"name": "neglabel", "what": "share of the softmax (Jiang et al., ICLR 2024)"},
+        {"name": "synood", "what": "detector of this run, training recipe synood"},
+    ],
     "notes": ["official: no fine-tuned detector"],
 }
 
@@ -84,6 +89,22 @@ def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Set
     assert page.text.index("near/y · 10 OOD") < page.text.index("far/x · 10 OOD")
 
 
+def test_methods_are_shown_by_name_whatever_they_are_called(store: Store, settings: Settings) -> None:
+    other = json.loads(json.dumps(EVALUATION).replace("neglabel", "my_score").replace("synood", "my_detector"))
+    page = Page(render(store, settings, other))
+    assert "In percent, my_score on the frozen CLIP; not fine-tuned yet" in page.text
+    assert "my_detector" in page.text and "detector of this run, training recipe my_detector" in page.text
+
+
+def test_an_older_evaluation_without_a_list_of_methods_is_shown(store: Store, settings: Settings) -> None:
+    older = json.loads(json.dumps({name: value for name, value in EVALUATION.items() if name != "methods"}))
+    for methods in older["sets"].values():
+        for values in methods.values():
+            del values["aupr_out"]  # a metric of later versions
+    page = Page(render(store, settings, older))
+    assert "AUPR in" in page.text and "95.0" in page.text
+
+
 def test_text_of_users_and_models_is_escaped(store: Store, settings: Settings) -> None:
     html = render(store, settings, None)
     assert "<i>grass</i>" not in html
@@ -143,9 +164,9 @@ def test_headlines_say_what_is_better() -> None:
     found = {(h["set"], h["metric"]): h for h in headlines(EVALUATION)}
     assert found["near/y", "auroc"]["better"] is True
     assert found["near/y", "fpr95_id_positive"]["better"] is True
-    worse = {"sets": {"near/y": {"neglabel": BETTER, "synood": VALUES}}}
+    worse = EVALUATION | {"sets": {"near/y": {"neglabel": BETTER, "synood": VALUES}}}
     assert not any(h["better"] for h in headlines(worse))
-    assert headlines({"sets": {"near/y": {"neglabel": VALUES}}})[0]["after"] is None
+    assert headlines(EVALUATION | {"sets": {"near/y": {"neglabel": VALUES}}})[0]["after"] is None
     assert headlines(None) == []
     assert set_order(["far/b", "near/z", "far/a", "near/a"]) == ["near/a", "near/z", "far/a", "far/b"]
 

@@ -1,0 +1,126 @@
+"""What an evaluation compares: OOD scores of the frozen CLIP, named detectors, and the run's own detector."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from synood_ray.config import Settings
+from synood_ray.detection.detector import DESCRIPTION, FOLDER, Detector, DetectorDescription, ImageEncoder, is_stale
+from synood_ray.errors import UserError
+from synood_ray.locations import without_credentials
+from synood_ray.scores import SCORES, Score, ScoreInput
+from synood_ray.storage.run import RunRecord
+from synood_ray.storage.stores.base import Store, open_store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OURS = "synood"
+"""The run's own detector, in evaluation.json."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """score: un-normalised CLIP features [N, D] -> [N], higher = more ID; id_logits: features -> [N, C], for the ID
+    accuracy; what: one line about it."""
+
+    score: Callable[[Tensor], Tensor]
+    id_logits: Callable[[Tensor], Tensor]
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class FoundDetector:
+    """A detector that is to be evaluated: where it lies, and what its description says."""
+
+    what: str
+    store: Store
+    prefix: str
+    description: DetectorDescription
+    sha256: str
+
+
+def find_detectors(store: Store, settings: Settings, record: RunRecord) -> tuple[dict[str, FoundDetector], list[str]]:
+    """The detectors of ``evaluation.detectors`` and the run's own (`OURS`, the last) by name; notes on what is missing.
+
+    No model is loaded. Raises UserError for a name that is taken, and for a detector that is not there, knows other
+    classes, or was trained on samples that a retry has changed since.
+    """
+    found: dict[str, FoundDetector] = {}
+    for name, uri in settings.evaluation.detectors.items():
+        try:
+            if name in SCORES or name == OURS:
+                raise UserError(f"the name {name!r} is taken; choose another")
+            found[name] = _other(uri, record)
+        except UserError as error:
+            raise UserError(f"evaluation.detectors.{name}: {error}") from error
+    if not store.exists(FOLDER + DESCRIPTION):
+        return found, [f"{OURS}: no fine-tuned detector in {FOLDER}"]
+    return found | {OURS: _found(store, FOLDER, "this run")}, []
+
+
+def _other(uri: str, record: RunRecord) -> FoundDetector:
+    store = open_store(uri, write=False)
+    prefix = "" if store.exists(DESCRIPTION) else FOLDER
+    if not store.exists(prefix + DESCRIPTION):
+        raise UserError(f"{uri}: no {DESCRIPTION} here or in {FOLDER}; fine-tune that run first")
+    found = _found(store, prefix, without_credentials(uri))
+    _same_classes(found.description.class_names, record.classes, uri)
+    return found
+
+
+def _found(store: Store, prefix: str, whose: str) -> FoundDetector:
+    if is_stale(store, prefix):
+        raise UserError(
+            f"{store.uri}/{prefix} was trained on samples that a retry has changed since; "
+            "run jobs/finetune.py on that run again"
+        )
+    data = store.get(prefix + DESCRIPTION)
+    description = DetectorDescription.from_json(data)
+    what = f"detector of {whose}, training recipe {description.recipe}"
+    return FoundDetector(what, store, prefix, description, hashlib.sha256(data).hexdigest())
+
+
+def _same_classes(its: list[str], ours: list[str], where: str) -> None:
+    if its == ours:
+        return
+    odd = [name for name in its if name not in ours] or [name for name in ours if name not in its]
+    example = f", such as {odd[0]!r}" if odd else " in another order"
+    raise UserError(f"{where}: its detector has {len(its)} classes, the run {len(ours)}; they differ{example}")
+
+
+def frozen_methods(
+    settings: Settings, clip: ImageEncoder, classes: list[str], negative_text: Tensor
+) -> dict[str, Method]:
+    """The scores of ``evaluation.scores`` on the frozen CLIP's features, by name."""
+    from torch.nn import functional as F
+
+    id_text = clip.encode_classes(classes, settings.scorer.templates).cpu()
+
+    def look(features: Tensor) -> ScoreInput:
+        unit = F.normalize(features, dim=-1)
+        return ScoreInput.of_features(unit, id_text, negative_text, settings.scorer.temperature, settings.labels.groups)
+
+    def method(score: Score) -> Method:
+        return Method(lambda x: score(look(x)), lambda x: look(x).id_logits, f"{score.summary} ({score.paper})")
+
+    return {name: method(SCORES[name]) for name in settings.evaluation.scores}
+
+
+def detector_methods(found: dict[str, FoundDetector], clip: ImageEncoder) -> dict[str, Method]:
+    """The detectors, loaded, by name. Raises UserError for one of another CLIP."""
+
+    def method(name: str, one: FoundDetector) -> Method:
+        try:
+            detector = Detector.from_store(one.store, one.prefix, clip=clip)
+        except UserError as error:
+            raise UserError(f"detector {name!r}: {error}") from error
+        device = detector.id_text.device
+        return Method(
+            lambda x: detector.score_features(x.to(device)), lambda x: detector.id_logits(x.to(device)), one.what
+        )
+
+    return {name: method(name, one) for name, one in found.items()}

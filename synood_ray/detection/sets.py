@@ -1,0 +1,94 @@
+"""The test sets of an evaluation: opened before any model loads, then encoded once for all methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synood_ray.config import Settings
+from synood_ray.data.images import UNLABELLED, ClassInfo
+from synood_ray.data.source import open_source
+from synood_ray.errors import UserError
+from synood_ray.storage import layout
+from synood_ray.storage.run import RunRecord
+from synood_ray.storage.sources import decode_sources
+from synood_ray.storage.stores.base import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from synood_ray.detection.detector import ImageEncoder
+
+Say = Callable[[str], None]
+"""Called with a line about what is being done."""
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Un-normalised CLIP features [N, D] of a test set's images and their classes (None: not known); skipped images."""
+
+    __test__ = False  # not a test, whatever its name
+
+    features: Tensor
+    classes: np.ndarray | None
+    skipped: int = 0
+
+
+def open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
+    """Every test set as an open source: ``id`` (if one is set) and ``near/…``, ``far/…``."""
+    wanted = settings.evaluation
+    sources: dict[str, Any] = {}
+    if wanted.id_test is not None:
+        classes: list[ClassInfo] = open_source(settings.data.uri, settings.data).classes
+        if [info.name for info in classes] != record.classes:
+            raise UserError("data.uri has other classes than the run; evaluation.id_test cannot be matched with them")
+        sources["id"] = open_source(wanted.id_test, settings.data, classes=classes, setting="evaluation.id_test")
+    for group, sets in (("near", wanted.near), ("far", wanted.far)):
+        for name, uri in sets.items():
+            sources[f"{group}/{name}"] = _open_ood(uri, settings, f"evaluation.{group}.{name}")
+    return sources
+
+
+def _open_ood(uri: str, settings: Settings, setting: str) -> Any:
+    """An OOD set with its classes, which the intervals are drawn over, or without if it has none."""
+    try:
+        return open_source(uri, settings.data, setting=setting)
+    except UserError:
+        return open_source(uri, settings.data, labelled=False, setting=setting)
+
+
+def encode_sets(
+    store: Store, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say
+) -> tuple[TestSet, dict[str, TestSet]]:
+    """The features of `open_sets`: the ID test (the calibration images if none is set), and the others by name."""
+    ood_sets = {name: _encode(settings, name, source, clip, say) for name, source in sources.items() if name != "id"}
+    return _id_set(store, settings, sources, clip, say), ood_sets
+
+
+def _encode(settings: Settings, name: str, source: Any, clip: ImageEncoder, say: Say) -> TestSet:
+    from synood_ray.detection.features import encode_sources
+
+    scan = source.scan()
+    say(f"{name}: encoding {len(scan.images)} images")
+    features, kept, skips = encode_sources(clip, settings.data, scan.images)
+    if not kept:
+        raise UserError(f"evaluation set {name}: {source.uri} holds no usable image")
+    labels = np.array([image.label for image in kept])
+    classes = None if (labels == UNLABELLED).any() else labels
+    return TestSet(features, classes, len(skips) + len(scan.skips))
+
+
+def _id_set(store: Store, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say) -> TestSet:
+    if "id" in sources:
+        return _encode(settings, "id", sources["id"], clip, say)
+    from synood_ray.detection.features import encode_sources
+
+    held_out = list(decode_sources(store.get(layout.CALIBRATION_MANIFEST)))
+    say(f"id: encoding {len(held_out)} held-out calibration images")
+    features, kept, skips = encode_sources(clip, settings.data, held_out)
+    if not kept:
+        raise UserError("evaluation.id_test is not set and the run's calibration images are gone; name a test set")
+    return TestSet(features, np.array([image.label for image in kept]), len(skips))
