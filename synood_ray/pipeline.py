@@ -15,7 +15,8 @@ from synood_ray.negatives.mining import load_candidates
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
-from synood_ray.storage.publish import Unfinished, publish, read_manifest, retract
+from synood_ray.storage.publication import announce_retries
+from synood_ray.storage.publish import Unfinished, is_finished, publish, read_manifest
 from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, check_vacant, put_json, read_run
 from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
@@ -56,8 +57,9 @@ def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False)
     else:
         check_vacant(store)
     retry = _find_retries(store, say) if retry_failed else None
-    if not retry and read_manifest(store) is not None:
-        say(f"{settings.output} is finished already: nothing to do")
+    finished = f"{settings.output} is finished already: nothing to do"
+    if not retry_failed and is_finished(store):
+        say(finished)
         return Synthesis(run_status(store), 0, seconds)
     computed = 0
     if retry or not retry_failed:
@@ -66,10 +68,13 @@ def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False)
         computed = _drive(settings, store, plan, record, seconds, say, retry)
     begin = time.perf_counter()
     try:
-        manifest = publish(store)
+        before, manifest = read_manifest(store), publish(store, say=say)
     except Unfinished as error:
         say(str(error))
     else:
+        if manifest == before:
+            say(finished)
+            return Synthesis(run_status(store), computed, seconds)
         say(f"published {len(manifest['shards'])} shards, manifest.json")
         seconds["publish"] = time.perf_counter() - begin
         record_timings(store, "synthesize", seconds)
@@ -157,8 +162,8 @@ def _drive(
 ) -> int:
     """Do the units that are left, or those to retry; returns how many were done. Without any, Ray is not started."""
     committed = len(scan(store, "parts").committed)
-    if retry:
-        retract(store)  # first: whatever ends this call early, the next one then publishes what is new
+    if retry:  # first: whatever ends this call early, the next one then publishes what is new
+        announce_retries(store, {unit: again.number for unit, again in retry.items() if again.number})
     elif committed:
         say(f"resuming: {committed} of {len(plan)} units are committed")
         if committed == len(plan):

@@ -18,7 +18,7 @@ from synood_ray.pipeline import synthesize
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.progress import scan
-from synood_ray.storage.publish import iter_samples
+from synood_ray.storage.publish import iter_samples, retract
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 from tests.farm.local_ray import make_images, use_local_ray
 from tests.farm.stubs import StubDescriber
@@ -66,7 +66,7 @@ def test_a_run_of_which_all_is_sampled_is_published_without_ray(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synthesize(settings, lambda line: None)
-    pipeline.retract(open_store(settings.output))
+    retract(open_store(settings.output))
     monkeypatch.setitem(sys.modules, "ray", None)
     said: list[str] = []
     assert synthesize(settings, said.append).status.published

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Any
 
 import yaml
@@ -9,9 +11,24 @@ import yaml
 from synood_ray.config.fingerprint import counted_fields
 from synood_ray.storage.run import RunRecord
 
+_SEAL = re.compile(r"\n<!-- synood_ray [0-9a-f]{64} -->\n\Z")
+
 
 def dataset_card(record: RunRecord, manifest: dict[str, Any]) -> str:
-    """Markdown with YAML front matter. The same run gives the same card."""
+    """Markdown with YAML front matter. The same run gives the same card; its last line tells it from others."""
+    return _sealed(_text(record, manifest))
+
+
+def is_dataset_card(text: str) -> bool:
+    """Whether this is a card as `dataset_card` wrote it, and nobody has changed it since."""
+    return text == _sealed(_SEAL.sub("", text))
+
+
+def _sealed(text: str) -> str:
+    return f"{text}\n<!-- synood_ray {hashlib.sha256(text.encode()).hexdigest()} -->\n"
+
+
+def _text(record: RunRecord, manifest: dict[str, Any]) -> str:
     front = {
         "pretty_name": "Near-boundary out-of-distribution images",
         "task_categories": ["image-classification"],

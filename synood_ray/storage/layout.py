@@ -28,9 +28,12 @@ DETECTOR = "detector/"
 REPORT = "report/"
 REPORT_PAGE = f"{REPORT}index.html"
 TIMINGS = "timings/"
+RETRIES = "retries/"
 
 _PROMPTS_KEY = re.compile(r"prompts/part-(\d{6,})\.parquet")
 _PART_KEY = re.compile(r"parts/part-(\d{6,})(?:-r(\d+))?\.parquet")
+_SHARD_KEY = re.compile(r"data/train-\d{5,}-of-\d{5,}\.parquet")
+_PUBLICATION_KEY = re.compile(r"publication(?:-(\d{6,}))?\.json")
 _ERROR_KEY = re.compile(r"errors/(prompts|part)-(\d{6,})-a(\d+)(-final)?\.json")
 
 
@@ -63,6 +66,27 @@ def error_key(stage: Stage, unit: int, attempt: int, final: bool = False) -> str
 def shard_key(index: int, total: int) -> str:
     """Published shard index in [0, total)."""
     return f"{DATA}train-{index:05d}-of-{total:05d}.parquet"
+
+
+def is_shard(key: str) -> bool:
+    """Whether this is a name that `shard_key` gives."""
+    return bool(_SHARD_KEY.fullmatch(key))
+
+
+def publication_key(number: int) -> str:
+    """What goes into the publication of this number (counted from 0)."""
+    return f"publication-{number:06d}.json" if number else PUBLICATION
+
+
+def publication_number(key: str) -> int | None:
+    """Number of a publication; None for any other name."""
+    match = _PUBLICATION_KEY.fullmatch(key)
+    return int(match[1] or 0) if match else None
+
+
+def retries_key(number: int) -> str:
+    """The retries that one call of ``--retry-failed`` has announced (counted from 1)."""
+    return f"{RETRIES}{number:06d}.json"
 
 
 def prompts_unit(key: str) -> int | None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PartCounts, read_counts
+from synood_ray.storage.publication import is_outdated, read_publications
 from synood_ray.storage.run import load_json, read_run
 from synood_ray.storage.stores.base import Entry, Store
 
@@ -103,12 +104,12 @@ def sample_parts(store: Store) -> dict[int, list[Entry]]:
 
 
 def run_status(store: Store) -> RunStatus:
-    """Progress of the run in this store; of a published one, from its manifest alone. UserError where there is none."""
+    """Progress of the run in this store; of a published one, from its manifest. UserError where there is none."""
     record = read_run(store)
     if record is None:
         raise UserError(f"{store.uri}: no run here ({layout.RUN} is missing)")
-    manifest = load_json(store, layout.MANIFEST)
-    if manifest:
+    manifest, publications = load_json(store, layout.MANIFEST), read_publications(store)
+    if manifest and not (publications and is_outdated(store, publications[-1])):
         quarantined = len(manifest["quarantined_units"])
         done = manifest["units"] - quarantined
         samples = {name: manifest[name] for name in ("accepted", "rejected", "failed")}

@@ -3,25 +3,39 @@
 The order of writes is publication.json, shards, dataset card, manifest. The first says what goes in and how it is cut;
 it is create-only, so all that follows is a function of it and of parts that never change. Whatever kills a publisher
 in between, the next one makes the same shards, finds some of them there, and goes on. Two at once do the same.
+
+Parts that come later (retries, a slower driver's units) make a publication of the next number, which takes the place of
+the one before. Nothing is replaced or removed but manifest, shards that a publication of this run has named, and a
+dataset card that nobody has changed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from synood_ray.records import SampleRow
 from synood_ray.storage import layout
-from synood_ray.storage.card import dataset_card
+from synood_ray.storage.card import dataset_card, is_dataset_card
 from synood_ray.storage.parts import PartCounts, decode_samples, samples_table, to_parquet
 from synood_ray.storage.progress import part_counts, sample_parts, scan
+from synood_ray.storage.publication import (
+    Publication,
+    earlier_shards,
+    is_outdated,
+    put_publication,
+    read_publications,
+)
 from synood_ray.storage.run import RunRecord, load_json, put_json, read_run
+from synood_ray.storage.shards import absent_shards
 from synood_ray.storage.stores.base import Entry, NotFound, Put, Store
 
 ROWS_PER_SHARD = 1000
 BYTES_PER_SHARD = 256 * 1024 * 1024
+
+Say = Callable[[str], None]
 
 
 class Unfinished(Exception):  # noqa: N818
@@ -45,55 +59,64 @@ class _Unit:
         return sum(entry.size for entry in self.files)
 
 
+class _SupersededError(Exception):
+    """Somebody has decided on a newer publication."""
+
+
 def publish(
-    store: Store, *, rows_per_shard: int = ROWS_PER_SHARD, bytes_per_shard: int = BYTES_PER_SHARD
+    store: Store,
+    *,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    bytes_per_shard: int = BYTES_PER_SHARD,
+    say: Say = lambda line: None,
 ) -> dict[str, Any]:
     """Write the shards, the dataset card and the manifest of a run that has no work left; return the manifest.
 
     A shard ends with the unit that reaches rows_per_shard rows or bytes_per_shard bytes. All samples are in it, the
-    rejected and the failed ones too (`accepted` and `failed` tell them apart). Does nothing if the run is published.
+    rejected and the failed ones too (`accepted` and `failed` tell them apart). Does nothing if all parts are published
+    and all shards are there. say is told what was left alone because somebody else made or changed it.
     Raises Unfinished while units are missing that are not quarantined.
     """
-    manifest = read_manifest(store)
-    if manifest is not None:
-        return manifest
     record = read_run(store)
     if record is None:
         raise Unfinished(f"{store.uri}: no run here")
-    publication = load_json(store, layout.PUBLICATION)
-    if publication is None:
-        put_json(store, layout.PUBLICATION, _decide(store, record, rows_per_shard, bytes_per_shard))
-        publication = load_json(store, layout.PUBLICATION) or {}
-    units = _published_units(store, publication)
-    plan = plan_shards(units, publication["rows_per_shard"], publication["bytes_per_shard"])
-    shards = [_write_shard(store, record, index, len(plan), members) for index, members in enumerate(plan)]
-    accepted, rejected = (sum(getattr(c, name) for u in units for c in u.counts) for name in ("accepted", "rejected"))
-    manifest = {
-        "format": 1,
-        "shards": shards,
-        "fingerprint": record.fingerprint,
-        "units": record.units,
-        "planned": record.planned,
-        "accepted": accepted,
-        "rejected": rejected,
-        "failed": sum(u.counts[-1].failed for u in units),
-        "quarantined": record.planned - sum(u.rows for u in units),
-        "quarantined_units": publication["quarantined_units"],
-    }
-    _remove_leftovers(store, {shard["path"]: shard["bytes"] for shard in shards})
-    if load_json(store, layout.PUBLICATION) != publication:
-        raise Unfinished(f"{store.uri}: another process has taken the publication back; run the same command again")
-    _put(store, layout.CARD, dataset_card(record, manifest).encode())
-    put_json(store, layout.MANIFEST, manifest)
-    published = read_manifest(store)  # another publisher may have been first
-    return manifest if published is None else published
+    counts: dict[Entry, PartCounts] = {}
+    while True:
+        parts, publications, manifest = sample_parts(store), read_publications(store), read_manifest(store)
+        if manifest is not None and not publications:
+            return manifest  # somebody has tidied up
+        if not publications or publications[-1].lacks(parts):
+            decision = _decide(store, record, parts, counts, rows_per_shard, bytes_per_shard)
+            put_publication(store, len(publications), decision)
+            continue  # with this one, or with that of another publisher who was first
+        if manifest is not None and _stands(store, manifest, len(publications)):
+            return manifest
+        try:
+            units = _published_units(store, record, publications[-1], parts, counts)
+            return _write(store, record, units, publications, manifest, say)
+        except _SupersededError:
+            continue
+
+
+def is_finished(store: Store) -> bool:
+    """Whether the run is published: all its parts, as far as a few questions tell, and all shards there in their sizes.
+
+    Raises UserError if a shard has another size than the manifest says.
+    """
+    manifest = read_manifest(store)
+    if manifest is None:
+        return False
+    publications = read_publications(store)
+    if not publications:
+        return True
+    return _stands(store, manifest, len(publications)) and not is_outdated(store, publications[-1])
 
 
 def retract(store: Store) -> None:
-    """Take a publication back, to publish again after a retry of failed samples. Parts and shards stay."""
+    """Take the manifest back, and the dataset card if it is as it was written. Parts and shards stay."""
+    if _is_own_card(store):
+        store.delete(layout.CARD)
     store.delete(layout.MANIFEST)
-    store.delete(layout.CARD)
-    store.delete(layout.PUBLICATION)
 
 
 def read_manifest(store: Store) -> dict[str, Any] | None:
@@ -134,34 +157,103 @@ def plan_shards(units: Sequence[_Unit], rows_per_shard: int, bytes_per_shard: in
     return [*shards, open_shard] if open_shard else shards
 
 
-def _decide(store: Store, record: RunRecord, rows_per_shard: int, bytes_per_shard: int) -> dict[str, Any]:
+def _decide(
+    store: Store,
+    record: RunRecord,
+    parts: dict[int, list[Entry]],
+    counts: dict[Entry, PartCounts],
+    rows_per_shard: int,
+    bytes_per_shard: int,
+) -> Publication:
     """What goes into the publication: all committed units with all their retries, if the others were given up."""
-    parts = sample_parts(store)
     missing = set(range(record.units)) - parts.keys()
     given_up = scan(store, "parts").quarantined | scan(store, "prompts").quarantined if missing else set()
     if missing - given_up:
         raise Unfinished(f"{store.uri}: {len(missing - given_up)} of {record.units} units are still to be done")
-    return {
-        "rows_per_shard": rows_per_shard,
-        "bytes_per_shard": bytes_per_shard,
-        "quarantined_units": sorted(missing),
-        "retries": {str(unit): len(files) - 1 for unit, files in parts.items() if len(files) > 1},
+    retries = {str(unit): len(files) - 1 for unit, files in parts.items() if len(files) > 1}
+    decision = Publication(rows_per_shard, bytes_per_shard, sorted(missing), retries)
+    shards = plan_shards(_published_units(store, record, decision, parts, counts), rows_per_shard, bytes_per_shard)
+    return replace(decision, shards=len(shards))
+
+
+def _published_units(
+    store: Store,
+    record: RunRecord,
+    publication: Publication,
+    parts: dict[int, list[Entry]],
+    counts: dict[Entry, PartCounts],
+) -> list[_Unit]:
+    """The units that were decided on; what was committed later is not among them. counts: what is known already."""
+    left_out = set(publication.quarantined_units)
+    missing = set(range(record.units)) - parts.keys() - left_out
+    if missing:
+        raise Unfinished(f"{store.uri}: the parts of {len(missing)} of {record.units} units are gone")
+    named = {u: files[: 1 + publication.retries.get(str(u), 0)] for u, files in parts.items() if u not in left_out}
+    unread = [entry for files in named.values() for entry in files if entry not in counts]
+    counts.update(zip(unread, part_counts(store, unread), strict=True))
+    return [_Unit(unit, files, [counts[entry] for entry in files]) for unit, files in named.items()]
+
+
+def _stands(store: Store, manifest: dict[str, Any], publications: int) -> bool:
+    """Whether a manifest is that of the newest of so many publications, and its shards are there."""
+    return manifest.get("publication", 0) == publications - 1 and not absent_shards(store, manifest)
+
+
+def _write(
+    store: Store,
+    record: RunRecord,
+    units: Sequence[_Unit],
+    publications: list[Publication],
+    before: dict[str, Any] | None,
+    say: Say,
+) -> dict[str, Any]:
+    """Write the units of the newest publication. Raises _SupersededError as soon as there is a newer one."""
+    number, publication = len(publications) - 1, publications[-1]
+    if before is not None:
+        retract(store)
+    plan = plan_shards(units, publication.rows_per_shard, publication.bytes_per_shard)
+    shards = [_write_shard(store, record, index, plan, number) for index in range(len(plan))]
+    accepted, rejected = (sum(getattr(c, name) for u in units for c in u.counts) for name in ("accepted", "rejected"))
+    manifest = {
+        "format": 1,
+        "publication": number,
+        "shards": shards,
+        "fingerprint": record.fingerprint,
+        "units": record.units,
+        "planned": record.planned,
+        "accepted": accepted,
+        "rejected": rejected,
+        "failed": sum(u.counts[-1].failed for u in units),
+        "quarantined": record.planned - sum(u.rows for u in units),
+        "quarantined_units": publication.quarantined_units,
     }
+    _remove_leftovers(store, manifest, earlier_shards(publications, before), say)
+    _check_newest(store, number)
+    _put_card(store, dataset_card(record, manifest).encode(), say)
+    while put_json(store, layout.MANIFEST, manifest) is Put.DIFFERENT:  # another publisher's
+        found = read_manifest(store)
+        if found is not None and found.get("publication", 0) >= number:
+            return found
+        store.delete(layout.MANIFEST)
+    return manifest
 
 
-def _published_units(store: Store, publication: dict[str, Any]) -> list[_Unit]:
-    """The units that were decided on; what was committed later is not among them."""
-    left_out, retries = set(publication["quarantined_units"]), publication["retries"]
-    parts = {u: files[: 1 + retries.get(str(u), 0)] for u, files in sample_parts(store).items() if u not in left_out}
-    counts = iter(part_counts(store, (entry for files in parts.values() for entry in files)))
-    return [_Unit(unit, files, [next(counts) for _ in files]) for unit, files in parts.items()]
+def _check_newest(store: Store, number: int) -> None:
+    if store.exists(layout.publication_key(number + 1)):
+        raise _SupersededError
 
 
-def _write_shard(store: Store, record: RunRecord, index: int, total: int, units: Sequence[_Unit]) -> dict[str, Any]:
+def _write_shard(
+    store: Store, record: RunRecord, index: int, plan: Sequence[Sequence[_Unit]], number: int
+) -> dict[str, Any]:
+    """Create a shard. What stands there otherwise was left by an earlier publication, or by another pyarrow."""
+    units = plan[index]
     rows = [row for unit in units for row in _unit_rows(store, unit)]
     data = to_parquet(samples_table(rows, record.classes))
-    key = layout.shard_key(index, total)
-    _put(store, key, data)
+    key = layout.shard_key(index, len(plan))
+    while store.put_new(key, data) is Put.DIFFERENT:
+        _check_newest(store, number)
+        store.delete(key)
     return {
         "path": key,
         "rows": len(rows),
@@ -179,16 +271,29 @@ def _unit_rows(store: Store, unit: _Unit) -> list[SampleRow]:
     return list(rows.values())
 
 
-def _put(store: Store, key: str, data: bytes) -> None:
-    """Create; what stands there otherwise, before there is a manifest, is left from a publication taken back."""
-    while store.put_new(key, data) is Put.DIFFERENT:
-        store.delete(key)
-
-
-def _remove_leftovers(store: Store, shards: dict[str, int]) -> None:
-    """Leave nothing in the data folder that the manifest will not name, and see that all it will name is there."""
+def _remove_leftovers(store: Store, manifest: dict[str, Any], earlier: Collection[str], say: Say) -> None:
+    """Remove earlier shards that the manifest will not name, and see that all it will name is there."""
+    named = {shard["path"]: shard["bytes"] for shard in manifest["shards"]}
     found = {entry.key: entry.size for entry in store.list(layout.DATA)}
-    for key in found.keys() - shards.keys():
-        store.delete(key)
-    if any(found.get(key) != size for key, size in shards.items()):
+    for key in sorted(found.keys() - named.keys()):
+        if key in earlier:
+            store.delete(key)
+        elif layout.is_shard(key):
+            say(f"{store.uri}/{key}: named like a shard, but none of this run; left as it is, better moved elsewhere")
+    if any(found.get(key) != size for key, size in named.items()):
         raise Unfinished(f"{store.uri}: a shard was removed by another process; run the same command again")
+
+
+def _put_card(store: Store, card: bytes, say: Say) -> None:
+    while store.put_new(layout.CARD, card) is Put.DIFFERENT:
+        if not _is_own_card(store):
+            say(f"{store.uri}/{layout.CARD}: not the dataset card as it was written; left as it is")
+            return
+        store.delete(layout.CARD)
+
+
+def _is_own_card(store: Store) -> bool:
+    try:
+        return is_dataset_card(store.get(layout.CARD).decode())
+    except (NotFound, UnicodeDecodeError):
+        return False

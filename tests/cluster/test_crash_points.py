@@ -114,9 +114,11 @@ def test_killed(name: str, nodes: Nodes, calm: Calm, tmp_path: Path) -> None:
 
 
 RETRY_POINTS: dict[str, tuple[Victim, Moment, str]] = {
-    "a retry has taken the manifest back": ("self", "deleted", layout.MANIFEST),
-    "a retry has taken the publication back": ("self", "deleted", layout.PUBLICATION),
+    "a retry has announced what it will make": ("self", "after", layout.retries_key(1)),
     "a retry has committed a part": ("driver", "after", RETRIED),
+    "a retry has decided on a new publication": ("self", "after", layout.publication_key(1)),
+    "a retry has taken the manifest back": ("self", "deleted", layout.MANIFEST),
+    "a retry has replaced a shard": ("self", "named", layout.shard_key(0, 3)),
 }
 
 

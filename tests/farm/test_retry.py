@@ -12,6 +12,7 @@ from synood_ray.farm.retry import WHOLE, Retry, find_retries
 from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
+from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import iter_samples, read_manifest
 from synood_ray.storage.stores.base import Store, open_store
 from tests.farm.local_ray import make_images, use_local_ray
@@ -35,6 +36,10 @@ def call(settings: Settings, faults: str = "", retry_failed: bool = False) -> tu
 
 def names(store: Store, prefix: str) -> list[str]:
     return [entry.key.removeprefix(prefix) for entry in store.list(prefix)]
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_quarantined_units_and_failed_samples_and_nothing_else(settings: Settings) -> None:
@@ -88,15 +93,35 @@ def test_a_retry_that_is_cut_short_is_published_by_the_next_call(
 ) -> None:
     call(settings, "bad-5")
 
-    def interrupted(store: Store) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("synood_ray.pipeline.publish", interrupted)
         call(settings, retry_failed=True)
     found, said = call(settings, retry_failed=True)
     assert "nothing to retry" in said and "published" in said
     assert found.status.published and found.status.failed == 0
+
+
+def test_a_plain_run_beside_a_retry_does_not_hide_what_the_retry_makes(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finds the run finished; then the retry commits and is killed before it publishes."""
+    call(settings, "bad-5 error-2")
+    said = []
+
+    def announce(store: Store, retries: dict[int, int]) -> None:
+        announce_retries(store, retries)
+        said.append(call(settings)[1])
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("synood_ray.pipeline.announce_retries", announce)
+        patch.setattr("synood_ray.pipeline.publish", interrupted)
+        call(settings, retry_failed=True)
+    assert "finished already" in said[0]
+    found, after = call(settings)
+    assert "published" in after and "finished already" not in after
+    assert (found.status.published, found.status.failed, found.status.quarantined) == (True, 0, 0)
+    assert not any(row.failed for row in iter_samples(open_store(settings.output)))
+    assert "finished already" in call(settings)[1]
 
 
 def test_waiting_units_are_left_alone(settings: Settings) -> None:

@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,19 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from synood_ray.errors import UserError
+from synood_ray.farm.plan import Plan
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples
-from synood_ray.storage.publish import Unfinished, iter_samples, publish, read_manifest, retract
-from synood_ray.storage.run import put_json
+from synood_ray.storage.progress import run_status
+from synood_ray.storage.publication import announce_retries, read_publications
+from synood_ray.storage.publish import Unfinished, is_finished, iter_samples, publish, read_manifest
+from synood_ray.storage.run import load_json, put_json
 from synood_ray.storage.stores.base import Put, Store, open_store
 from synood_ray.storage.stores.local import LocalStore
 from tests.storage.builders import CLASSES, commit, make_row, make_run
 
-PUBLISHED = (layout.DATA, layout.MANIFEST, layout.CARD, layout.PUBLICATION)
+PUBLISHED = (layout.DATA, layout.MANIFEST, layout.CARD, "publication")
 
 
 def _contents(store: Store) -> dict[str, bytes]:
@@ -99,18 +104,24 @@ class CrashingStore(LocalStore):
             raise Crash
 
 
-def _crash_everywhere(root: Path, action: Any) -> int:
-    """Run the action until it ends, after a crash at each of its changes in turn. Returns how often it crashed."""
-    crashes, step, ended = 0, 1, False
-    while not ended:
-        ended = True
+def _crash_everywhere(folder: Store, scratch: Path, calm: dict[str, bytes], rows_per_shard: int) -> int:
+    """Let a publisher die at each of its changes in turn, and another one go on. Returns how often one died."""
+    crashes, step = 0, 1
+    while crashes == 2 * (step - 1):
         for before in (True, False):
+            root = scratch / f"{step}-{before}"
+            shutil.copytree(folder.uri, root)
             crashing = CrashingStore(root)
             crashing.left, crashing.before = step, before
+            decided = read_publications(crashing)
             try:
-                action(crashing)
+                publish(crashing, rows_per_shard=rows_per_shard)
             except Crash:
-                crashes, ended = crashes + 1, False
+                crashes += 1
+            # The next publisher would cut otherwise, but only the first to decide does.
+            first = len(read_publications(crashing)) == len(decided)
+            publish(open_store(str(root)), rows_per_shard=rows_per_shard if first else rows_per_shard - 3)
+            assert _contents(crashing) == calm
         step += 1
     return crashes
 
@@ -120,22 +131,8 @@ def test_a_publisher_that_dies_anywhere_is_continued(folder: Store, tmp_path: Pa
     calm = open_store(str(tmp_path / "calm"))
     _finished_run(calm)
     publish(calm, rows_per_shard=10)
-    calm_contents, crashes = _contents(calm), 0
-    for step in range(1, 10):
-        for before in (True, False):
-            root = tmp_path / f"{step}-{before}"
-            shutil.copytree(folder.uri, root)
-            crashing = CrashingStore(root)
-            crashing.left, crashing.before = step, before
-            try:
-                publish(crashing, rows_per_shard=10)
-            except Crash:
-                crashes += 1
-            # The next publisher would cut otherwise, but only the first to decide does.
-            decided = crashing.exists(layout.PUBLICATION)
-            publish(open_store(str(root)), rows_per_shard=7 if decided else 10)
-            assert _contents(crashing) == calm_contents
-    assert crashes == 2 * 8  # publication, five shards, card, manifest
+    assert _crash_everywhere(folder, tmp_path, _contents(calm), rows_per_shard=10) == 2 * 8
+    # publication, five shards, card, manifest
 
 
 def test_many_publishers_at_once(store: Store) -> None:
@@ -185,7 +182,7 @@ def test_a_run_of_which_nothing_came(folder: Store) -> None:
     assert list(iter_samples(folder)) == []
 
 
-def test_a_unit_that_comes_after_the_decision_is_left_out(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_that_comes_after_the_decision_makes_another(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another driver had not given it up; its commit comes between two crashes of the publisher."""
     plan = make_run(folder)
     commit(folder, plan, units=[0, 1, 2])
@@ -194,21 +191,17 @@ def test_a_unit_that_comes_after_the_decision_is_left_out(folder: Store, monkeyp
         patch.setattr("synood_ray.storage.publish.dataset_card", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             publish(folder)
-    before = _contents(folder)
     commit(folder, plan, units=[3])
     manifest = publish(folder)
-    assert manifest["quarantined_units"] == [3]
-    assert before.items() <= _contents(folder).items()
+    assert (manifest["publication"], manifest["quarantined_units"], manifest["quarantined"]) == (1, [], 0)
+    assert len(list(iter_samples(folder))) == 20
 
 
 def test_a_retry_after_publication(folder: Store) -> None:
     plan = make_run(folder)
     commit(folder, plan, failed=["00000001", "00000002"])
     publish(folder, rows_per_shard=2)
-    retract(folder)
-    assert read_manifest(folder) is None
-    rows = [make_row(task, attempt=2) for task in plan.unit(0)[1:3]]
-    folder.put_new(layout.part_key(0, retry=1), encode_samples(rows, CLASSES))
+    _retry(folder, plan)
     manifest = publish(folder, rows_per_shard=8)  # fewer shards than before: the old ones must go
     assert (manifest["failed"], manifest["accepted"] + manifest["rejected"]) == (0, 20)
     assert [(row.key, row.attempt) for row in iter_samples(folder)][:4] == [
@@ -222,19 +215,183 @@ def test_a_retry_after_publication(folder: Store) -> None:
         assert hashlib.sha256(folder.get(shard["path"])).hexdigest() == shard["sha256"]
 
 
-def test_a_retry_that_dies_anywhere_is_continued(folder: Store) -> None:
-    commit(folder, make_run(folder))
-    publish(folder, rows_per_shard=2)
-    calm = _contents(folder)
+def _retry(store: Store, plan: Plan, samples: Sequence[int] = (1, 2)) -> None:
+    """Commit a retry of failed samples of unit 0."""
+    rows = [make_row(plan.unit(0)[sample], attempt=2) for sample in samples]
+    store.put_new(layout.part_key(0, retry=1), encode_samples(rows, CLASSES))
 
-    def again(store: Store) -> None:
-        if read_manifest(store) is not None:
-            retract(store)
-        publish(store, rows_per_shard=2)
 
-    assert _crash_everywhere(Path(folder.uri), again) > 10
+def test_a_publication_after_a_retry_that_dies_anywhere_is_continued(folder: Store, tmp_path: Path) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000001", "00000002"])
     publish(folder, rows_per_shard=2)
-    assert _contents(folder) == calm
+    _retry(folder, plan)
+    shutil.copytree(folder.uri, tmp_path / "calm")
+    calm = open_store(str(tmp_path / "calm"))
+    publish(calm, rows_per_shard=8)
+    # Publication; card and manifest deleted; two new shards, the four old ones deleted; card, manifest.
+    assert _crash_everywhere(folder, tmp_path, _contents(calm), rows_per_shard=8) == 2 * 11
+
+
+def test_many_publishers_after_a_retry(store: Store) -> None:
+    plan = make_run(store)
+    commit(store, plan, failed=["00000001", "00000002"])
+    publish(store, rows_per_shard=2)
+    _retry(store, plan)
+    gate = threading.Barrier(4)
+
+    def run(rows: int) -> dict[str, Any]:
+        gate.wait()
+        return publish(open_store(store.uri), rows_per_shard=rows)
+
+    with ThreadPoolExecutor(4) as publishers:
+        manifests = list(publishers.map(run, [5, 10, 15, 20]))
+    assert all(m == manifests[0] for m in manifests) and manifests[0] == read_manifest(store)
+    assert [row.attempt for row in iter_samples(store)][:4] == [1, 2, 2, 1]
+    assert {s["path"] for s in manifests[0]["shards"]} == {e.key for e in store.list(layout.DATA)}
+
+
+# What has come since
+
+
+def test_a_publication_between_announcement_and_commit_of_a_retry_is_followed_by_another(store: Store) -> None:
+    """Two drivers: one tries failed samples again, the other publishes meanwhile; then the first one is killed."""
+    plan = make_run(store)
+    commit(store, plan, failed=["00000001", "00000002"])
+    announce_retries(store, {0: 1})
+    assert publish(store)["failed"] == 2 and is_finished(store) and run_status(store).published
+    _retry(store, plan)
+    assert not is_finished(store) and not run_status(store).published
+    manifest = publish(store)
+    assert (manifest["failed"], manifest["publication"]) == (0, 1)
+    assert is_finished(store) and run_status(store).published
+
+
+def test_a_unit_that_another_driver_had_not_given_up_is_published(folder: Store) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, units=[0, 1, 2])
+    put_json(folder, layout.error_key("parts", 3, 3, final=True), {})
+    assert publish(folder)["quarantined_units"] == [3] and is_finished(folder)
+    commit(folder, plan, units=[3])
+    assert not is_finished(folder)
+    assert publish(folder)["quarantined_units"] == [] and is_finished(folder)
+
+
+def test_a_retry_in_vain_changes_nothing(folder: Store) -> None:
+    commit(folder, make_run(folder), failed=["00000001"])
+    manifest = publish(folder)
+    announce_retries(folder, {0: 1})
+    announce_retries(folder, {0: 1})  # the same once more, by another driver
+    announce_retries(folder, {0: 1, 2: 1})
+    assert len(list(folder.list(layout.RETRIES))) == 2
+    assert is_finished(folder) and publish(folder) == manifest
+
+
+def test_parts_are_not_listed_to_find_a_run_finished(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000001", "00000002"])
+    announce_retries(folder, {0: 1})
+    publish(folder)
+    listed: list[str] = []
+    walk = LocalStore.list
+    monkeypatch.setattr(LocalStore, "list", lambda self, prefix="": listed.append(prefix) or walk(self, prefix))
+    assert is_finished(folder)
+    assert listed and not any(layout.PARTS.startswith(prefix) for prefix in listed)
+
+
+def test_a_missing_shard_is_made_again_and_a_changed_one_is_named(folder: Store) -> None:
+    _finished_run(folder)
+    manifest = publish(folder, rows_per_shard=10)
+    calm, key = _contents(folder), layout.shard_key(2, 5)
+    folder.delete(key)
+    assert not is_finished(folder)
+    assert publish(folder, rows_per_shard=7) == manifest and _contents(folder) == calm
+    folder.delete(key)
+    folder.put_new(key, b"garbage")
+    for look in (is_finished, publish):
+        with pytest.raises(UserError, match=rf"{key}: not what manifest.json says, it has 7 bytes.*; remove it and"):
+            look(folder)
+
+
+# What is not ours
+
+
+def test_only_shards_that_this_run_has_named_are_removed(store: Store) -> None:
+    plan = make_run(store)
+    foreign = ["data/photo.jpg", "data/cat/1.png", "data/train-00000-of-00099.parquet", "data/train-1-of-2.parquet"]
+    for key in foreign:
+        store.put_new(key, b"precious")
+    commit(store, plan, failed=["00000001", "00000002"])
+    said: list[str] = []
+    publish(store, rows_per_shard=2, say=said.append)
+    _retry(store, plan)
+    manifest = publish(store, rows_per_shard=8)  # fewer shards than before: the old ones must go
+    assert all(store.get(key) == b"precious" for key in foreign)
+    assert {s["path"] for s in manifest["shards"]} | set(foreign) == {e.key for e in store.list(layout.DATA)}
+    assert len(said) == 1 and "data/train-00000-of-00099.parquet: named like a shard" in said[0]
+
+
+def test_earlier_shards_of_a_run_of_version_0_1_0_are_known_from_its_manifest(folder: Store) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000001", "00000002"])
+    manifest = publish(folder, rows_per_shard=2)
+    publication = load_json(folder, layout.PUBLICATION)
+    for key, value, later in ((layout.MANIFEST, manifest, "publication"), (layout.PUBLICATION, publication, "shards")):
+        folder.delete(key)
+        put_json(folder, key, {name: item for name, item in value.items() if name != later})
+    assert is_finished(folder)
+    _retry(folder, plan)
+    manifest = publish(folder, rows_per_shard=8)
+    assert manifest["failed"] == 0
+    assert {s["path"] for s in manifest["shards"]} == {e.key for e in folder.list(layout.DATA)}
+
+
+def test_a_link_in_place_of_a_shard_is_replaced_and_not_what_it_leads_to(folder: Store, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    _finished_run(folder)
+    shard = Path(folder.uri) / layout.shard_key(0, 5)
+    shard.parent.mkdir()
+    shard.symlink_to(precious)
+    publish(folder, rows_per_shard=10)
+    assert precious.read_bytes() == b"precious" and not shard.is_symlink()
+
+
+def test_a_data_folder_that_is_a_link_is_refused(folder: Store, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "train-00000-of-00005.parquet").write_bytes(b"precious")
+    _finished_run(folder)
+    (Path(folder.uri) / "data").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="data: a link"):
+        publish(folder, rows_per_shard=10)
+    assert [(p.name, p.read_bytes()) for p in elsewhere.iterdir()] == [("train-00000-of-00005.parquet", b"precious")]
+
+
+@pytest.mark.parametrize("text", [b"# My project", b"\xff\xfe", None])
+def test_a_readme_of_somebody_elses_stays(folder: Store, text: bytes | None) -> None:
+    """None: our own card, which the user has added to."""
+    plan, said = make_run(folder), []
+    commit(folder, plan, failed=["00000001", "00000002"])
+    if text is None:
+        publish(folder)
+        text = folder.get(layout.CARD) + b"\nTrained on by me.\n"
+        folder.delete(layout.CARD)
+    folder.put_new(layout.CARD, text)
+    _retry(folder, plan)
+    publish(folder, say=said.append)
+    assert folder.get(layout.CARD) == text
+    assert len(said) == 1 and "README.md: not the dataset card as it was written; left as it is" in said[0]
+
+
+def test_our_own_readme_is_renewed(folder: Store) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000001", "00000002"])
+    publish(folder)
+    assert b"| failed | 2 |" in folder.get(layout.CARD)
+    _retry(folder, plan)
+    publish(folder)
+    assert b"| failed | 0 |" in folder.get(layout.CARD)
 
 
 def test_the_card_is_one_that_the_viewer_reads(folder: Store) -> None:

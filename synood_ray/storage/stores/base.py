@@ -79,7 +79,7 @@ class Store(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Remove an object; a missing one is fine. Only for what can be derived again (see `publish.retract`)."""
+        """Remove an object; a missing one is fine. Only for what can be derived again (see `publish`)."""
 
     def occupant(self) -> str | None:
         """The name of something that is there, an object or anything else; None if the place is empty.
