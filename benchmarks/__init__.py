@@ -1,1 +1,1 @@
-"""Measurements behind the README's figures; `jobs/benchmark.py` runs them."""
+"""Measurements behind the README's figures; `synood benchmark` runs them."""

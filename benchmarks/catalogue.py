@@ -15,9 +15,9 @@ NAMES = {
     "sampling": "boundary sampling beside the released recipe and fresh noise; semantic check; scorer as an actor",
     "fullsize": "the models of --preset imagenet at their real size, one round, with --random-weights",
     "finetuning": "a run's accepted images beside far outliers alone and ID images alone, three seeds",
-    "farm": "accepted samples a second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
+    "farm": "accepted samples per second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
-    "dispatch": "units without work a second beside bare Ray calls",
+    "dispatch": "units without work per second beside bare Ray calls",
     "plan": "resume of a million units, and a finished run asked again; needs no Ray",
 }
 FULL_SIZE = ("sd2", "sdxl")
@@ -42,8 +42,8 @@ def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> N
             raise UserError(f"--{option} {options[option]}: its folder does not exist")
 
 
-def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) -> dict[str, Any]:
-    """One of the benchmarks of `jobs/benchmark.py`, whose options these are. job: jobs/synthesize.py."""
+def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, Any]:
+    """One of the benchmarks of `synood benchmark`, whose options these are."""
     if name == "sampling":
         from benchmarks import sampling
 
@@ -71,7 +71,7 @@ def run(name: str, settings: Settings, options: Mapping[str, str], job: Path) ->
         return _with_targets(name, found, dispatch.targets(found))
     from benchmarks import resuming
 
-    found = resuming.benchmark(job)
+    found = resuming.benchmark()
     return _with_targets(name, found, resuming.targets(found))
 
 

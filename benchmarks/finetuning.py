@@ -35,7 +35,7 @@ def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
     store = open_store(run)
     record = read_run(store)
     if record is None:
-        raise UserError(f"{run}: no run here; make one with jobs/synthesize.py, and name it with --run")
+        raise UserError(f"{run}: no run here; make one with synood synthesize, and name it with --run")
     sources = open_sets(settings, record)
     clip = ClipModel(settings.scorer)
     negatives = negative_labels(settings, store, record.classes, clip)

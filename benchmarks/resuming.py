@@ -17,6 +17,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.storage import layout
 
 UNIT_SIZE = 32
+JOB = Path(__file__).parents[1] / "jobs" / "synthesize.py"
 SAMPLES, SAMPLES_A_UNIT = 64, 16  # of the finished run
 ASK = """
 import json, runpy, sys
@@ -29,10 +30,10 @@ except SystemExit as end:
 """
 
 
-def benchmark(job: Path, units: int = 1_000_000, committed: int = 999_000, repetitions: int = 3) -> dict[str, Any]:
+def benchmark(units: int = 1_000_000, committed: int = 999_000, repetitions: int = 3) -> dict[str, Any]:
     """Resume in a process of its own, and ask a finished run again; the best of the repetitions each.
 
-    job: jobs/synthesize.py. As many source images as units, so that the ID manifest is as large as it may get.
+    As many source images as units, so that the ID manifest is as large as it may get.
     """
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder) / "manifest.parquet"
@@ -41,7 +42,7 @@ def benchmark(job: Path, units: int = 1_000_000, committed: int = 999_000, repet
         resumes = [timed(command) for _ in range(repetitions)]
         run = Path(folder) / "run"
         arguments = finished_run(str(run))
-        again = [timed([sys.executable, "-c", ASK, str(job), *arguments]) for _ in range(repetitions)]
+        again = [timed([sys.executable, "-c", ASK, str(JOB), *arguments]) for _ in range(repetitions)]
     return {
         "units": units,
         "committed": committed,
@@ -126,12 +127,13 @@ def _peak_mb() -> float:
 
 def finished_run(output: str) -> list[str]:
     """Make a small finished run of the mini preset, its samples made up; returns the command line that made it."""
-    from synood_ray.cli.commandline import load_arguments
+    from synood_ray.cli.arguments import parse
+    from synood_ray.cli.synthesize import COMMAND
     from synood_ray.pipeline import synthesize
 
     arguments = ["--preset", "mini", "--output", output, "--limit", str(SAMPLES)]
     arguments += ["--farm.unit_size", str(SAMPLES_A_UNIT)]
-    settings = load_arguments(arguments, program="", description="").settings
+    settings = parse(COMMAND, arguments).settings
     make_parts(settings)
     synthesize(settings, say=lambda line: None)  # all is sampled: it only publishes
     return arguments

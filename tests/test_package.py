@@ -11,7 +11,7 @@ HEAVY = ("torch", "ray", "vllm", "diffusers", "transformers", "open_clip")
 
 
 @pytest.mark.parametrize(
-    "statement", ["import synood_ray", "from synood_ray import Detector", "import synood_ray.cli.commandline"]
+    "statement", ["import synood_ray", "from synood_ray import Detector", "import synood_ray.cli.main"]
 )
 def test_imports_are_light(statement: str) -> None:
     code = f"{statement}; import sys; print([name for name in {HEAVY!r} if name in sys.modules])"

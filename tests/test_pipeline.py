@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import synthesize as job
 from synood_ray import pipeline
-from synood_ray.cli.commandline import main_guard
+from synood_ray.cli import synthesize as command
+from synood_ray.cli.arguments import parse
+from synood_ray.cli.guard import main_guard
 from synood_ray.config.settings import Settings
 from synood_ray.data import files
 from synood_ray.errors import Unavailable, UserError
@@ -33,6 +34,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings.model_validate(
         {"data": data, "output": str(tmp_path / "run"), "limit": SAMPLES, "farm": {"unit_size": 4}}
     )
+
+
+def job(*argv: str, faults: str = "") -> int:
+    """`synood synthesize`; the stub workers are told by the preset's name what fails."""
+    arguments = parse(command.COMMAND, argv)
+    arguments.settings.preset = faults
+    return command.run(arguments)
 
 
 def made(settings: Settings) -> list[str]:
@@ -73,21 +81,16 @@ def test_a_run_of_which_all_is_sampled_is_published_without_ray(
     assert said[0] == "resuming: 3 of 3 units are committed"
 
 
-def test_more_quarantined_than_tolerated_is_exit_code_3(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    # The job sets the preset itself; the stub workers are told here what fails.
-    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, "error-1"))
+def test_more_quarantined_than_tolerated_is_exit_code_3(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
     arguments += ["--data.per_class", "100", "--farm.unit_size", "4"]
-    assert job.main([*arguments, "--farm.max_quarantined", "1"]) == 0
-    assert job.main(arguments) == 3, "a rerun says the same"
+    assert job(*arguments, "--farm.max_quarantined", "1", faults="error-1") == 0
+    assert job(*arguments, faults="error-1") == 3, "a rerun says the same"
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES) if i // 4 != 1]
     assert "1 units are quarantined" in capsys.readouterr().out
-    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, ""))
-    assert job.main([*arguments, "--retry-failed"]) == 0
+    assert job(*arguments, "--retry-failed") == 0
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
-    assert job.main([*arguments, "--retry-failed"]) == 0
+    assert job(*arguments, "--retry-failed") == 0
     assert "nothing to retry" in capsys.readouterr().out
 
 
@@ -110,13 +113,12 @@ def test_a_store_that_stays_away_ends_the_job_and_loses_nothing(
 ) -> None:
     arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
     arguments += ["--data.per_class", "100", "--farm.unit_size", "4"]
-    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, ""))
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "open_store", lambda uri: AwayStore(open_store(uri), calls))
-        assert main_guard(job.main, arguments) == 4
+        assert main_guard(lambda argv: job(*argv), arguments) == 4
     err = capsys.readouterr().err
-    assert "http://host cannot be reached" in err and "the same command goes on" in err and "Traceback" not in err
-    assert main_guard(job.main, arguments) == 0
+    assert "http://host cannot be reached" in err and "the same command resumes" in err and "Traceback" not in err
+    assert main_guard(lambda argv: job(*argv), arguments) == 0
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 
 
@@ -133,16 +135,15 @@ def test_a_model_server_that_stays_away_ends_the_job_and_loses_nothing(
             raise Unavailable("describer.endpoint: http://host/v1 has given no answer for 300 s: HTTP 500: no memory")
         return describe(self, unit, tasks)
 
-    monkeypatch.setattr(job, "load_arguments", _loader(job.load_arguments, ""))
     with monkeypatch.context() as patch:
         patch.setattr(StubDescriber, "describe", away)
-        assert main_guard(job.main, arguments) == 4
+        assert main_guard(lambda argv: job(*argv), arguments) == 4
     out, err = capsys.readouterr()
     assert "http://host/v1 has given no answer for 300 s: HTTP 500: no memory" in err
-    assert "the same command goes on" in err and "Traceback" not in err and "published" not in out
+    assert "the same command resumes" in err and "Traceback" not in err and "published" not in out
     store = open_store(settings.output)
     assert not scan(store, "prompts").quarantined and len(scan(store).committed) == units
-    assert main_guard(job.main, arguments) == 0
+    assert main_guard(lambda argv: job(*argv), arguments) == 0
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 
 
@@ -156,12 +157,3 @@ def test_images_in_a_store_that_does_not_answer_are_the_users_to_mend(
     with pytest.raises(UserError, match=r"data.uri: .*http://host cannot be reached; check AWS_ENDPOINT_URL"):
         synthesize(settings, lambda line: None)
     assert not Path(settings.output).exists()
-
-
-def _loader(load: object, faults: str) -> object:
-    def loaded(*arguments: object, **more: object) -> object:
-        found = load(*arguments, **more)  # type: ignore[operator]
-        found.settings.preset = faults
-        return found
-
-    return loaded

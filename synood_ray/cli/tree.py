@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
@@ -16,6 +16,9 @@ from pydantic.fields import FieldInfo
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
+
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "min_length": "entries: at least"}
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,9 @@ class Leaf:
 
     @property
     def kinds(self) -> tuple[Any, ...]:
-        """The types it may have: (str, NoneType) for an optional text."""
+        """The types it may have: (str, NoneType) for an optional string."""
         kind = self.info.annotation
         return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
-
-    @property
-    def optional(self) -> bool:
-        return type(None) in self.kinds
 
     @property
     def entries(self) -> bool:
@@ -47,23 +46,33 @@ class Leaf:
         extra = self.info.json_schema_extra
         return isinstance(extra, Mapping) and bool(extra.get("operational"))
 
+    @property
+    def expected(self) -> str:
+        """What a value must be, in words: "an integer, at least 1"."""
+        limits = (
+            f"{word} {getattr(limit, name):g}"
+            for limit in self.info.metadata
+            for name, word in _LIMITS.items()
+            if hasattr(limit, name)
+        )
+        return ", ".join([" or ".join(map(_in_words, self.kinds)), *limits])
+
     def parse(self, text: str) -> Any:
-        """The value that a command-line text stands for, not yet checked."""
-        if self.optional and text.lower() in ("null", "none", "~"):
+        """The value that a command-line string stands for, not yet checked."""
+        if type(None) in self.kinds and text.lower() in ("null", "none", "~"):
             return None
         if get_origin(self.info.annotation) in (list, dict):
             try:
                 return yaml.safe_load(text)
             except yaml.YAMLError:
                 return text
-        return text  # pydantic reads numbers and truth values from texts; a text stays what was typed
+        return text  # pydantic reads numbers and truth values from strings; a string stays what was typed
 
     def check(self, value: Any, origin: str) -> Any:
         """The value in its own type. Raises UserError naming the setting, what it must be, and where it came from."""
-        wrong_bool = isinstance(value, bool) and bool not in self.kinds and str not in self.kinds
         try:
-            if wrong_bool:  # YAML's yes and no; pydantic would take them for 1 and 0
-                raise ValueError
+            if isinstance(value, bool) and bool not in self.kinds and str not in self.kinds:
+                raise ValueError  # YAML's yes and no; pydantic would take them for 1 and 0
             checked = TypeAdapter(self.info.rebuild_annotation()).validate_python(value)
             if isinstance(checked, float) and not math.isfinite(checked):
                 raise ValueError
@@ -78,48 +87,45 @@ class Leaf:
     def check_entry(self, name: str, text: str, origin: str) -> Any:
         """The value of one named entry of a table."""
         kind = get_args(self.info.annotation)[1]
-        entry = Leaf(f"{self.path}.{name}", FieldInfo(annotation=kind), None)
-        return entry.check(text, origin)
-
-    @property
-    def expected(self) -> str:
-        """What a value must be, in words: "a whole number, at least 1"."""
-        words = " or ".join(_kind_in_words(kind) for kind in self.kinds)
-        return ", ".join([words, *self.limits])
-
-    @property
-    def limits(self) -> list[str]:
-        words = []
-        for limit in self.info.metadata:
-            for name, word in _LIMITS.items():
-                if hasattr(limit, name):
-                    words.append(f"{word} {getattr(limit, name):g}")
-        return words
+        return Leaf(f"{self.path}.{name}", FieldInfo(annotation=kind), None).check(text, origin)
 
 
-_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "min_length": "entries: at least"}
-
-
-def _kind_in_words(kind: Any) -> str:
+def _in_words(kind: Any) -> str:
     if get_origin(kind) is Literal:
-        return "one of " + ", ".join(str(choice) for choice in get_args(kind))
+        return "one of " + ", ".join(map(str, get_args(kind)))
     if get_origin(kind) is list:
-        return "a list of texts"
+        (item,) = get_args(kind)
+        return f"a list, each {_in_words(item)}" if get_origin(item) is Literal else "a list of strings"
     if get_origin(kind) is dict:
-        return "a table of names and " + ("numbers" if get_args(kind)[1] is float else "texts")
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}[kind]
+        return "a table of names and " + ("numbers" if get_args(kind)[1] is float else "strings")
+    return _KINDS[kind]
 
 
 @cache
 def leaves() -> dict[str, Leaf]:
     """All settings by full name, in the order of the tree."""
-    return {leaf.path: leaf for leaf in _walk(Settings(), "")}
+    return {path: found for path, found in _walk(Settings(), "") if isinstance(found, Leaf)}
 
 
 @cache
 def sections() -> dict[str, str]:
     """All sections by full name ("farm.samplers") with what they are about."""
-    return dict(_walk_sections(Settings(), ""))
+    return {path: found for path, found in _walk(Settings(), "") if isinstance(found, str)}
+
+
+def _walk(model: BaseModel, prefix: str) -> Iterator[tuple[str, Leaf | str]]:
+    for name, info in type(model).model_fields.items():
+        path, value = f"{prefix}{name}", getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield path, info.description or (type(value).__doc__ or "").strip().split("\n")[0]
+            yield from _walk(value, f"{path}.")
+        else:
+            yield path, Leaf(path, info, value)
+
+
+def within(path: str, names: Iterable[str]) -> bool:
+    """Whether a setting is one of ``names``, which may be settings or sections."""
+    return any(path == name or path.startswith(f"{name}.") for name in names)
 
 
 def find(path: str, origin: str) -> tuple[Leaf, str]:
@@ -127,19 +133,16 @@ def find(path: str, origin: str) -> tuple[Leaf, str]:
 
     Raises UserError with the name that was probably meant.
     """
-    leaf = leaves().get(path)
-    if leaf is not None:
-        return leaf, ""
     for name, leaf in leaves().items():
-        if leaf.entries and path.startswith(f"{name}.") and len(path) > len(name) + 1:
+        if path == name or (leaf.entries and path.startswith(f"{name}.") and len(path) > len(name) + 1):
             return leaf, path[len(name) + 1 :]
     if path in sections():
-        first = next(known for known in leaves() if known.startswith(f"{path}."))
+        first = next(known for known in leaves() if within(known, [path]))
         raise UserError(f"{path}: is a section; name one of its settings, such as {first} ({origin})")
     raise UserError(f"{path}: no such setting{did_you_mean(path, [*leaves(), *sections()])} ({origin})")
 
 
-def did_you_mean(name: str, names: list[str]) -> str:
+def did_you_mean(name: str, names: Collection[str]) -> str:
     """ "; did you mean X?" if a name is near, else nothing. A last part that fits exactly counts as near."""
     last = _last(name)
     near = [known for known in names if _last(known) == last]
@@ -155,12 +158,20 @@ def _last(name: str) -> str:
     return name.removeprefix("--").rpartition(".")[2]
 
 
-def flatten(values: Mapping[str, Any], origin: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def value_of(settings: BaseModel, path: str) -> Any:
+    """The value of a setting by its full name."""
+    value: Any = settings
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(full name, value) of every setting in a nested mapping; an empty section (YAML null) sets nothing."""
     for key, value in values.items():
         path = f"{prefix}{key}"
         if path in sections() and (value is None or isinstance(value, Mapping)):
-            yield from flatten(value or {}, origin, f"{path}.")
+            yield from flatten(value or {}, f"{path}.")
         else:
             yield path, value
 
@@ -175,20 +186,3 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(part, {})
         node[last] = value
     return tree
-
-
-def _walk(model: BaseModel, prefix: str) -> Iterator[Leaf]:
-    for name, info in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from _walk(value, f"{prefix}{name}.")
-        else:
-            yield Leaf(f"{prefix}{name}", info, value)
-
-
-def _walk_sections(model: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
-    for name, info in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield f"{prefix}{name}", info.description or (type(value).__doc__ or "").strip().split("\n")[0]
-            yield from _walk_sections(value, f"{prefix}{name}.")

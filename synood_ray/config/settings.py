@@ -8,10 +8,13 @@ This module imports pydantic only, so that ``--help`` and a wrong setting answer
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from synood_ray.errors import UserError
 
 
 def _operational(default: Any, description: str, **limits: Any) -> Any:
@@ -33,7 +36,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _template(*holders: str) -> AfterValidator:
-    """A text that must contain its place holders, such as {subject}."""
+    """A string that must contain its place holders, such as {subject}."""
 
     def check(text: str) -> str:
         for holder in holders:
@@ -82,7 +85,7 @@ class DataSettings(Section):
         None, description="held-out ID images for the boundary, same formats as uri; none: a share of uri is held out"
     )
     holdout: Share = Field(0.2, description="share of a class held out for calibration when data.calibration is none")
-    per_class: int = Field(50, ge=1, description="images a class that are kept: those with the most bytes per pixel")
+    per_class: int = Field(50, ge=1, description="images kept per class: those with the most bytes per pixel")
     min_side: int = Field(16, ge=1, description="images with a shorter side are skipped, pixels")
     max_side: int = Field(16384, ge=1, description="images with a longer side are skipped, pixels")
 
@@ -92,10 +95,10 @@ class DescriberSettings(Section):
 
     model: str = Field("Qwen/Qwen2.5-VL-7B-Instruct", description="local folder, mini:// or hub id, served by vLLM")
     endpoint: Annotated[str | None, AfterValidator(_server)] = _operational(
-        None, "base URL of an OpenAI-compatible server (…/v1) that serves model, instead of an own engine"
+        None, "base URL of an OpenAI-compatible server (…/v1) that serves model, instead of an engine of its own"
     )
     contexts: str | None = Field(
-        None, description="JSONL file (image path -> text) or prompts folder of another run, instead of a model"
+        None, description="JSONL file (image path -> context) or prompts folder of another run, instead of a model"
     )
     question: str = Field(
         "List the things in this image, except the {subject}. Answer with short names separated by commas.",
@@ -171,7 +174,7 @@ class SamplingSettings(Section):
     gain: float = Field(
         8.0, gt=0.0, description="length of a step, in first-order Newton steps; too long a step is taken back in part"
     )
-    max_step: float = Field(0.6, gt=0.0, description="longest step of the latents a round, root mean square")
+    max_step: float = Field(0.6, gt=0.0, description="longest step of the latents per round, root mean square")
     mask: Literal["box", "whole", "files"] = Field(
         "box", description="what is repainted: the subject's box (box column, else a centred box), all, or mask files"
     )
@@ -181,7 +184,7 @@ class SamplingSettings(Section):
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
     strict: bool = Field(False, description="one image at a time: bytes do not depend on the batch (slower)")
-    batch_size: int = _operational(16, "samples a network takes at once; up to four times as many are in work", ge=1)
+    batch_size: int = _operational(16, "samples per network call; up to four times as many are in work", ge=1)
 
     @model_validator(mode="after")
     def _masks_are_named(self) -> SamplingSettings:
@@ -194,7 +197,7 @@ class LabelSettings(Section):
     """Negative labels (NegLabel mining, ICLR 2024)."""
 
     candidates: str = Field(
-        "wordnet", description="wordnet, or a text file with one word a line; local path or mini://"
+        "wordnet", description="wordnet, or a text file with one word per line; local path or mini://"
     )
     noun_prompt: AboutWord = Field("the nice {}", description="prompt of a noun candidate")
     adjective_prompt: AboutWord = Field("This is a {} photo", description="prompt of an adjective candidate")
@@ -209,7 +212,7 @@ class TrainingSettings(Section):
     recipe: Literal["synood", "official"] = Field("synood", description="synood: ours; official: the released loss")
     epochs: int = Field(3, ge=1, description="passes over the images for the projector")
     label_epochs: int = Field(5, ge=0, description="passes for the negative-label features")
-    batch_size: int = Field(128, ge=1, description="images a step, summed over workers")
+    batch_size: int = Field(128, ge=1, description="images per step, summed over workers")
     lr: float = Field(1e-3, gt=0.0, description="Adam learning rate of the projector")
     label_lr: float = Field(2e-2, gt=0.0, description="SGD learning rate of the negative-label features")
     weight_decay: float = Field(1e-5, ge=0.0, description="Adam weight decay")
@@ -218,11 +221,11 @@ class TrainingSettings(Section):
         2.0, ge=0.0, description="synood: weight of staying close to the frozen CLIP's predictions; 0: free to forget"
     )
     workers: int = _operational(1, "Ray Train workers", ge=1)
-    gpus: float = _operational(0.0, "GPUs a training worker", ge=0.0)
+    gpus: float = _operational(0.0, "GPUs per training worker", ge=0.0)
 
 
 class EvaluationSettings(Section):
-    """What jobs/evaluate.py measures, and on which test sets: name -> URI in the formats of data.uri."""
+    """What synood evaluate measures, and on which test sets: name -> URI in the formats of data.uri."""
 
     id_test: str | None = Field(
         None, description="ID test images; none: the calibration images, and the report says so"
@@ -241,9 +244,9 @@ class PoolSettings(Section):
 
     min: int = _operational(0, "fewest actors while the stage has work", ge=0)
     max: int = _operational(1, "most actors", ge=0)
-    cpus: float = _operational(1.0, "logical CPUs an actor", ge=0.0)
-    gpus: float = _operational(0.0, "GPUs an actor: a whole number, or 1/k", ge=0.0)
-    resources: dict[str, float] = _operational({}, "custom Ray resources an actor")
+    cpus: float = _operational(1.0, "logical CPUs per actor", ge=0.0)
+    gpus: float = _operational(0.0, "GPUs per actor: an integer, or 1/k", ge=0.0)
+    resources: dict[str, float] = _operational({}, "custom Ray resources per actor")
     labels: dict[str, str] = _operational({}, "Ray node labels an actor asks for, such as ray.io/market-type: spot")
 
     @model_validator(mode="after")
@@ -256,18 +259,25 @@ class PoolSettings(Section):
 class FarmSettings(Section):
     """Ray actors, units of work and what happens when something dies."""
 
-    unit_size: int = Field(32, ge=1, description="samples a unit: committed at once, what a lost machine may cost")
+    unit_size: int = Field(32, ge=1, description="samples per unit: committed at once, what a lost machine may cost")
     describers: PoolSettings = _operational(PoolSettings(), "pool of vLLM engines")
     samplers: PoolSettings = _operational(PoolSettings(max=2), "pool of diffusion workers")
     scorers: PoolSettings = _operational(PoolSettings(), "pool of CLIP scorers, with scorer.placement: actor")
-    max_attempts: int = _operational(3, "attempts a unit before it is quarantined", ge=1)
+    max_attempts: int = _operational(3, "attempts per unit before it is quarantined", ge=1)
     unit_deadline: float = _operational(1800.0, "seconds after which a unit's worker counts as hung", gt=0.0)
     setup_grace: float = _operational(1800.0, "seconds an actor may take to load before it is replaced", gt=0.0)
     idle_grace: float = _operational(60.0, "seconds an actor may have nothing to do before it is let go", ge=0.0)
     in_flight: int = _operational(2, "units handed to a ready worker at once", ge=1)
     max_quarantined: int = _operational(0, "quarantined units tolerated before the job ends with exit code 3", ge=0)
     status_every: float = _operational(10.0, "seconds between progress lines when there is no terminal", gt=0.0)
-    threads: int = _operational(0, "torch threads an actor; 0: its logical CPUs", ge=0)
+    threads: int = _operational(0, "threads of torch and NumPy per actor; 0: its logical CPUs", ge=0)
+
+
+class LogSettings(Section):
+    """Diagnostics of the driver and the workers, beside what commands print."""
+
+    level: Literal["debug", "info", "warning", "error"] = _operational("info", "lowest level that is logged")
+    form: Literal["text", "json"] = _operational("text", "text: for people; json: one JSON object per line")
 
 
 class Settings(Section):
@@ -286,3 +296,14 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     farm: FarmSettings = FarmSettings()
+    log: LogSettings = LogSettings()
+
+
+def from_stored(stored: Mapping[str, Any]) -> Settings:
+    """Settings that were stored as JSON values. Raises UserError if this version does not know them."""
+    try:
+        return Settings.model_validate(stored)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"the run's stored settings do not fit this version: {name}: {first['msg']}") from error

@@ -127,7 +127,7 @@ def check_or_create_run(
         planned=planned,
         units=units,
         classes=list(classes),
-        packages=_packages(),
+        packages=package_versions(),
     )
     existing = read_run(store)
     if existing is None:
@@ -144,7 +144,8 @@ def check_or_create_run(
     return existing
 
 
-def _packages() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that samples may depend on."""
     found = {}
     for name in _PACKAGES:
         try:

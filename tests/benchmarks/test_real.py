@@ -18,20 +18,20 @@ from benchmarks import (
     small_farm,
     throughput,
 )
-from synood_ray.cli.commandline import load_settings
+from synood_ray.cli.layers import load_preset, resolve
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from tests.jobs.conftest import ROOT, run
+from tests.jobs.conftest import run
 
 pytestmark = pytest.mark.real
 
 
 def mini() -> Settings:
-    return load_settings(["--preset", "mini"], program="", description="", require_output=False)
+    return resolve([load_preset("mini")])[0]
 
 
 def test_plan() -> None:
-    found = resuming.benchmark(ROOT / "jobs" / "synthesize.py", units=300, committed=270, repetitions=1)
+    found = resuming.benchmark(units=300, committed=270, repetitions=1)
     assert found["resume"]["tasks_left"] == 30 * resuming.UNIT_SIZE
     assert found["finished"]["code"] == 0 and found["finished"]["loaded"] == []
     assert resuming.targets(found)[-1].met

@@ -1,4 +1,4 @@
-"""jobs/synthesize.py with the actors of `tests.cluster.actors`: ``python -m tests.cluster.job "WORDS" arguments…``
+"""`synood synthesize` with the actors of `tests.cluster.actors`: ``python -m tests.cluster.job "WORDS" arguments…``
 
 WORDS go to the actors as the preset: faults, "work-MS", a crash point. The last two concern this process too.
 """
@@ -9,11 +9,11 @@ import functools
 import os
 import sys
 from dataclasses import replace
-from typing import Any
 
-from jobs import synthesize as job
 from synood_ray import pipeline
-from synood_ray.cli.commandline import load_arguments, main_guard
+from synood_ray.cli import synthesize as command
+from synood_ray.cli.arguments import parse
+from synood_ray.cli.guard import main_guard
 from synood_ray.farm import driver
 from synood_ray.storage.publish import publish
 from tests.cluster.actors import Describer, Sampler, Scorer
@@ -29,16 +29,16 @@ def main(words: list[str], arguments: list[str]) -> int:
         crash.arm()
         words = [*(word for word in words if not word.startswith("crash|")), str(crash)]
 
-    def load(*args: Any, **more: Any) -> Any:
-        loaded = load_arguments(*args, **more)
-        loaded.settings.preset = " ".join(words)
-        return loaded
-
-    setattr(job, "load_arguments", load)  # noqa: B010 - not the function's own module
     setattr(driver, "ScorerActor", Scorer)  # noqa: B010
     setattr(driver, "Driver", functools.partial(driver.Driver, describer=Describer, sampler=Sampler))  # noqa: B010
     setattr(pipeline, "publish", functools.partial(publish, rows_per_shard=ROWS_PER_SHARD))  # noqa: B010
-    return main_guard(job.main, arguments)
+
+    def run(argv: list[str]) -> int:
+        parsed = parse(command.COMMAND, argv)
+        parsed.settings.preset = " ".join(words)
+        return command.run(parsed)
+
+    return main_guard(run, arguments)
 
 
 if __name__ == "__main__":

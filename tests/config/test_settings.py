@@ -7,10 +7,9 @@ import json
 import pytest
 from pydantic import BaseModel
 
-from synood_ray.cli.commandline import settings_from_dict, settings_to_dict
 from synood_ray.cli.layers import load_preset, preset_names, resolve
 from synood_ray.cli.tree import Leaf, leaves, sections
-from synood_ray.config.settings import Settings
+from synood_ray.config.settings import Settings, from_stored
 from synood_ray.errors import UserError
 
 
@@ -43,14 +42,14 @@ def test_the_known_presets_are_there() -> None:
 
 def test_settings_survive_json() -> None:
     settings, _ = resolve([load_preset("mini")])
-    assert settings_from_dict(json.loads(json.dumps(settings_to_dict(settings)))) == settings
+    assert from_stored(json.loads(settings.model_dump_json())) == settings
 
 
 def test_stored_settings_of_another_version_are_refused() -> None:
-    stored = settings_to_dict(Settings())
+    stored = Settings().model_dump(mode="json")
     stored["sampling"]["wobble"] = 1
     with pytest.raises(UserError, match=r"do not fit this version: sampling\.wobble"):
-        settings_from_dict(stored)
+        from_stored(stored)
 
 
 def test_sections_refuse_unknown_keys_and_bad_assignments() -> None:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from synood_ray import Detector
-from synood_ray.cli.commandline import settings_from_dict
+from synood_ray.config.settings import from_stored
 from synood_ray.storage.stores.base import open_store
 from synood_ray.training.job import train
 from tests.jobs.conftest import run, status
@@ -58,7 +58,7 @@ def test_its_detector_judges_as_it_did(old: Path) -> None:
 def test_it_can_be_trained_on_again(old: Path) -> None:
     shutil.rmtree(old / "detector")
     store = open_store(str(old))
-    settings = settings_from_dict(json.loads((old / "run.json").read_text())["config"])
+    settings = from_stored(json.loads((old / "run.json").read_text())["config"])
     settings.output = str(old)
     train(store, settings)
     assert Detector.load(old).description.data["accepted"] == 8

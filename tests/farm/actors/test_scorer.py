@@ -11,7 +11,8 @@ import pytest
 import ray
 
 from benchmarks.small_farm import write_contexts
-from synood_ray.cli.commandline import load_settings
+from synood_ray.cli.arguments import parse
+from synood_ray.cli.benchmark import COMMAND
 from synood_ray.config.settings import Settings
 from synood_ray.data.selection import select
 from synood_ray.data.source import open_source
@@ -36,7 +37,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     pools = [word for pool in ("describers", "samplers", "scorers") for word in (f"--farm.{pool}.cpus", "0.5")]
     arguments = ["--preset", "mini", "--limit", str(SAMPLES), "--farm.unit_size", "3", *pools]
     arguments += ["--sampling.strict", "true", "--sampling.mllm_check", "false", "--data.per_class", "1"]
-    found = load_settings(arguments, program="", description="", require_output=False)
+    found = parse(COMMAND, arguments).settings
     selection = select(open_source(found.data.uri, found.data), found.data)
     found.describer.contexts = write_contexts(found.data.uri, selection, tmp_path_factory.mktemp("contexts"))
     return found

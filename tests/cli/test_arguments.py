@@ -1,45 +1,40 @@
-"""The command line: precedence, errors in one line. Help: `test_help`."""
+"""Command lines: precedence, errors in one line. Help: `test_help`."""
 
 from __future__ import annotations
 
 import re
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synood_ray.cli.commandline import (
-    Loaded,
-    load_arguments,
-    load_run_arguments,
-    load_settings,
-    main_guard,
-    settings_to_dict,
-    short_form,
-)
-from synood_ray.cli.helptext import show
+from synood_ray.cli import benchmark, evaluate, export, finetune, status, synthesize
+from synood_ray.cli.arguments import parse
+from synood_ray.cli.command import Arguments
+from synood_ray.cli.guard import main_guard
+from synood_ray.cli.help import show
+from synood_ray.cli.synthesize import short_form
 from synood_ray.cli.tree import Leaf, did_you_mean, leaves
 from synood_ray.config.settings import Settings
 from synood_ray.errors import Unavailable, UserError
 
 
-def load(*argv: str, **options: Any) -> Loaded:
-    return load_arguments(
-        [*argv], program="jobs/x.py", description="Make images.", **{"require_output": False, **options}
-    )
+def load(*argv: str) -> Arguments:
+    """As `synood synthesize` takes it, with an output."""
+    return parse(synthesize.COMMAND, [*argv, *(() if "--output" in argv else ("--output", "o"))])
 
 
 def settings_of(*argv: str) -> Settings:
     return load(*argv).settings
 
 
-def refusal(*argv: str, **options: Any) -> str:
+def refusal(*argv: str, command: Any = synthesize) -> str:
     with pytest.raises(UserError) as raised:
-        load(*argv, **options)
+        parse(command.COMMAND, [*argv])
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -52,7 +47,7 @@ def write(folder: Path, text: str, name: str = "site.yaml") -> str:
 # What is typed for a value of a setting
 
 
-HOLDERS = {  # what a text must contain
+HOLDERS = {  # what a string must contain
     "describer.check_question": "{subject}",
     "describer.prompt": "{context}",
     "scorer.templates": "{}",
@@ -83,7 +78,9 @@ def _values(leaf: Leaf) -> st.SearchStrategy[Any]:
         if kind in by_kind:
             found.append(by_kind[kind])
         elif getattr(kind, "__origin__", None) is list:
-            found.append(st.lists(texts, min_size=1, max_size=3))
+            (item,) = kind.__args__
+            item = st.sampled_from(item.__args__) if get_origin(item) is Literal else texts
+            found.append(st.lists(item, min_size=1, max_size=3))
         elif getattr(kind, "__origin__", None) is dict:
             entry = st.floats(0, 9) if kind.__args__[1] is float else texts
             found.append(st.dictionaries(texts, entry, max_size=3))
@@ -147,8 +144,7 @@ def test_a_password_in_an_address_is_not_printed(capsys: pytest.CaptureFixture[s
     argv = ["--output", "x", "--describer.endpoint", "http://user:hunter22@host/v1?key=hunter22"]
 
     def stay_away(arguments: list[str]) -> int:
-        loaded = load_arguments(arguments, program="x", description="x")
-        print(short_form(loaded.settings, loaded.origins))
+        print(short_form(load(*arguments)))
         raise Unavailable("http://user:hunter22@host/v1 is away")
 
     assert main_guard(stay_away, argv) == 4
@@ -246,22 +242,23 @@ def test_other_data_leave_the_presets_data_behind(tmp_path: Path) -> None:
         ("--outptu x", "--outptu: no such option; did you mean --output?"),
         ("--zzz x", "--zzz: no such option"),
         ("--sampling 3", "sampling: is a section; name one of its settings, such as sampling.recipe"),
-        ("--sampling.rounds six", "sampling.rounds: must be a whole number, at least 1, not 'six' (command line)"),
-        ("--sampling.rounds 0", "sampling.rounds: must be a whole number, at least 1, not '0'"),
-        ("--sampling.rounds 2.5", "sampling.rounds: must be a whole number"),
+        ("--sampling.rounds six", "sampling.rounds: must be an integer, at least 1, not 'six' (command line)"),
+        ("--sampling.rounds 0", "sampling.rounds: must be an integer, at least 1, not '0'"),
+        ("--sampling.rounds 2.5", "sampling.rounds: must be an integer"),
         ("--sampling.recipe newtn", "sampling.recipe: must be one of newton, fresh, official, not 'newtn'"),
         ("--data.holdout 1.5", "data.holdout: must be a number, at least 0, at most 1, not '1.5'"),
         ("--training.lr nan", "training.lr: must be a number, more than 0, not 'nan'"),
         ("--training.lr inf", "training.lr: must be a number, more than 0, not 'inf'"),
         ("--sampling.strict perhaps", "sampling.strict: must be true or false, not 'perhaps'"),
-        ("--scorer.templates []", "scorer.templates: must be a list of texts"),
-        ("--scorer.templates [1]", "scorer.templates: must be a list of texts"),
-        ("--scorer.templates photo", "scorer.templates: must be a list of texts"),
-        ("--scorer.templates [", "scorer.templates: must be a list of texts"),
-        ("--evaluation.near x", "evaluation.near: must be a table of names and texts, not 'x'"),
+        ("--scorer.templates []", "scorer.templates: must be a list of strings"),
+        ("--scorer.templates [1]", "scorer.templates: must be a list of strings"),
+        ("--scorer.templates photo", "scorer.templates: must be a list of strings"),
+        ("--scorer.templates [", "scorer.templates: must be a list of strings"),
+        ("--evaluation.scores [mcn]", "evaluation.scores: must be a list, each one of mcm, "),
+        ("--evaluation.near x", "evaluation.near: must be a table of names and strings, not 'x'"),
         ("--farm.samplers.resources.TPU many", "farm.samplers.resources.TPU: must be a number, not 'many'"),
         ("--farm.samplers.min 5", "farm.samplers: min (5) is larger than max (2)"),
-        ("--limit 0", "limit: must be a whole number or null, at least 1, not '0'"),
+        ("--limit 0", "limit: must be an integer or null, at least 1, not '0'"),
         ("--preset imagnet", "there is no preset 'imagnet'; did you mean imagenet? (presets: imagenet, mini)"),
         ("--config nowhere.yaml", "config: cannot read nowhere.yaml: No such file or directory"),
         ("--seed", "--seed: needs a value"),
@@ -279,11 +276,11 @@ def test_wrong_options_are_named(argv: str, message: str) -> None:
     [
         ("sampling:\n  round: 3\n", "site.yaml, line 2)"),
         ("sampling:\n  round: 3\n", "sampling.round: no such setting; did you mean sampling.rounds?"),
-        ("sampling:\n\n  rounds: six\n", "sampling.rounds: must be a whole number, at least 1, not 'six' ("),
+        ("sampling:\n\n  rounds: six\n", "sampling.rounds: must be an integer, at least 1, not 'six' ("),
         ("sampling:\n\n  rounds: six\n", "site.yaml, line 3)"),
-        ("sampling: {rounds: yes}", "sampling.rounds: must be a whole number, at least 1, not True"),
+        ("sampling: {rounds: yes}", "sampling.rounds: must be an integer, at least 1, not True"),
         ("training: {lr: .inf}", "training.lr: must be a number"),
-        ("output: 2024", "output: must be a text, not 2024; quote it"),
+        ("output: 2024", "output: must be a string, not 2024; quote it"),
         ("sampling: 3", "sampling: is a section"),
         ("data: [", "site.yaml, line 1: not valid YAML"),
         ("seed: 1\ndata: {uri: x\noutput: y", "site.yaml, line 3: not valid YAML"),
@@ -311,21 +308,34 @@ def test_harmless_files_are_taken(tmp_path: Path, text: str) -> None:
     assert load("--config", write(tmp_path, text)).settings.preset == "mini"
 
 
-def test_what_is_required(tmp_path: Path) -> None:
-    assert refusal("--data", "/x", require_output=True).startswith("output: no run folder named; give --output")
-    assert refusal("--preset", "imagenet").startswith("data.uri: no images named; give --data")
-    assert load("--preset", "imagenet", require_data=False).settings.data.uri == ""
-    settings = load_settings(["--output", "o"], program="x", description="x")
-    assert settings.output == "o"
+def test_what_is_required() -> None:
+    assert refusal("--data", "/x").startswith("output: no run folder named; give --output")
+    assert refusal("--preset", "imagenet", "--output", "o").startswith("data.uri: no images named; give --data")
+    assert parse(benchmark.COMMAND, ["--preset", "imagenet"]).settings.data.uri == ""
+    assert parse(synthesize.COMMAND, ["--output", "o"]).settings.output == "o"
+    assert refusal("--run", "x", command=export).startswith("to: no place named; give --to")
 
 
-def test_options_of_a_jobs_own() -> None:
-    loaded = load(
-        "--json", "out.json", "--retry-failed", extra={"json": "FILE", "only": "a,b"}, flags={"retry-failed": "x"}
-    )
-    assert loaded.extra == {"json": "out.json", "retry-failed": ""}
-    assert "no such option; did you mean --only?" in refusal("--onli", "a", extra={"only": "a,b"})
-    assert "--retry: takes no value" in refusal("--retry=3", flags={"retry": "x"})
+def test_options_of_a_command() -> None:
+    assert load("--retry-failed", "--limit", "3").options == {"retry-failed": "", "limit": "3", "output": "o"}
+    assert "no such option; did you mean --only?" in refusal("--onli", "a", command=benchmark)
+    assert "--retry-failed: takes no value" in refusal("--retry-failed=3")
+    assert "--retry-failed: no such option" in refusal("--retry-failed", command=benchmark)
+
+
+def test_logging_is_an_option_of_every_command() -> None:
+    assert load().settings.log.level == "info" and load().settings.log.form == "text"
+    for command, argv in ((status, ["--run", "x"]), (synthesize, ["--output", "o"])):
+        log = parse(command.COMMAND, [*argv, "--log-level", "debug", "--log-json"]).settings.log
+        assert (log.level, log.form) == ("debug", "json")
+    assert "log.level: must be one of debug, info" in refusal("--run", "x", "--log-level", "loud", command=status)
+
+
+def test_models_that_nobody_asked_for_are_known_as_such(tmp_path: Path) -> None:
+    assert load("--data", "/photos").assumed
+    assert not load("--data", "/photos", "--preset", "mini").assumed
+    assert not load("--data", "/photos", "--scorer.model", "ViT-L-14").assumed
+    assert not load("--config", write(tmp_path, "preset: mini")).assumed
 
 
 def test_suggestions_prefer_the_same_last_part() -> None:
@@ -338,21 +348,21 @@ def test_suggestions_prefer_the_same_last_part() -> None:
 # Commands on an existing run
 
 
-def run_arguments(*argv: str, overrides_of: tuple[str, ...] = (), json: bool = False) -> Any:
-    return load_run_arguments([*argv], program="jobs/y.py", description="X.", overrides_of=overrides_of, json=json)
-
-
 def test_run_arguments_override_the_stored_settings() -> None:
     stored = settings_of("--training.epochs", "9", "--training.lr", "0.5", "--farm.samplers.max", "8")
-    options = ("training", "scorer.device", "farm")
     argv = ["--run", "runs/x", "--training.lr", "0.25", "--scorer.device=cpu", "--farm.samplers.min", "5"]
-    arguments = run_arguments(*argv, overrides_of=options)
+    arguments = parse(finetune.COMMAND, argv)
     expected = stored.model_copy(deep=True)
     expected.training.lr, expected.scorer.device, expected.farm.samplers.min = 0.25, "cpu", 5
-    assert arguments.settings(stored) == expected
-    assert arguments.settings(settings_to_dict(stored)) == expected
-    assert (arguments.run, arguments.json) == ("runs/x", False)
-    assert run_arguments("--run", "x", "--json", json=True).json
+    assert arguments.over(stored.model_dump(mode="json")) == expected
+    assert arguments.options == {"run": "runs/x"}
+    assert "json" in parse(status.COMMAND, ["--run", "x", "--json"]).options
+
+
+def test_how_a_run_was_logged_is_no_matter_of_later_commands() -> None:
+    stored = settings_of("--log-level", "debug", "--log-json").model_dump(mode="json")
+    assert parse(finetune.COMMAND, ["--run", "x"]).over(stored).log == Settings().log
+    assert parse(finetune.COMMAND, ["--run", "x", "--log-level", "error"]).over(stored).log.level == "error"
 
 
 @pytest.mark.parametrize(
@@ -362,17 +372,15 @@ def test_run_arguments_override_the_stored_settings() -> None:
         ("--run", "--run: needs a value"),
         (
             "--run x --sampling.rounds 3",
-            "sampling.rounds: was fixed when the run was made; here only training",
+            "sampling.rounds: was fixed when the run was made; here only evaluation, labels, scorer.device can be set",
         ),
-        ("--run x --training.epoch 3", "did you mean training.epochs?"),
-        ("--run x --training.epochs many", "training.epochs: must be a whole number"),
+        ("--run x --evaluation.nera.a 3", "did you mean evaluation.near"),
+        ("--run x --evaluation.bootstrap many", "evaluation.bootstrap: must be an integer"),
         ("--run x --json", "--json: no such option"),
     ],
 )
 def test_wrong_run_arguments(argv: str, message: str) -> None:
-    with pytest.raises(UserError) as raised:
-        run_arguments(*argv.split(), overrides_of=("training",))
-    assert message in str(raised.value)
+    assert message in refusal(*argv.split(), command=evaluate)
 
 
 # What is printed at the start
@@ -381,10 +389,9 @@ def test_wrong_run_arguments(argv: str, message: str) -> None:
 def test_short_form_names_what_differs_and_from_where(tmp_path: Path) -> None:
     config = write(tmp_path, "sampling:\n  band: 0.5\n")
     loaded = load("--config", config, "--seed", "7", "--sampling.rounds", "6")
-    lines = " ".join(short_form(loaded.settings, loaded.origins).split())
-    assert "command line: seed 7" in lines
+    lines = " ".join(short_form(loaded).split())
+    assert "command line: output o · seed 7" in lines
     assert "sampling.rounds" not in lines  # given, but equal to the default
     assert f"{config}: sampling.band 0.5" in lines
     assert "preset mini: data.uri mini://data/id_train.parquet" in lines
-    assert short_form(Settings()) == "all settings at their defaults"
-    assert short_form(Settings(seed=3)) == "settings: seed 3"
+    assert short_form(Arguments({}, Settings(), {}, [])) == "all settings at their defaults"

@@ -1,4 +1,4 @@
-"""`main_guard`: what a job ends with, and what it says then."""
+"""`main_guard`: what a command ends with, and what it says then."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jobs import evaluate, finetune, synthesize
-from synood_ray.cli.commandline import main_guard
+from synood_ray.cli.guard import main_guard
+from synood_ray.cli.main import main
 from synood_ray.errors import Unavailable, UserError
 from synood_ray.storage.stores.base import StoreUnavailable
 from tests.farm.local_ray import make_images
@@ -35,7 +35,7 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: data.uri: nothing there\n"
     assert guard(interrupt, "--output", "a b") == 130
     err = capsys.readouterr().err
-    assert "interrupted" in err and "the same command goes on" in err and "--output 'a b'" in err
+    assert "interrupted" in err and "the same command resumes: synood" in err and "--output 'a b'" in err
     assert "Traceback" not in err
 
 
@@ -47,7 +47,7 @@ def test_a_service_that_stays_away_is_exit_code_4(kind: type[Exception], capsys:
     assert guard(away, "--output", "s3://runs/x") == 4
     first, second = capsys.readouterr().err.splitlines()
     assert first == "error: http://host cannot be reached: could not list in 120 s"
-    assert "the same command goes on" in second and "--output s3://runs/x" in second
+    assert "the same command resumes" in second and "--output s3://runs/x" in second
 
 
 def test_a_users_mistake_found_by_a_ray_worker_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,14 +75,14 @@ def test_rays_way_to_leave_on_sigterm_counts_as_interrupted() -> None:
     assert guard(lambda argv: sys.exit(signal.SIGTERM)) == 130
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_job_cleanly(number: int) -> None:
     script = (
-        "import sys, time; from synood_ray.cli.commandline import main_guard\n"
+        "import sys, time; from synood_ray.cli.guard import main_guard\n"
         "def main(argv):\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(60)\n"
-        "sys.exit(main_guard(main))"
+        "sys.exit(main_guard(main, []))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -94,8 +94,33 @@ def test_a_signal_ends_a_job_cleanly(number: int) -> None:
     assert err.startswith("\ninterrupted") and "Traceback" not in err
 
 
+def test_nohup_still_holds() -> None:
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert guard(lambda argv: signal.raise_signal(signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_package_of_an_extra_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def needs(name: str) -> Any:
+        def main(argv: list[str]) -> int:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+        return main
+
+    assert guard(needs("ray.train")) == 2
+    assert capsys.readouterr().err == (
+        "error: ray is not installed; this needs synood_ray[farm]: pip install 'synood_ray[farm]'\n"
+    )
+    assert guard(needs("vllm")) == 2
+    assert "synood_ray[cpu]" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError):
+        guard(needs("synood_ray.typo"))
+
+
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    script = "import sys; from synood_ray.cli.commandline import *; sys.exit(main_guard(lambda a: print('x' * 10**6)))"
+    script = "import sys; from synood_ray.cli.guard import *; sys.exit(main_guard(lambda a: print('x' * 10**6), []))"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as job:
@@ -120,14 +145,14 @@ def test_an_output_that_is_a_project_is_refused(
     (tmp_path / "README.md").write_text("# My project")
     monkeypatch.chdir(tmp_path)
     before = snapshot(tmp_path)
-    assert guard(synthesize.main, "--data", "data", "--output", ".", "--limit", "4") == 2
+    assert main(["synthesize", "--data", "data", "--output", ".", "--limit", "4"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "not empty and no run of synood_ray" in line and "choose a new --output" in line
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize("main", [evaluate.main, finetune.main])
-def test_a_wrong_folder_stays_as_it_is(main: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["evaluate", "finetune"])
+def test_a_wrong_folder_stays_as_it_is(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder in .tmp was a traceback, a FIFO a hang, and the files were gone."""
     temporaries = tmp_path / ".tmp"
     (temporaries / "folder").mkdir(parents=True)
@@ -135,7 +160,7 @@ def test_a_wrong_folder_stays_as_it_is(main: Any, tmp_path: Path, capsys: pytest
         (temporaries / name).write_text("precious")
     before = snapshot(tmp_path)
     os.mkfifo(temporaries / "fifo")
-    assert guard(main, "--run", str(tmp_path)) == 2
+    assert main([command, "--run", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "no run here" in line
     (temporaries / "fifo").unlink()
@@ -147,9 +172,9 @@ def test_a_wrong_folder_stays_as_it_is(main: Any, tmp_path: Path, capsys: pytest
 
 def test_nothing_heavy_is_imported() -> None:
     script = (
-        "import sys; from synood_ray.cli.commandline import *; from synood_ray.data.source import open_source\n"
+        "import sys; from synood_ray.cli.main import *; from synood_ray.data.source import open_source\n"
         "from synood_ray.data.selection import select\n"
-        "load_arguments(['--output', 'x'], program='x', description='x')\n"
+        "parse(COMMANDS['synthesize'], ['--output', 'x'])\n"
         "heavy = {'torch', 'ray', 'vllm', 'diffusers', 'transformers', 'open_clip', 'boto3', 'pyarrow', 'numpy'}\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )

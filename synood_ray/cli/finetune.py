@@ -1,0 +1,40 @@
+"""synood finetune: train the detector of a run."""
+
+from __future__ import annotations
+
+import time
+
+from synood_ray.cli.command import RUN, Arguments, Command
+
+
+def run(arguments: Arguments) -> int:
+    from synood_ray.farm.cluster import connect
+    from synood_ray.storage.run import stored_config
+    from synood_ray.storage.stores.base import open_store
+    from synood_ray.storage.timings import record_timings
+    from synood_ray.training.job import run_finetune
+
+    uri = arguments.options["run"]
+    store = open_store(uri)
+    settings = arguments.over(stored_config(store))
+    begin = time.perf_counter()
+    result = run_finetune(store, settings, connect=lambda: print(connect(), flush=True))
+    if not result.fresh:
+        print(f"{uri}: the detector is trained already: nothing to do")
+        return 0
+    record_timings(store, "finetune", {"finetune": time.perf_counter() - begin})
+    images = ", ".join(f"{count} {kind}" for kind, count in result.images.items())
+    print(f"detector trained on {images}; threshold {result.threshold:.4f}, in {uri}/detector")
+    return 0
+
+
+COMMAND = Command(
+    "finetune",
+    "Fine-tune the detector of a run on its published samples, under Ray Train.",
+    run,
+    options=RUN,
+    needs=("run",),
+    settings=("training", "labels", "scorer.device", "farm"),
+    often=("training.epochs", "training.lr", "training.workers", "training.gpus", "scorer.device"),
+    examples=("--run runs/demo", "--run s3://runs/imagenet --training.workers 4 --training.gpus 1"),
+)

@@ -1,0 +1,119 @@
+"""The text of --help: a short first page, then every setting with its meaning, what it may be, and its default."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from synood_ray.cli.command import LOGGING, Command
+from synood_ray.cli.layers import DEFAULT_PRESET, load_preset
+from synood_ray.cli.tree import Leaf, did_you_mean, leaves, sections, within
+from synood_ray.errors import UserError
+
+_COLUMN = 26
+EVERYTHING = "all"
+_NOTE = (
+    "Every setting is an option, as --sampling.rounds 6 or --sampling.rounds=6; lists and tables are YAML, one entry "
+    "of a table is --evaluation.near.NAME URI, nothing is null. The command line goes over the file, the file over "
+    "the preset. Settings with a * may change when a run is resumed."
+)
+
+
+def page(command: Command, topic: str = "", preset: str = DEFAULT_PRESET) -> str:
+    """The help of a command. topic: "" for the first page, a section, a setting, or "all".
+
+    preset: the preset whose values are shown beside the defaults. Raises UserError if there is no such topic.
+    """
+    mine = [leaf for leaf in leaves().values() if within(leaf.path, command.settings)]
+    values = {one.path: one.value for one in load_preset(preset)} if command.starts else {}
+    if not topic:
+        return _first_page(command, mine, preset, values)
+    chosen = mine if topic == EVERYTHING else [leaf for leaf in mine if within(leaf.path, [topic])]
+    if not chosen and topic != EVERYTHING:
+        names = [name for name in (*sections(), *leaves()) if within(name, command.settings)]
+        known = ", ".join(name for name in names if name in sections() and "." not in name)
+        raise UserError(f"--help {topic}: no such section{did_you_mean(topic, names)} (sections: {known or 'none'})")
+    head = [_first_page(command, [], preset, values), ""] if topic == EVERYTHING else []
+    return "\n".join([*head, _wrap(_NOTE), "", *_settings(chosen, preset, values)]).rstrip()
+
+
+def _first_page(command: Command, mine: list[Leaf], preset: str, values: Mapping[str, Any]) -> str:
+    """Usage, options, the settings that people change, and one line per section; without ``mine`` no settings."""
+    needed = [f"--{name} " for name in command.needs if name != "data"]
+    words = [option if option.startswith(tuple(needed)) else f"[{option}]" for option in command.options]
+    words += ["[--SETTING VALUE]…"] if command.settings else []
+    usage = " ".join(word.replace(" ", "\xa0") for word in ("usage: synood", command.name, *words))  # kept together
+    lines = [_wrap(command.about), "", _wrap(usage, " " * 14).replace("\xa0", " "), ""]
+    lines += [_row(*pair) for pair in {**command.options, **LOGGING}.items()]
+    often = [leaf for name in command.often for leaf in mine if leaf.path == name]
+    if often:
+        rows = [_row(_name(leaf), f"{leaf.info.description} ({_default(leaf, preset, values)})") for leaf in often]
+        lines += ["", "settings that are changed most:", *rows]
+    if mine:
+        lines += ["", f"sections (synood {command.name} --help SECTION; --help all: everything):"]
+        tops = [name for name in sections() if "." not in name and any(within(leaf.path, [name]) for leaf in mine)]
+        lines += [_row(name, sections()[name]) for name in tops]
+    shown = [f"  synood {command.name} {words}".rstrip() for words in command.examples]
+    return "\n".join([*lines, "", "examples:", *shown] if shown else lines)
+
+
+def _settings(chosen: Iterable[Leaf], preset: str, values: Mapping[str, Any]) -> list[str]:
+    """Settings by section."""
+    by_section: dict[str, list[Leaf]] = {}
+    for leaf in chosen:
+        by_section.setdefault(leaf.path.rpartition(".")[0], []).append(leaf)
+    lines = []
+    for section, members in by_section.items():
+        lines.append(_wrap(f"{section}: {sections()[section]}" if section else "General settings"))
+        lines += [*(_setting(leaf, preset, values) for leaf in members), ""]
+    return lines
+
+
+def _setting(leaf: Leaf, preset: str, values: Mapping[str, Any]) -> str:
+    """A setting with its whole explanation beneath."""
+    text = f"{leaf.info.description} ({leaf.expected}; {_default(leaf, preset, values)})"
+    return f"  {_name(leaf)}\n      {_wrap(text, ' ' * 6, room=6)}"
+
+
+def _name(leaf: Leaf) -> str:
+    return f"--{leaf.path}{'.NAME' if leaf.entries else ''}{' *' if leaf.operational else ''}"
+
+
+def _default(leaf: Leaf, preset: str, values: Mapping[str, Any]) -> str:
+    own = f"; {preset}: {show(values[leaf.path])}" if leaf.path in values else ""
+    return f"default: {show(leaf.default)}{own}"
+
+
+def _row(name: str, text: str) -> str:
+    """A name and its explanation beside it."""
+    return f"  {name:<{_COLUMN - 2}}{_wrap(text, ' ' * _COLUMN, room=_COLUMN)}"
+
+
+def show(value: Any) -> str:
+    """A value as it could be typed into a configuration file."""
+    if isinstance(value, str) and _reads_as_itself(value):
+        return value
+    # PyYAML does not escape every line break of Unicode if it may write Unicode
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=str(value).isprintable())
+    return text.removesuffix("...\n").strip()
+
+
+def _reads_as_itself(text: str) -> bool:
+    try:
+        return bool(yaml.safe_load(f"x: {text}") == {"x": text})
+    except yaml.YAMLError:
+        return False
+
+
+def _wrap(text: str, indent: str = "", room: int = 0) -> str:
+    """Wrapped text. indent: of all lines but the first, which has ``room`` columns less than the others."""
+    return textwrap.fill(" " * room + text, width(), subsequent_indent=indent, break_on_hyphens=False)[room:]
+
+
+def width() -> int:
+    """Columns to write: the terminal's, within what is good to read."""
+    return max(80, min(100, shutil.get_terminal_size().columns))

@@ -1,0 +1,82 @@
+"""synood synthesize: select, describe, sample, publish."""
+
+from __future__ import annotations
+
+import textwrap
+
+from synood_ray.cli.command import ALL, START, Arguments, Command
+from synood_ray.cli.guard import DONE, QUARANTINED
+from synood_ray.cli.help import show, width
+from synood_ray.cli.tree import leaves, value_of
+from synood_ray.locations import without_credentials
+
+ASSUMED = (
+    "no --preset: using the bundled small models, which know drawings only; for photos give --preset imagenet "
+    "(it needs a GPU), or name models with --describer.model, --inpainter.model and --scorer.model"
+)
+
+
+def run(arguments: Arguments) -> int:
+    settings = arguments.settings
+    print(short_form(arguments), flush=True)
+    if arguments.assumed and "data.uri" in arguments.origins and "preset" not in arguments.origins["data.uri"]:
+        print(ASSUMED, flush=True)
+
+    from synood_ray.pipeline import synthesize
+
+    retry = "retry-failed" in arguments.options
+    result = synthesize(settings, say=lambda line: print(line, flush=True), retry_failed=retry)
+    status = result.status
+    print(
+        f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "
+        f"{status.rejected} rejected, {status.failed} failed; {result.computed} units computed now"
+    )
+    return QUARANTINED if status.quarantined > settings.farm.max_quarantined else DONE
+
+
+def short_form(arguments: Arguments) -> str:
+    """What differs from the defaults, grouped by where it came from (files by name, without the lines)."""
+    groups: dict[str, list[str]] = {}
+    for path, leaf in leaves().items():
+        value = value_of(arguments.settings, path)
+        if value != leaf.default and path != "preset":
+            origin = arguments.origins[path].partition(", line ")[0]
+            groups.setdefault(origin, []).append(f"{path} {without_credentials(show(value))}")
+    lines = [f"{origin}: {' · '.join(values)}" for origin, values in groups.items()]
+    wrap = textwrap.TextWrapper(width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrap.fill(line) for line in lines) or "all settings at their defaults"
+
+
+COMMAND = Command(
+    "synthesize",
+    "Make near-boundary out-of-distribution images of an image set: select, describe, sample, publish.",
+    run,
+    options={
+        "--data URI": "ID images: folder of class folders, Parquet file or folder, local or s3:// (data.uri). The "
+        "preset's calibration and test sets do not apply then",
+        "--output URI": "run folder, local or s3://; the same command again resumes where it stopped",
+        **START,
+        "--limit N": "plan only the first N samples",
+        "--retry-failed": "run the quarantined units and the failed samples of this run again, and nothing else; "
+        "their earlier errors stay in errors/. A published run is published anew",
+    },
+    needs=("data", "output"),
+    settings=ALL,
+    often=(
+        "data.per_class",
+        "sampling.per_image",
+        "sampling.rounds",
+        "sampling.band",
+        "sampling.strength",
+        "describer.model",
+        "inpainter.model",
+        "scorer.model",
+        "farm.samplers.max",
+        "seed",
+    ),
+    examples=(
+        "--preset mini --output runs/first",
+        "--data photos --output runs/photos --limit 100 --sampling.rounds 4",
+        "--preset imagenet --config site.yaml --output s3://runs/first",
+    ),
+)

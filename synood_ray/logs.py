@@ -1,0 +1,73 @@
+"""Diagnostics: the logger `synood_ray`, with the run, the worker and the unit in every record.
+
+Each process sets it up once (`configure`) and writes to standard error, which Ray keeps as a worker's log. What a
+command tells its user is printed, not logged.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from synood_ray.config.settings import LogSettings
+
+_unit: ContextVar[int | None] = ContextVar("unit", default=None)
+_PLACES = ("run", "worker", "unit")
+_TEXT = "%(asctime)s %(levelname)s %(name)s%(place)s: %(message)s"
+
+
+def configure(settings: LogSettings, *, run: str = "", worker: str = "") -> None:
+    """Log in this process as the settings say. run: the run's URI; worker: this process's name, "" in the driver."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if settings.form == "json" else logging.Formatter(_TEXT))
+    handler.addFilter(_Places(run, worker))
+    logger = logging.getLogger("synood_ray")
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(settings.level.upper())
+
+
+@contextmanager
+def working_on(unit: int, logger: logging.Logger) -> Iterator[None]:
+    """Records of this thread name the unit; an error that leaves the block is logged with its traceback."""
+    token = _unit.set(unit)
+    try:
+        yield
+    except Exception:
+        logger.exception("failed")
+        raise
+    finally:
+        _unit.reset(token)
+
+
+class _Places(logging.Filter):
+    """Gives a record run, worker and unit; a record that brings its own (``extra=``) keeps them."""
+
+    def __init__(self, run: str, worker: str) -> None:
+        super().__init__()
+        self.known = {"run": run, "worker": worker}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for name, value in (*self.known.items(), ("unit", _unit.get())):
+            record.__dict__.setdefault(name, value)
+        named = [f"{name}={value}" for name in _PLACES if (value := getattr(record, name)) not in ("", None)]
+        record.place = f" [{' '.join(named)}]" if named else ""
+        return True
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object per line: time, level, logger, message, run, worker, unit, and the traceback of an error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{name: getattr(record, name) for name in _PLACES},
+        }
+        if record.exc_info:
+            fields["error"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False, default=str)
