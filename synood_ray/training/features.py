@@ -21,8 +21,9 @@ from synood_ray.storage.parts import decode_samples
 from synood_ray.storage.publish import read_manifest
 from synood_ray.storage.sources import decode_sources
 from synood_ray.storage.stores.base import Store
-from synood_ray.training.finetune import TrainingData, Workers
+from synood_ray.training.finetune import Workers
 from synood_ray.training.outliers import far_outliers
+from synood_ray.training.recipes import TrainingData
 
 
 @dataclass(frozen=True)

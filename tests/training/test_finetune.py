@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch.nn import functional as F
 from synood_ray.config.settings import TrainingSettings
 from synood_ray.training.finetune import Checkpoint, FineTuned, Workers, fine_tune
 from synood_ray.training.outliers import far_outliers
+from synood_ray.training.recipes import RECIPES
 from tests.training.world import CLASSES, NEGATIVES, make_world
 
 FAST = TrainingSettings(epochs=6, label_epochs=2, batch_size=32, lr=5e-3, label_lr=1e-3)
@@ -15,6 +17,10 @@ OFFICIAL = FAST.model_copy(update={"recipe": "official"})
 
 def weights(tuned: FineTuned) -> torch.Tensor:
     return torch.cat([*(p.flatten() for p in tuned.projector.parameters()), tuned.negative_text.flatten()])
+
+
+def test_the_settings_offer_exactly_the_recipes_of_the_table() -> None:
+    assert get_args(TrainingSettings.model_fields["recipe"].annotation) == tuple(RECIPES)
 
 
 def test_our_recipe_learns_the_boundary_and_keeps_what_it_knew() -> None:

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from synood_ray.scores.neglabel import neglabel_score
-from synood_ray.training.finetune import FineTuned, TrainingData
+from synood_ray.training.finetune import FineTuned
 from synood_ray.training.outliers import far_outliers
+from synood_ray.training.recipes import TrainingData
 
 WIDTH, CLASSES, NEGATIVES = 24, 6, 12
 OFFSET = 1.5

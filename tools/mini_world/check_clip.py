@@ -156,7 +156,8 @@ def _oracle(seed: int, split: int, resamples: int = 200) -> tuple[float, Any]:
     import torch
 
     from synood_ray.config.settings import TrainingSettings
-    from synood_ray.training.finetune import TrainingData, fine_tune
+    from synood_ray.training.finetune import fine_tune
+    from synood_ray.training.recipes import TrainingData
 
     bench, classes = load_bench(seed), len(load_world().near)
     half = torch.randperm(classes, generator=torch.Generator().manual_seed(split)) < classes // 2

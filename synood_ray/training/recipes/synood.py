@@ -1,0 +1,39 @@
+"""Our training recipe: any negative label will do for an OOD image, and the frozen CLIP's predictions are kept."""
+
+from __future__ import annotations
+
+import torch
+
+from synood_ray.config import TrainingSettings
+from synood_ray.training.recipes.base import SOME_NEGATIVE, Curriculum, Examples, TrainingData
+
+
+def curriculum(data: TrainingData, settings: TrainingSettings) -> Curriculum:
+    """Cross-entropy over the ID and all negative labels for ID images and companions.
+
+    Accepted images and far outliers need only *some* negative label, and together weigh ``training.ood_weight`` times
+    what the ID images weigh (a half each). To it comes ``training.keep_weight`` times the divergence of the predictions
+    from the frozen CLIP's, on the same images: without it few images are learnt by heart and the far ones are lost. The
+    label stage uses the same loss through the fixed projector.
+    """
+    examples = _examples(data, settings.ood_weight)
+    return Curriculum(
+        columns=torch.arange(len(data.negative_text), device=data.negative_text.device),
+        projector_examples=examples,
+        label_examples=examples,
+        through_projector=True,
+        keep_weight=settings.keep_weight,
+        released_projector=False,
+    )
+
+
+def _examples(data: TrainingData, ood_weight: float) -> Examples:
+    """ID images and companions with their class; accepted images and far outliers with SOME_NEGATIVE."""
+    known = torch.cat([data.id_features, data.companion_features])
+    outliers = [part for part in (data.ood_features, data.far_features) if len(part)]
+    weights = [torch.ones(len(known))]
+    weights += [torch.full((len(part),), ood_weight * len(known) / len(outliers) / len(part)) for part in outliers]
+    features, weight = torch.cat([known, *outliers]), torch.cat(weights)
+    targets = torch.full((len(features),), SOME_NEGATIVE, device=features.device)
+    targets[: len(known)] = torch.cat([data.id_labels, data.companion_labels])
+    return Examples(features, targets, (weight / weight.mean()).to(features))
