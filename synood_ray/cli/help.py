@@ -5,17 +5,24 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
 from synood_ray.cli.command import LOGGING, Command
 from synood_ray.cli.layers import DEFAULT_PRESET, load_preset
 from synood_ray.cli.tree import Leaf, did_you_mean, leaves, sections, within
+from synood_ray.config.settings import ScoreName
 from synood_ray.errors import UserError
+from synood_ray.scores import SCORES
 
 _COLUMN = 26
 EVERYTHING = "all"
+_CHOICES: dict[Any, dict[str, str]] = {
+    ScoreName: {name: f"{score.summary} ({score.paper})" for name, score in SCORES.items()}
+}
+"""What the names that a setting may have stand for, where a table of ours says it."""
+
 _NOTE = (
     "Every setting is an option, as --sampling.rounds 6 or --sampling.rounds=6; lists and tables are YAML, one entry "
     "of a table is --evaluation.near.NAME URI, nothing is null. The command line goes over the file, the file over "
@@ -76,7 +83,10 @@ def _settings(chosen: Iterable[Leaf], preset: str, values: Mapping[str, Any]) ->
 def _setting(leaf: Leaf, preset: str, values: Mapping[str, Any]) -> str:
     """A setting with its whole explanation beneath."""
     text = f"{leaf.info.description} ({leaf.expected}; {_default(leaf, preset, values)})"
-    return f"  {_name(leaf)}\n      {_wrap(text, ' ' * 6, room=6)}"
+    items = set(leaf.kinds) | {item for kind in leaf.kinds for item in get_args(kind)}
+    choices = [one for kind, meanings in _CHOICES.items() if kind in items for one in meanings.items()]
+    texts = [text, *(f"{name}: {meaning}" for name, meaning in choices)]
+    return "\n".join([f"  {_name(leaf)}", *(f"      {_wrap(one, ' ' * 6, room=6)}" for one in texts)])
 
 
 def _name(leaf: Leaf) -> str:
