@@ -164,11 +164,15 @@ HABITS: dict[str, Habit] = {
     "max_tokens": strict(400, {"error": {"message": "Unsupported parameter: 'max_tokens'"}}, "max_tokens"),
     "seed": strict(422, {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs"}]}, "seed"),
     "fox_too_long": about_the_fox(Reply(400, TOO_LONG)),
-    "fox_too_long_for_max_tokens": about_the_fox(Reply(400, {"message": "max_tokens is too large: 64"})),
+    "fox_too_long_for_max_tokens": lambda request: (
+        Reply(400, {"message": "max_tokens is too large: 64"})
+        if "fox" in request.question and "max_tokens" in (request.posted or {})
+        else well(request)
+    ),
     "fox_breaks_it": about_the_fox(BROKEN),
     "blind": answering(Reply(400, {"error": {"message": "m is not a multimodal model"}})),
     "null_choices": answering(Reply(200, {"id": "x", "choices": None})),
-    "error200": answering(Reply(200, {"error": "moderation failed"})),
+    "error200": about_the_fox(Reply(200, {"error": "moderation failed"})),
     "empty": answering(says(None, reasoning_content="Okay, let me look at")),
     "refusal_field": answering(says(None, refusal="I can't help with that.")),
     "parts": answering(says([{"type": "text", "text": "tree, "}, {"type": "text", "text": "house"}])),

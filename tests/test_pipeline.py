@@ -130,7 +130,7 @@ def test_a_model_server_that_stays_away_ends_the_job_and_loses_nothing(
     arguments += ["--data.per_class", "100", "--farm.unit_size", "4", "--farm.max_attempts", "1"]
     describe = StubDescriber.describe
 
-    def away(self: StubDescriber, unit: int, tasks: list[SampleTask]) -> UnitReport:
+    def away(self: StubDescriber, unit: int, tasks: list[SampleTask], retry: int) -> UnitReport:
         if unit >= units:
             raise Unavailable("describer.endpoint: http://host/v1 has given no answer for 300 s: HTTP 500: no memory")
         return describe(self, unit, tasks)

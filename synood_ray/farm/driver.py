@@ -186,14 +186,14 @@ class Driver:
         stage.began = stage.began or time.monotonic()
         stage.hold(worker, lease)
         again = self.retry.get(lease.unit, WHOLE)
-        tasks = again.tasks(self.plan.unit(lease.unit))
+        unit = self.plan.unit(lease.unit)
         if stage is self.describing:
-            self._call(stage, worker, "describe", lease.unit, tasks, lease=lease)
+            self._call(stage, worker, "describe", lease.unit, again.to_describe(unit), again.number, lease=lease)
             return
         checker = self._checker() if self.needs_check else None
         if checker:
             checker.checks += 1
-        arguments = (lease.unit, tasks, lease.attempt, checker and checker.handle, again.number)
+        arguments = (lease.unit, again.tasks(unit), lease.attempt, checker and checker.handle, again.number)
         self._call(stage, worker, "sample", *arguments, lease=lease, checker=checker)
 
     def _start(self, stage: Stage, worker: Worker) -> None:
@@ -336,14 +336,15 @@ class Driver:
         """Keep a failed attempt in ``errors/``; with the last one the unit is quarantined, and so are its samples."""
         given_up = stage.queue.state(lease.unit) is State.QUARANTINED
         again = bool(self.retry.get(lease.unit, WHOLE).number)  # has a part, and keeps it
-        self.vain_retries += given_up and again
+        self.vain_retries += given_up and again  # also if it is the new prompts that cannot be had
         final = given_up and not again
         put_json(
             self.store,
             layout.error_key(stage.name, lease.unit, lease.attempt, final=final),
             {"unit": lease.unit, "attempt": lease.attempt, "error": error},
         )
-        if final and stage is self.describing:
+        if given_up and stage is self.describing:
             self.sampling.queue.quarantine(lease.unit, "its prompts failed")
+        if final and stage is self.describing:
             key = layout.error_key("parts", lease.unit, 1, final=True)
             put_json(self.store, key, {"unit": lease.unit, "attempt": 1, "error": "its prompts failed"})

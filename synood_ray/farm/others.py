@@ -34,7 +34,7 @@ class Others:
         begin = time.monotonic()
         if begin < self.due:
             return
-        prompts = self._list(layout.PROMPTS, layout.prompts_unit)
+        prompts = self._list(layout.PROMPTS, self._described)
         parts = self._list(layout.PARTS, self._sampled)
         new = self.describing.commit_others(prompts)
         self.sampling.add_all(prompts)
@@ -47,6 +47,12 @@ class Others:
     def _list(self, folder: str, unit_of: Callable[[str], int | None]) -> np.ndarray:
         units = (unit_of(entry.key) for entry in self.store.list(folder))
         return np.fromiter((unit for unit in units if unit is not None), dtype=np.int64)
+
+    def _described(self, key: str) -> int | None:
+        """The unit whose prompts are complete with this file."""
+        name = layout.prompts_unit(key)
+        again = self.retry.get(name[0], WHOLE) if name else WHOLE
+        return name[0] if name and name[1] == (again.number if again.undescribed else 0) else None
 
     def _sampled(self, key: str) -> int | None:
         """The unit that a part completes: its own part, or the very retry that is to be done."""

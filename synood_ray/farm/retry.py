@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from synood_ray.records import SampleTask
+from synood_ray.storage.parts import read_prompts
 from synood_ray.storage.progress import failed_samples, sample_parts, scan
 from synood_ray.storage.stores.base import Store
 
@@ -14,14 +15,20 @@ class Retry:
     """One unit to do again. number 0: the whole unit, which was quarantined and has no part yet.
 
     Otherwise only its failed samples, named by keys; their new rows become retry `number` of the unit's part.
+    undescribed: those of them that have no prompt yet; their new ones become retry `number` of the unit's prompts.
     """
 
     number: int = 0
     keys: frozenset[str] = frozenset()
+    undescribed: frozenset[str] = frozenset()
 
     def tasks(self, unit: list[SampleTask]) -> list[SampleTask]:
         """Those of a unit's tasks that are to be done."""
         return [task for task in unit if task.key in self.keys] if self.number else unit
+
+    def to_describe(self, unit: list[SampleTask]) -> list[SampleTask]:
+        """Those of a unit's tasks that need a prompt first."""
+        return [task for task in unit if task.key in self.undescribed] if self.number else unit
 
 
 WHOLE = Retry()
@@ -31,5 +38,10 @@ def find_retries(store: Store) -> dict[int, Retry]:
     """Everything to do again, by unit. Units that are only waiting are not among it."""
     parts = sample_parts(store)
     quarantined = (scan(store, "prompts").quarantined | scan(store, "parts").quarantined) - parts.keys()
-    failed = {unit: Retry(len(parts[unit]), frozenset(keys)) for unit, keys in failed_samples(store).items()}
+    failed: dict[int, Retry] = {}
+    for unit, keys in failed_samples(store).items():
+        number = len(parts[unit])
+        prompts = read_prompts(store, unit, number - 1)
+        undescribed = frozenset(key for key in keys if key not in prompts or prompts[key].error)
+        failed[unit] = Retry(number, frozenset(keys), undescribed)
     return dict.fromkeys(quarantined, WHOLE) | failed

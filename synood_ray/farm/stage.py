@@ -97,8 +97,9 @@ def open_stages(
 
     prompts, parts = scan(store, "prompts"), scan(store, "parts")
     sampled = np.setdiff1d(np.arange(units), [*retry]) if retry else parts.committed
-    # A unit whose samples are committed needs no prompts any more.
+    # A unit whose samples are committed needs no prompts any more, but for those that failed for want of one.
     described = np.union1d(np.union1d(prompts.committed, parts.committed), sampled)
+    described = np.setdiff1d(described, [unit for unit, again in retry.items() if again.undescribed])
     describing = Stage("prompts", queue(prompts, described, blocked=False), describers)
     sampling = Stage("parts", queue(parts, sampled, blocked=True), samplers)
     sampling.queue.add_all(described)

@@ -30,7 +30,7 @@ REPORT_PAGE = f"{REPORT}index.html"
 TIMINGS = "timings/"
 RETRIES = "retries/"
 
-_PROMPTS_KEY = re.compile(r"prompts/part-(\d{6,})\.parquet")
+_PROMPTS_KEY = re.compile(r"prompts/part-(\d{6,})(?:-r(\d+))?\.parquet")
 _PART_KEY = re.compile(r"parts/part-(\d{6,})(?:-r(\d+))?\.parquet")
 _SHARD_KEY = re.compile(r"data/train-\d{5,}-of-\d{5,}\.parquet")
 _PUBLICATION_KEY = re.compile(r"publication(?:-(\d{6,}))?\.json")
@@ -47,9 +47,9 @@ class ErrorName:
     final: bool
 
 
-def prompts_key(unit: int) -> str:
-    """Context prompts of one unit."""
-    return f"{PROMPTS}part-{unit:06d}.parquet"
+def prompts_key(unit: int, retry: int = 0) -> str:
+    """Context prompts of one unit; retry n >= 1 holds new ones of its samples whose prompts had failed until then."""
+    return f"{PROMPTS}part-{unit:06d}{f'-r{retry}' if retry else ''}.parquet"
 
 
 def part_key(unit: int, retry: int = 0) -> str:
@@ -89,10 +89,10 @@ def retries_key(number: int) -> str:
     return f"{RETRIES}{number:06d}.json"
 
 
-def prompts_unit(key: str) -> int | None:
-    """Unit of a prompts file; None for any other name."""
+def prompts_unit(key: str) -> tuple[int, int] | None:
+    """(unit, retry) of a prompts file; None for any other name."""
     match = _PROMPTS_KEY.fullmatch(key)
-    return int(match[1]) if match else None
+    return (int(match[1]), int(match[2] or 0)) if match else None
 
 
 def part_unit(key: str) -> tuple[int, int] | None:

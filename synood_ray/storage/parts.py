@@ -6,6 +6,7 @@ labels by name. Equal rows give equal bytes (with one version of pyarrow).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections import Counter
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synood_ray.records import SampleRow
-from synood_ray.storage.stores.base import Entry, Store
+from synood_ray.storage import layout
+from synood_ray.storage.stores.base import Entry, NotFound, Store
 
 ROW_GROUP = 100
 """Rows a row group: what the Hugging Face viewer reads at once."""
@@ -68,7 +70,10 @@ _COLUMNS: dict[str, pa.DataType] = {
 
 @dataclass(frozen=True, slots=True)
 class PromptRow:
-    """One context prompt: raw is the model's answer, context the cleaned words, prompt the diffusion model's prompt."""
+    """One context prompt: raw is the model's answer, context the cleaned words, prompt the diffusion model's prompt.
+
+    error: why there is none (context and prompt are "" then); its sample fails.
+    """
 
     key: str
     unit: int
@@ -76,6 +81,7 @@ class PromptRow:
     context: str
     raw: str
     prompt: str
+    error: str = ""
 
 
 _PROMPT_SCHEMA = pa.schema([(n, pa.int64() if n == "unit" else pa.string()) for n in PromptRow.__slots__])
@@ -138,6 +144,15 @@ def encode_prompts(rows: Sequence[PromptRow]) -> bytes:
 def decode_prompts(data: bytes) -> list[PromptRow]:
     """Prompts of a unit."""
     return [PromptRow(**found) for found in pq.read_table(io.BytesIO(data)).to_pylist()]
+
+
+def read_prompts(store: Store, unit: int, retry: int = 0) -> dict[str, PromptRow]:
+    """A unit's prompts by sample, as its retries up to that one left them; empty if it has none."""
+    rows: dict[str, PromptRow] = {}
+    for again in range(retry + 1):
+        with contextlib.suppress(NotFound):  # most retries need no new prompts
+            rows |= {row.key: row for row in decode_prompts(store.get(layout.prompts_key(unit, again)))}
+    return rows
 
 
 def read_counts(store: Store, part: Entry) -> PartCounts:

@@ -58,12 +58,9 @@ class RunStatus:
 
 def scan(store: Store, stage: layout.Stage = "parts") -> Scan:
     """What is done and what has failed in a stage. Two listings; nothing is opened."""
-    if stage == "parts":
-        found = (layout.part_unit(entry.key) for entry in store.list(layout.PARTS))
-        units = np.fromiter((name[0] for name in found if name and not name[1]), dtype=np.int64)
-    else:
-        names = (layout.prompts_unit(entry.key) for entry in store.list(layout.PROMPTS))
-        units = np.fromiter((unit for unit in names if unit is not None), dtype=np.int64)
+    folder, unit_of = (layout.PARTS, layout.part_unit) if stage == "parts" else (layout.PROMPTS, layout.prompts_unit)
+    names = (unit_of(entry.key) for entry in store.list(folder))
+    units = np.fromiter((name[0] for name in names if name and not name[1]), dtype=np.int64)
     units.sort()
     last: dict[int, layout.ErrorName] = {}
     for entry in store.list(layout.ERRORS):

@@ -18,7 +18,7 @@ from synood_ray.farm.reports import UnitReport
 from synood_ray.models.describers.base import Context, EngineDeadError
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
-from synood_ray.storage.parts import decode_prompts, encode_samples
+from synood_ray.storage.parts import encode_samples, read_prompts
 from tests.cluster.crashing import CrashPoint, EngineKilled
 from tests.farm.stubs import Faults
 
@@ -115,7 +115,7 @@ class Sampler(Faults):
         self.fail(unit)
         if "tell-nodes" in self.faults:
             self.store.put_new(f"faults/node-{ray.get_runtime_context().get_node_id()}", b"")
-        prompts = {found.key: found.prompt for found in decode_prompts(self.store.get(layout.prompts_key(unit)))}
+        prompts = {key: found.prompt for key, found in read_prompts(self.store, unit, retry).items()}
         scores = ray.get(self.scorers[0].call.remote("score", ([task.seed for task in tasks],)))
         self.behaviour.work()
         rows = [stub_row(task) for task in tasks]

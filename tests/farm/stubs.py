@@ -10,7 +10,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
-from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples
+from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples, read_prompts
 from synood_ray.storage.stores.base import open_store
 
 
@@ -18,6 +18,7 @@ class Faults:
     """Fails where the preset says: "error-U" at unit U always, "once-U" the first time, "die-U" dies once.
 
     "undescribed-U": the prompts of unit U cannot be made. "bad-K": sample K fails, unless it is retried.
+    "mute-K-N": sample K gets no prompt before its retry N.
     """
 
     def __init__(self, settings: dict[str, Any], output: str) -> None:
@@ -39,14 +40,17 @@ class Faults:
 class StubDescriber(Faults):
     def ready(self) -> None: ...
 
-    def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
+    def describe(self, unit: int, tasks: list[SampleTask], retry: int = 0) -> UnitReport:
         if f"undescribed-{unit}" in self.faults:
             raise ValueError(f"unit {unit} cannot be described")
-        key = layout.prompts_key(unit)
+        key = layout.prompts_key(unit, retry)
         if self.store.exists(key):
             return UnitReport(unit, len(tasks), found=True)
         rows = [
-            PromptRow(task.key, unit, task.source.key, "nothing", "nothing", "A photo of nothing.") for task in tasks
+            PromptRow(task.key, unit, task.source.key, "", "None.", "", "nothing is named")
+            if any(f"mute-{int(task.key)}-{later}" in self.faults for later in range(retry + 1, 9))
+            else PromptRow(task.key, unit, task.source.key, "nothing", "nothing", "A photo of nothing.")
+            for task in tasks
         ]
         self.store.put_new(key, encode_prompts(rows))
         return UnitReport(unit, len(rows), seconds={"describe": 0.0})
@@ -71,8 +75,11 @@ class StubSampler(Faults):
         key = layout.part_key(unit, retry)
         if self.store.exists(key):
             return UnitReport(unit, len(tasks), found=True)
+        prompts = read_prompts(self.store, unit, retry)
         rows = [stub_row(task) for task in tasks]
         for found in rows:
+            if prompts[found.key].error:
+                found.accepted, found.failed, found.reject_reason = False, True, f"error: {prompts[found.key].error}"
             if f"bad-{int(found.key)}" in self.faults and not retry:
                 found.accepted, found.failed, found.reject_reason = False, True, "error: bad luck"
         self.store.put_new(key, encode_samples(rows, self.class_names))

@@ -29,7 +29,7 @@ class Idle:
 
     def prepare(self) -> None: ...
 
-    def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
+    def describe(self, unit: int, tasks: list[SampleTask], retry: int = 0) -> UnitReport:
         return UnitReport(unit, len(tasks), seconds={"describe": 0.1})
 
     def sample(self, unit: int, tasks: list[SampleTask], *more: Any) -> UnitReport:

@@ -11,11 +11,12 @@ from synood_ray.errors import UserError
 from synood_ray.farm.retry import WHOLE, Retry, find_retries
 from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
-from synood_ray.storage.parts import decode_samples
+from synood_ray.storage.parts import decode_prompts, decode_samples, read_prompts
 from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import iter_samples, read_manifest
 from synood_ray.storage.stores.base import Store, open_store
 from tests.farm.local_ray import make_images, use_local_ray
+from tests.farm.stubs import StubSampler
 
 SAMPLES, UNITS = 16, 4
 
@@ -137,3 +138,49 @@ def test_no_run_to_retry(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run here to retry"):
         call(settings, retry_failed=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_samples_without_a_prompt_are_described_again(settings: Settings) -> None:
+    """Sample 1 at its first retry, sample 2 at its second; of the others nothing is described anew."""
+    faults = "mute-1-1 mute-2-2 bad-3"
+    before, _ = call(settings, faults)
+    store = open_store(settings.output)
+    assert (before.status.failed, before.status.quarantined) == (3, 0)
+    assert find_retries(store)[0] == Retry(
+        1, frozenset(f"0000000{i}" for i in (1, 2, 3)), frozenset({"00000001", "00000002"})
+    )
+
+    first, said = call(settings, faults, retry_failed=True)
+    assert "0 quarantined units, 3 failed samples of 1 other units" in said and first.status.failed == 1
+    assert names(store, layout.PROMPTS) == ["part-000000-r1.parquet", *(f"part-{i:06d}.parquet" for i in range(UNITS))]
+    assert sorted(row.key for row in decode_prompts(store.get(layout.prompts_key(0, 1)))) == ["00000001", "00000002"]
+    assert [row.reject_reason for row in iter_samples(store) if row.failed] == ["error: nothing is named"]
+
+    second, _ = call(settings, faults, retry_failed=True)
+    assert second.status.failed == 0 and find_retries(store) == {}
+    assert [row.key for row in decode_prompts(store.get(layout.prompts_key(0, 2)))] == ["00000002"]
+    assert read_prompts(store, 0, 2)["00000002"].prompt and not read_prompts(store, 0, 1)["00000002"].prompt
+
+
+def test_a_describer_that_fails_again_leaves_the_samples_as_they_were(settings: Settings) -> None:
+    call(settings, "mute-1-1")
+    found, said = call(settings, "undescribed-0", retry_failed=True)
+    assert "1 units could not be tried again and stay as they were" in said
+    assert (found.status.failed, found.status.quarantined, found.status.published) == (1, 0, True)
+    assert call(settings, retry_failed=True)[0].status.failed == 0
+
+
+def test_a_retry_that_goes_on_takes_the_prompts_that_are_there(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(settings, "mute-1-1")
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(StubSampler, "sample", interrupted)
+        call(settings, retry_failed=True)
+    store = open_store(settings.output)
+    assert store.exists(layout.prompts_key(0, 1)) and not store.exists(layout.part_key(0, 1))
+    assert call(settings, retry_failed=True)[0].status.failed == 0

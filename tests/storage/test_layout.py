@@ -19,7 +19,8 @@ def test_names() -> None:
 
 @pytest.mark.parametrize("unit", [0, 7, 999_999, 1_000_000, 123_456_789])
 def test_names_are_read_back(unit: int) -> None:
-    assert layout.prompts_unit(layout.prompts_key(unit)) == unit
+    assert layout.prompts_unit(layout.prompts_key(unit)) == (unit, 0)
+    assert layout.prompts_unit(layout.prompts_key(unit, 3)) == (unit, 3)
     assert layout.part_unit(layout.part_key(unit)) == (unit, 0)
     assert layout.part_unit(layout.part_key(unit, 11)) == (unit, 11)
     for stage in ("prompts", "parts"):

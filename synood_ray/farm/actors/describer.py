@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
+from synood_ray.data.decode import UnusableImage
 from synood_ray.farm.reports import UnitReport
 from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
@@ -18,6 +19,8 @@ from synood_ray.storage.parts import PromptRow, encode_prompts
 from synood_ray.storage.stores.base import Put, open_store
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from synood_ray.models.describers.base import Describer
 
 
@@ -41,35 +44,55 @@ class DescriberActor:
         described_before = next(iter(self.store.list(layout.PROMPTS)), None) is not None
         return open_describer(self.settings.describer, patient=described_before)
 
-    def describe(self, unit: int, tasks: list[SampleTask]) -> UnitReport:
-        """Write ``prompts/part-….parquet`` for one unit; nothing is done for one that has it."""
-        from synood_ray.models.describers.base import EngineDeadError, fill_prompt
+    def describe(self, unit: int, tasks: list[SampleTask], retry: int = 0) -> UnitReport:
+        """Write ``prompts/part-….parquet`` for one unit; nothing is done for one that has it.
 
-        key = layout.prompts_key(unit)
+        retry: with 1 or more, tasks are those of the unit whose prompts failed before; they become that retry's file.
+        """
+        key = layout.prompts_key(unit, retry)
         if self.store.exists(key):
             return UnitReport(unit, len(tasks), found=True)
         begin = time.perf_counter()
-        images = [self.loader.image(task.source) for task in tasks]
-        names, keys = [task.source.name for task in tasks], [task.source.key for task in tasks]
-        try:
-            with self.lock:
-                contexts = self.describer.describe(images, names, keys)
-        except EngineDeadError:
-            os._exit(1)  # a dead engine stays dead: Ray restarts the process (exit_actor() would not be retried)
-        rows = [
-            PromptRow(
-                key=task.key,
-                unit=unit,
-                source_key=task.source.key,
-                context=context.text,
-                raw=context.raw,
-                prompt=fill_prompt(self.settings.describer, context),
-            )
-            for task, context in zip(tasks, contexts, strict=True)
-        ]
+        images, failed = self._load(tasks)
+        described = self._ask([task for task in tasks if task.key in images], images)
+        rows = [failed.get(task.key) or described[task.key] for task in tasks]
         put = self.store.put_new(key, encode_prompts(rows))
         seconds = {"describe": time.perf_counter() - begin}
         return UnitReport(unit, len(rows), seconds=seconds, found=put is Put.DIFFERENT)
+
+    def _load(self, tasks: list[SampleTask]) -> tuple[dict[str, Image], dict[str, PromptRow]]:
+        """The images by sample, and failed rows for those that cannot be read."""
+        images: dict[str, Image] = {}
+        failed: dict[str, PromptRow] = {}
+        for task in tasks:
+            try:
+                images[task.key] = self.loader.image(task.source)
+            except (UnusableImage, OSError) as error:
+                failed[task.key] = PromptRow(task.key, task.unit, task.source.key, "", "", "", str(error))
+        return images, failed
+
+    def _ask(self, tasks: list[SampleTask], images: dict[str, Image]) -> dict[str, PromptRow]:
+        """What the describer says of the images, a row each."""
+        from synood_ray.models.describers.base import EngineDeadError, fill_prompt
+
+        names, keys = [task.source.name for task in tasks], [task.source.key for task in tasks]
+        try:
+            with self.lock:
+                contexts = self.describer.describe([images[task.key] for task in tasks], names, keys)
+        except EngineDeadError:
+            os._exit(1)  # a dead engine stays dead: Ray restarts the process (exit_actor() would not be retried)
+        return {
+            task.key: PromptRow(
+                key=task.key,
+                unit=task.unit,
+                source_key=task.source.key,
+                context=context.text,
+                raw=context.raw,
+                prompt="" if context.error else fill_prompt(self.settings.describer, context),
+                error=context.error and f"describer: {context.error}",
+            )
+            for task, context in zip(tasks, contexts, strict=True)
+        }
 
     def shows(self, images: list[bytes], subjects: list[str]) -> list[bool | None]:
         """The semantic check on PNG images: does it still show its subject? None = the describer cannot tell."""

@@ -17,7 +17,7 @@ from synood_ray.models.images import to_png, to_tensor
 from synood_ray.records import SampleRow, SampleTask
 from synood_ray.sampling.loader import SourceLoader
 from synood_ray.storage import layout
-from synood_ray.storage.parts import decode_prompts, encode_samples
+from synood_ray.storage.parts import PromptRow, encode_samples, read_prompts
 from synood_ray.storage.stores.base import Put, open_store
 
 if TYPE_CHECKING:
@@ -104,14 +104,14 @@ class SamplerActor:
             return UnitReport(unit, len(tasks), found=True)
         self.prepare()
         begin = time.perf_counter()
-        prompts = {row.key: row.prompt for row in decode_prompts(self.store.get(layout.prompts_key(unit)))}
+        prompts = read_prompts(self.store, unit, retry)
         work, rows = self._load(tasks, prompts)
         loaded = time.perf_counter()
         results = dict(zip([task.key for task in work], self.engine.submit(work), strict=True))
         refined = time.perf_counter()
         for task in tasks:
             if task.key in results:
-                rows[task.key] = self._row(task, prompts[task.key], results)
+                rows[task.key] = self._row(task, prompts[task.key].prompt, results)
         self._check([rows[task.key] for task in tasks], results, checker)
         checked = time.perf_counter()
         seconds = {"load": loaded - begin, "refine": refined - loaded, "check": checked - refined}
@@ -124,8 +124,10 @@ class SamplerActor:
         rejected, found = len(ordered) - accepted - failed, put is Put.DIFFERENT
         return UnitReport(unit, len(ordered), accepted, rejected, failed, seconds, found)
 
-    def _load(self, tasks: list[SampleTask], prompts: dict[str, str]) -> tuple[list[RefineTask], dict[str, SampleRow]]:
-        """Refinement work for the tasks whose image can be read, and failed rows for the others."""
+    def _load(
+        self, tasks: list[SampleTask], prompts: dict[str, PromptRow]
+    ) -> tuple[list[RefineTask], dict[str, SampleRow]]:
+        """Refinement work for the tasks that have a prompt and whose image can be read, failed rows for the others."""
         from synood_ray.models.describers.base import Context, fill_prompt
         from synood_ray.sampling.sample import RefineTask
 
@@ -134,13 +136,17 @@ class SamplerActor:
         work: list[RefineTask] = []
         rows: dict[str, SampleRow] = {}
         for task in tasks:
+            prompt = prompts[task.key].prompt
+            if prompts[task.key].error:
+                rows[task.key] = self._blank(task, prompt, f"error: {prompts[task.key].error}")
+                continue
             try:
                 image = to_tensor([self.loader.image(task.source)], side)[0]
                 mask = self.loader.mask(task.source, side)
             except (UnusableImage, OSError) as error:
-                rows[task.key] = self._blank(task, prompts[task.key], f"error: {error}")
+                rows[task.key] = self._blank(task, prompt, f"error: {error}")
                 continue
-            work.append(RefineTask(task.key, image, mask, prompts[task.key], task.seed))
+            work.append(RefineTask(task.key, image, mask, prompt, task.seed))
             if companions:
                 own = fill_prompt(self.settings.describer, Context(task.source.name, ""))
                 work.append(RefineTask(task.key + COMPANION, image, mask, own, task.seed + 1, refine=False))

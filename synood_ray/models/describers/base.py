@@ -13,6 +13,7 @@ from typing import Protocol
 from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
+from synood_ray.models.describers.answers import LONGEST, Answer, named, quoted
 from synood_ray.models.describers.contexts import TokenCounter, clean_context, count_clip_tokens
 
 MAX_SIDE = 1024  # pixels; larger images are shrunk first: a 7B model then spends about 1,300 tokens on one
@@ -25,10 +26,14 @@ class EngineDeadError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """text: clean context words, separated by ", " (may be empty); raw: the answer they come from."""
+    """text: clean context words, separated by ", "; raw: the answer they come from, or its beginning.
+
+    error: why there are none; text is "" then.
+    """
 
     text: str
     raw: str
+    error: str = ""
 
 
 class Describer(Protocol):
@@ -40,8 +45,9 @@ class Describer(Protocol):
         """Names of everything in each image except its subject (a class name).
 
         keys: the images' source keys; recorded contexts are looked up by them, the models do not need them.
-        Raises EngineDeadError if the engine is lost, ValueError if it refuses an input (a question that is too long;
-        the engine lives on), UserError if a recorded context is missing, Unavailable if a server stays away.
+        An image about which nothing can be had (a question that is too long, a refusal) has the reason as its
+        context's error. Raises EngineDeadError if the engine is lost, UserError if a recorded context is missing,
+        Unavailable if a server stays away.
         """
         ...
 
@@ -88,20 +94,19 @@ def fill_prompt(settings: DescriberSettings, context: Context) -> str:
 
 
 def clean_answers(
-    settings: DescriberSettings, answers: Sequence[str], subjects: Sequence[str], count_tokens: TokenCounter
+    settings: DescriberSettings, answers: Sequence[Answer], subjects: Sequence[str], count_tokens: TokenCounter
 ) -> list[Context]:
-    """Contexts of raw answers, by the settings' limit."""
-    return [
-        Context(clean_context(raw, subject, limit_tokens=settings.context_tokens, count_tokens=count_tokens), raw)
-        for raw, subject in zip(answers, subjects, strict=True)
-    ]
+    """Contexts of answers, by the settings' limit; what nothing can be painted from has the reason as its error."""
 
+    def clean(answer: Answer, subject: str) -> Context:
+        raw = answer.text[:LONGEST].encode(errors="replace").decode()  # a server may send half a character
+        found = named(answer, settings.question)
+        if found.error:
+            return Context("", raw, found.error)
+        text = clean_context(found.text, subject, limit_tokens=settings.context_tokens, count_tokens=count_tokens)
+        return Context(text, raw, "" if text else f"nothing but the subject is named: {quoted(found.text)}")
 
-def parse_yes_no(answer: str) -> bool | None:
-    """True for an answer that begins with yes, False for no, None for anything else."""
-    words = answer.strip().lower().split()
-    word = words[0].strip(".,;:!\"'*") if words else ""
-    return {"yes": True, "no": False}.get(word)
+    return [clean(answer, subject) for answer, subject in zip(answers, subjects, strict=True)]
 
 
 def presentable(image: Image.Image) -> Image.Image:

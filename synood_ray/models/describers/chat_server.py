@@ -20,7 +20,7 @@ import httpx
 
 from synood_ray.errors import Unavailable, UserError
 from synood_ray.locations import without_credentials
-from synood_ray.models.describers.answers import Answer
+from synood_ray.models.describers.answers import Answer, printable
 
 BUDGET = 300.0
 """Seconds that a server may go without answering anything before `Unavailable` is raised."""
@@ -244,7 +244,7 @@ class ChatServer:
         text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text[:10_000], flags=re.DOTALL | re.IGNORECASE)
         for secret in self._secrets:
             text = text.replace(secret, "…")
-        text = " ".join("".join(c if c.isprintable() else " " for c in without_credentials(text)).split())
+        text = " ".join(printable(without_credentials(text)).split())
         return text if len(text) <= LONGEST_WORDS else f"{text[:LONGEST_WORDS]}…"
 
 

@@ -9,11 +9,21 @@ from typing import Any
 
 TokenCounter = Callable[[str], int]
 
-# Commas, semicolons, line ends; list marks ("- ", "* ", "• ", "1. ", "2) ") at the start of a line or after a space
-_SEPARATOR = re.compile(r"[,;\r\n]|[•·]|(?:^|(?<=\s))(?:[-*–—]|\d{1,2}[.)])(?=\s)")
+# Commas, semicolons, line ends, ends of sentences;
+# list marks ("- ", "* ", "• ", "1. ", "2) ") at the start of a line or after a space
+_SEPARATOR = re.compile(r"[,;\r\n，、；。]|(?<=[a-z]{3})[.!?](?=\s)|[•·]|(?:^|(?<=\s))(?:[-*–—]|\d{1,2}[.)])(?=\s)")
 _HEADING = re.compile(r"^[^\n]*:\s*$", re.MULTILINE)  # "Here are the things in the image:"
 _EDGE = " \t\"'`“”‘’.:!?()[]{}<>*_#|-–—"
 _ARTICLES = re.compile(r"^(?:(?:and|or|a|an|the|some|several|also)\s+)+", re.IGNORECASE)
+_LEAD = re.compile(  # how sentences begin that name things
+    r"^(?:(?:sure|certainly|of course|okay|ok)\b[!.:]?|"
+    r"(?:in|on) (?:this|the) (?:image|picture|photo|photograph|scene)\b|"
+    r"(?:this|the) (?:image|picture|photo|photograph|scene) (?:also )?"
+    r"(?:shows|contains|depicts|features|includes|displays|has)\b|"
+    r"there(?:[’']s| is| are)\b|(?:i|we|you|one) (?:can )?(?:also )?see\b|here (?:is|are)\b|"
+    r"(?:answer|objects|things|items|other things|background|list):)\s*",
+    re.IGNORECASE,
+)
 _FILLERS = frozenset(
     "a an and are at behind beside by for from in is it its near next of on or some the to under with".split()  # noqa: SIM905
 )
@@ -69,7 +79,7 @@ def _clip_tokenizer() -> Any:
 def _tidy(item: str) -> str:
     item = " ".join(item.split())
     while True:
-        shorter = _ARTICLES.sub("", item.strip(_EDGE))
+        shorter = _ARTICLES.sub("", _LEAD.sub("", item.strip(_EDGE)))
         if shorter == item:
             return item
         item = shorter

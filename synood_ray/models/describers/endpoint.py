@@ -13,7 +13,8 @@ from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import UserError
-from synood_ray.models.describers.base import Context, clean_answers, parse_yes_no, presentable, questions
+from synood_ray.models.describers.answers import Answer, parse_yes_no
+from synood_ray.models.describers.base import Context, clean_answers, presentable, questions
 from synood_ray.models.describers.chat_server import ChatServer
 from synood_ray.models.describers.contexts import TokenCounter
 
@@ -47,7 +48,7 @@ class EndpointDescriber:
 
     def shows(self, images: Sequence[Image.Image], subjects: Sequence[str]) -> list[bool | None]:
         """See `Describer.shows`; a vLLM server may only answer yes or no, other servers' answers are read leniently."""
-        extra = {"max_tokens": 8, "structured_outputs": {"choice": ["yes", "no"]}}
+        extra = {"max_tokens": self.settings.max_new_tokens, "structured_outputs": {"choice": ["yes", "no"]}}
         answers = self._ask(images, questions(self.settings.check_question, subjects), extra)
         return [parse_yes_no(answer) for answer in answers]
 
@@ -63,18 +64,14 @@ class EndpointDescriber:
             return served[0]
         raise UserError(f"describer.endpoint: {self._server.url} serves {served}; set describer.model to one of them")
 
-    def _ask(self, images: Sequence[Image.Image], asked: Sequence[str], extra: dict[str, Any]) -> list[str]:
+    def _ask(self, images: Sequence[Image.Image], asked: Sequence[str], extra: dict[str, Any]) -> list[Answer]:
         def body(image: Image.Image, question: str) -> dict[str, Any]:
             text = question.encode(errors="replace").decode()  # a folder's name may hold what is no character
             content = [{"type": "image_url", "image_url": {"url": data_uri(image)}}, {"type": "text", "text": text}]
             messages = [{"role": "user", "content": content}]
             return {"model": self._model, "messages": messages, "temperature": 0.0, "seed": 0, **extra}
 
-        answers = self._server.ask([body(*one) for one in zip(images, asked, strict=True)])
-        refused = next((answer.error for answer in answers if answer.error), "")
-        if refused:
-            raise ValueError(f"{self._server.url} refuses an input: {refused}")
-        return [answer.text for answer in answers]
+        return self._server.ask([body(*one) for one in zip(images, asked, strict=True)])
 
 
 def api_key() -> str:

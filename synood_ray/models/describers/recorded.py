@@ -12,6 +12,7 @@ from PIL import Image
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.data import files
 from synood_ray.errors import UserError
+from synood_ray.models.describers.answers import Answer
 from synood_ray.models.describers.base import Context, clean_answers
 from synood_ray.models.describers.contexts import TokenCounter
 
@@ -40,7 +41,7 @@ class RecordedDescriber:
         """See `Describer.describe`; the images are not looked at."""
         if keys is None:
             raise ValueError("recorded contexts are looked up by key: describe() needs the images' keys")
-        answers = [self.lookup(key) for key in keys]
+        answers = [Answer(self.lookup(key)) for key in keys]
         return clean_answers(self.settings, answers, subjects, self._count_tokens)
 
     def lookup(self, key: str) -> str:
@@ -113,4 +114,6 @@ def _from_parquet(address: str) -> Iterator[tuple[str, str]]:
     column = next((name for name in ("source_key", "key") if name in table.column_names), None)
     if column is None or "context" not in table.column_names:
         raise UserError(f"describer.contexts: {address} needs the columns key (or source_key) and context")
-    yield from zip(table[column].to_pylist(), table["context"].to_pylist(), strict=True)
+    failed = table["error"].to_pylist() if "error" in table.column_names else [""] * len(table)
+    rows = zip(table[column].to_pylist(), table["context"].to_pylist(), failed, strict=True)
+    yield from ((key, text or "") for key, text, error in rows if not error)  # a retry has what failed, in its own file

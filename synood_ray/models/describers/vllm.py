@@ -13,11 +13,11 @@ from PIL import Image
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import MINI, is_folder, resolve
+from synood_ray.models.describers.answers import Answer, parse_yes_no
 from synood_ray.models.describers.base import (
     Context,
     EngineDeadError,
     clean_answers,
-    parse_yes_no,
     presentable,
     questions,
 )
@@ -58,7 +58,8 @@ class VllmDescriber:
         answers = self._ask(images, questions(self.settings.check_question, subjects), sampling)
         return [parse_yes_no(answer) for answer in answers]
 
-    def _ask(self, images: Sequence[Image.Image], asked: Sequence[str], sampling: Any) -> list[str]:
+    def _ask(self, images: Sequence[Image.Image], asked: Sequence[str], sampling: Any) -> list[Answer]:
+        """The answers; a question that the engine refuses, because it is too long, gets none."""
         if self._dead:
             raise EngineDeadError("the vLLM engine died earlier; start a new process")
         chats = [_chat(image, question) for image, question in zip(images, asked, strict=True)]
@@ -70,8 +71,10 @@ class VllmDescriber:
             if not _is_refusal(error):  # out of memory, a lost worker process: the engine's state is unknown now
                 raise self._died(error) from error
             self._finish_others()
-            raise ValueError(f"vLLM refuses an input: {error}") from error
-        return [output.outputs[0].text for output in outputs]
+            if len(chats) == 1:
+                return [Answer("", f"vLLM refuses the question: {' '.join(str(error).split())}")]
+            return [self._ask([image], [question], sampling)[0] for image, question in zip(images, asked, strict=True)]
+        return [Answer(output.outputs[0].text) for output in outputs]
 
     def _finish_others(self) -> None:
         """Work off what a refused batch has left in the engine: the answers would turn up in the next batch."""

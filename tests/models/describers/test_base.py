@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import UserError
+from synood_ray.models.describers.answers import Answer
 from synood_ray.models.describers.base import (
     MAX_ASPECT,
     MAX_SIDE,
@@ -17,7 +20,6 @@ from synood_ray.models.describers.base import (
     EngineDeadError,
     fill_prompt,
     open_describer,
-    parse_yes_no,
     presentable,
     questions,
 )
@@ -33,14 +35,6 @@ def words(text: str) -> int:
 def test_templates_are_filled() -> None:
     assert questions("Is {subject} here? {x}", ["a {b}"]) == ["Is a {b} here? {x}"]
     assert fill_prompt(DescriberSettings(prompt="A {context}!"), Context("tree", "raw")) == "A tree!"
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [("yes", True), (" Yes, it does.", True), ("NO.", False), ("no", False), ("nobody", None), ("", None), ("I", None)],
-)
-def test_yes_and_no(answer: str, expected: bool | None) -> None:
-    assert parse_yes_no(answer) is expected
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (3000, 1500), (20000, 3), (2, 500)])
@@ -96,6 +90,13 @@ class TestRecorded:
             pq.write_table(table, folder / f"part-{unit:06d}.parquet")
         assert self.describe(folder, "b.png", "a.png") == ["bell", "tree"]
         assert self.describe(folder / "part-000000.parquet", "a.png") == ["tree"]
+        failed = pa.table({column: ["c.png"], "context": [""], "raw": [""], "error": ["too long"]})
+        retried = pa.table({column: ["c.png"], "context": ["sun"], "raw": ["x"], "error": [""]})
+        pq.write_table(failed, folder / "part-000002.parquet")
+        with pytest.raises(UserError, match=r"no context for 'c\.png'"):
+            self.describe(folder, "c.png")
+        pq.write_table(retried, folder / "part-000002-r1.parquet")
+        assert self.describe(folder, "c.png") == ["sun"]
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -165,10 +166,23 @@ def test_a_dead_engine_stays_dead() -> None:
 def test_a_refused_input_does_not_kill_the_engine() -> None:
     describer, engine = broken(ValueError("prompt too long"), unfinished=3)
     for _ in range(2):
-        with pytest.raises(ValueError, match="too long"):
-            describer._ask([SMALL], ["q"], None)
+        (answer,) = describer._ask([SMALL], ["q"], None)
+        assert answer == Answer("", "vLLM refuses the question: prompt too long")
         assert engine.unfinished == 0  # the questions that were asked along with it are out of the way
     assert engine.calls == 2
+
+
+def test_a_question_that_is_refused_does_not_take_others_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chat(chats: list[Any], *_: object, **__: object) -> list[Any]:
+        asked = [chat[0]["content"][1]["text"] for chat in chats]
+        if "fox " * 400 in asked:
+            raise ValueError("prompt\ntoo long")
+        return [SimpleNamespace(outputs=[SimpleNamespace(text=text)]) for text in asked]
+
+    describer, engine = broken(ValueError(), unfinished=0)
+    monkeypatch.setattr(engine, "chat", chat)
+    found = describer._ask([SMALL] * 3, ["a", "fox " * 400, "b"], None)
+    assert found == [Answer("a"), Answer("", "vLLM refuses the question: prompt too long"), Answer("b")]
 
 
 def test_an_engine_that_cannot_go_on_after_a_refusal_is_dead() -> None:

@@ -172,7 +172,7 @@ def test_an_answer_that_drips_ends_in_time(process: ChatProcess) -> None:
         ("null", "gives no list of models (null); does the address lack /v1?"),
         ("deep", f"answers HTTP 200, no JSON: {'[' * 300}…; does the address lack /v1?"),
         ("two", "serves ['a', 'b']; set describer.model to one of them"),
-        ("codes", f"answers HTTP 400: [31mred {'x' * 292}…"),
+        ("codes", f"answers HTTP 400: red {'x' * 296}…"),
         ("key", "answers HTTP 401: Incorrect API key provided: None"),
     ],
 )
@@ -196,7 +196,53 @@ def test_one_that_answers_no_question_is_the_wrong_one(process: ChatProcess) -> 
         describer(url).describe([SMALL] * 3, NAMES)
 
 
+# Questions that get no answer: their images fail, the others do not
+
+
+@pytest.mark.parametrize(
+    ("habit", "told"),
+    [
+        ("fox_too_long", "HTTP 400: This model's maximum context length is 256 tokens; you requested 700"),
+        ("fox_breaks_it", "HTTP 500: CUDA error: out of memory"),
+        ("error200", "HTTP 200: moderation failed"),
+    ],
+)
+def test_one_question_that_a_server_cannot_answer_fails_alone(process: ChatProcess, habit: str, told: str) -> None:
+    found = describer(process.url(habit) + "/v1")
+    assert [(context.text, context.error) for context in found.describe([SMALL] * 3, NAMES)] == [
+        (TREE, ""),
+        ("", told),
+        (TREE, ""),
+    ]
+    assert found.shows([SMALL] * 3, NAMES) == [False, None, False]
+
+
+@pytest.mark.parametrize(
+    ("habit", "told"),
+    [
+        ("null_choices", "the server's reply holds no answer"),
+        ("empty", "the answer is empty (finish_reason stop)"),
+        ("refusal_field", "refused: I can't help with that."),
+    ],
+)
+def test_what_holds_no_answer_is_told(process: ChatProcess, habit: str, told: str) -> None:
+    found = describer(process.url(habit) + "/v1")
+    assert [context.error for context in found.describe([SMALL] * 2, NAMES[:2])] == [told] * 2
+    assert found.shows([SMALL], ["fox"]) == [None]
+
+
+def test_an_answer_in_parts_is_one(process: ChatProcess) -> None:
+    assert describer(process.url("parts") + "/v1").describe([SMALL], ["fox"]) == [Context(TREE, TREE)]
+
+
 # Fields
+
+
+def test_a_field_that_was_taken_before_is_left_out_for_one_question_only(process: ChatProcess) -> None:
+    url = process.url("fox_too_long_for_max_tokens") + "/v1"
+    found = describer(url, batch_size=1)
+    assert [context.text for context in found.describe([SMALL] * 3, NAMES)] == [TREE] * 3
+    assert ["max_tokens" in body for body in questions(process, url)] == [True, True, False, True]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,104 @@
+"""What the workers do with single samples that fail, without models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from synood_ray.config.settings import Settings
+from synood_ray.errors import Unavailable
+from synood_ray.farm.actors.describer import DescriberActor
+from synood_ray.farm.actors.sampler import SamplerActor
+from synood_ray.models.describers.answers import Answer
+from synood_ray.models.describers.base import Context, clean_answers
+from synood_ray.records import SampleTask, SourceImage
+from synood_ray.storage import layout
+from synood_ray.storage.parts import read_prompts
+from synood_ray.storage.stores.base import open_store
+
+PASSWORD = "hunter22"
+
+
+class Describer:
+    """Refuses owls; is away for cats."""
+
+    def describe(
+        self, images: Sequence[Image.Image], subjects: Sequence[str], keys: Sequence[str] | None = None
+    ) -> list[Context]:
+        if "cat" in subjects:
+            raise Unavailable("the server is away")
+        answers = ["I'm sorry, but I can't help." if name == "owl" else "tree" for name in subjects]
+        return clean_answers(DescriberSettings, list(map(Answer, answers)), subjects, lambda text: len(text.split()))
+
+
+DescriberSettings = Settings().describer
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    endpoint = f"http://user:{PASSWORD}@host:8000/v1?key={PASSWORD}"
+    output = str(tmp_path / "run")
+    return Settings.model_validate({"output": output, "describer": {"endpoint": endpoint}, "data": {"min_side": 1}})
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> list[SampleTask]:
+    """A fox, an owl, a fox whose image has gone, and one whose image is damaged."""
+    found = []
+    for number, name in enumerate(["fox", "owl", "fox", "fox"]):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(path)
+        source = SourceImage(f"{name}/{number}.png", number, name, str(path), path.stat().st_size, 16, 16)
+        found.append(SampleTask(f"{number:08d}", 0, source, 0, number))
+    (tmp_path / "2.png").unlink()
+    (tmp_path / "3.png").write_bytes(b"damaged")
+    return found
+
+
+def describer(settings: Settings) -> DescriberActor:
+    actor = DescriberActor(settings.model_dump(mode="json"), settings.output)
+    actor.describer = Describer()  # type: ignore[assignment]
+    return actor
+
+
+def test_an_image_about_which_nothing_can_be_had_fails_alone(settings: Settings, tasks: list[SampleTask]) -> None:
+    report = describer(settings).describe(0, tasks)
+    rows = read_prompts(open_store(settings.output), 0)
+    assert report.samples == 4 and [*rows] == [task.key for task in tasks]
+    fox, owl, gone, damaged = rows.values()
+    assert fox.prompt == "A photo of tree." and not fox.error
+    assert owl.error == "describer: refused: “I'm sorry, but I can't help.”" and owl.raw.startswith("I'm sorry")
+    assert "No such file" in gone.error and damaged.error
+    assert not (owl.prompt or owl.context or gone.prompt or damaged.prompt)
+
+    actor = SamplerActor(settings.model_dump(mode="json"), settings.output, ["fox", "owl", "x", "y"], [])
+    actor.inpainter = SimpleNamespace(resolution=16)  # type: ignore[assignment]
+    work, failed = actor._load(tasks, rows)
+    assert [task.key for task in work] == ["00000000", "00000000+id"]
+    assert [row.reject_reason for row in failed.values()] == [f"error: {row.error}" for row in (owl, gone, damaged)]
+    assert all(row.failed and not row.accepted and math.isnan(row.margin) for row in failed.values())
+    assert failed["00000001"].models["describer"] == "http://host:8000/v1"
+    assert PASSWORD not in repr(failed)
+
+
+def test_a_retry_has_a_file_of_its_own(settings: Settings, tasks: list[SampleTask]) -> None:
+    actor = describer(settings)
+    actor.describe(0, tasks)
+    again = SampleTask(tasks[1].key, 0, tasks[0].source, 0, 1)
+    actor.describe(0, [again], 1)
+    store = open_store(settings.output)
+    assert read_prompts(store, 0)["00000001"].error
+    assert read_prompts(store, 0, 1)["00000001"].prompt == "A photo of tree."
+    assert layout.prompts_unit(layout.prompts_key(0, 1)) == (0, 1)
+
+
+def test_a_server_that_is_away_fails_no_sample(settings: Settings, tasks: list[SampleTask]) -> None:
+    cat = SampleTask(tasks[0].key, 0, SourceImage("c", 0, "cat", tasks[0].source.uri, 1, 16, 16), 0, 0)
+    with pytest.raises(Unavailable):
+        describer(settings).describe(0, [cat])
+    assert not read_prompts(open_store(settings.output), 0)
