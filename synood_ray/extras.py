@@ -5,7 +5,10 @@ from __future__ import annotations
 from synood_ray.errors import UserError
 
 EXTRAS = {
-    "farm": ("ray", "diffusers", "accelerate", "boto3", "botocore", "pyarrow", "httpx", "rich", "jinja2", "markupsafe"),
+    "farm": (
+        *("ray", "diffusers", "accelerate", "boto3", "botocore", "urllib3", "pyarrow"),
+        *("httpx", "rich", "jinja2", "markupsafe"),
+    ),
     "cpu": ("vllm",),
 }
 """Extra -> packages by the names under which they are imported. vLLM for a GPU comes with the extra gpu."""

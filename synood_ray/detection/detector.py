@@ -13,7 +13,6 @@ from PIL import Image, ImageOps
 from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.scores import SCORES, ScoreInput
-from synood_ray.storage.publish import manifest_digest
 from synood_ray.storage.run import load_json
 from synood_ray.storage.stores.base import Put, Store, open_store
 
@@ -230,5 +229,7 @@ class Detector:
 
 def is_stale(store: Store, prefix: str = FOLDER) -> bool:
     """Whether the detector in this folder of a run was trained on samples that a retry has changed since."""
+    from synood_ray.storage.publish import manifest_digest  # needs pyarrow; a detector does not
+
     found, now = load_json(store, prefix + DESCRIPTION), manifest_digest(store, prefix.removesuffix(FOLDER))
     return found is not None and now is not None and found["training"].get("samples", now) != now

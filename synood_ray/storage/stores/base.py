@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from synood_ray.errors import Unavailable, UserError
+from synood_ray.extras import missing_extra
 
 TEMPORARY = ".tmp"
 """First segment that no key may have: the local store keeps unfinished files there."""
@@ -101,7 +102,10 @@ def open_store(uri: str, *, write: bool = True, patient: bool = False) -> Store:
     if not uri:
         raise UserError("output: no location given; name a folder or s3://bucket/prefix")
     if uri.startswith("s3://"):
-        from synood_ray.storage.stores.s3 import S3Store  # boto3 takes a while to import
+        try:
+            from synood_ray.storage.stores.s3 import S3Store  # boto3 takes a while to import, and is in an extra
+        except ModuleNotFoundError as error:
+            raise missing_extra(error) or error from error
 
         return S3Store.open(uri, write=write, patient=patient)
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", uri) and not uri.startswith("file://"):
