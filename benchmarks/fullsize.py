@@ -135,7 +135,7 @@ def _round(pipe: Any, settings: Settings, side: int) -> dict[str, Any]:
 
     from synood_ray.models.inpainters.base import Inpainter, Pass
     from synood_ray.models.scorer import Scorer
-    from synood_ray.sampling.steps import newton_step
+    from synood_ray.sampling.recipes.newton import newton_step
 
     sampling = settings.sampling
     inpainter = Inpainter.from_pipeline(pipe, settings.inpainter.model_copy(update={"resolution": side}))

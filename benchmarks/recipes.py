@@ -120,7 +120,7 @@ class Bench:
                 calls, begin = self.inpainter.denoiser_calls, time.process_time()
                 results = list(itertools.islice(stream, TURN))
                 seconds = time.process_time() - begin
-                accepted = sum(result.accepted for result in results)
+                accepted = sum(result.in_band for result in results)
                 tallies[name].turns.append((accepted, seconds, self.inpainter.denoiser_calls - calls))
                 tallies[name].results += results
         return tallies
@@ -137,18 +137,22 @@ class ByClass:
     def __init__(self, bench: Bench, tally: Tally, judge: Scorer, boundary: Calibration) -> None:
         import torch
 
+        from synood_ray.models.scorer import verdicts_of
+
         groups: dict[int, list[Refined]] = defaultdict(list)
         for result in tally.results:
             groups[bench.label_of[result.key]].append(result)
         rows = []
         for label in sorted(groups):
-            accepted = [result for result in groups[label] if result.accepted]
+            accepted = [result for result in groups[label] if result.in_band]
             row = [len(groups[label]), len(accepted), 0.0, float("nan"), 0]
             if accepted:
                 images = torch.stack([result.image for result in accepted])
                 row[2] = sum(boundary.margin(score) for score in judge.score(images).tolist())
                 row[3] = _pairwise_distance(bench, images)
-                row[4] = int(bench.scorer.verdicts(images, torch.full((len(images),), label))[1].sum())
+                logits = torch.stack([result.logits for result in accepted])
+                labels = torch.full((len(accepted),), label)
+                row[4] = int(verdicts_of(logits, labels, len(bench.class_names))[1].sum())
             rows.append(row)
         self.samples, self.accepted, self.judged, self.distance, self.shows = np.array(rows, dtype=float).T
 

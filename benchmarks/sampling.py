@@ -9,20 +9,20 @@ loses with its scorer in an actor.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.comparison import Interval, interval
 from benchmarks.targets import Target, show_figure
-from synood_ray.config.settings import SamplingSettings, ScorerSettings, Settings
+from synood_ray.config.settings import ScorerSettings, Settings
+from synood_ray.sampling.recipes import RECIPES
 
 if TYPE_CHECKING:
     from benchmarks.recipes import Bench, ByClass, Tally
     from synood_ray.sampling.calibration import Calibration
 
 JUDGE = "timm:mini://models/judge"
-RECIPES = get_args(SamplingSettings.model_fields["recipe"].annotation)
 OURS, CONTROL, RELEASED = "newton", "fresh", "official"
 
 Figures = dict[str, tuple[float, Interval | None]]

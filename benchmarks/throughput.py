@@ -81,7 +81,7 @@ class BareLoop:
         accepted: list[Refined] = []
         good = 0
         for refined in self.refiner.run(self._work(tasks, prompts)):
-            if refined.accepted and refined.key in labels:
+            if refined.in_band and refined.key in labels:
                 accepted.append(refined)
             if len(accepted) == CHECK:
                 good += self._check(accepted, labels)
@@ -119,7 +119,7 @@ class BareLoop:
             image = to_tensor([self.loader.image(task.source)], side)[0]
             mask = self.loader.mask(task.source, side)
             yield RefineTask(task.key, image, mask, prompts[task.key], task.seed)
-            if sampling.id_companions and sampling.recipe != "official":
+            if sampling.id_companions and self.refiner.recipe.companions:
                 own = fill_prompt(self.settings.describer, Context(task.source.name, ""))
                 yield RefineTask(task.key + COMPANION, image, mask, own, task.seed + 1, refine=False)
 
@@ -127,12 +127,12 @@ class BareLoop:
         """How many of them CLIP lets pass; their negative labels are looked up too."""
         import torch
 
-        if not accepted:
-            return 0
-        images = torch.stack([refined.image for refined in accepted])
-        _, shows = self.scorer.verdicts(images, torch.tensor([labels[refined.key] for refined in accepted]))
-        if not self.settings.sampling.clip_check:
+        from synood_ray.models.scorer import verdicts_of
+
+        if not accepted or not self.settings.sampling.clip_check:
             return len(accepted)
+        own = torch.tensor([labels[one.key] for one in accepted])
+        _, shows = verdicts_of(torch.stack([one.logits for one in accepted]), own, len(self.class_names))
         return len(accepted) - int(shows.sum())
 
 

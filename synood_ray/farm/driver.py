@@ -23,6 +23,7 @@ from synood_ray.farm.queue import Lease, State
 from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.stage import Call, Stage, open_stages
+from synood_ray.sampling.recipes import RECIPES
 from synood_ray.storage import layout
 from synood_ray.storage.run import put_json
 from synood_ray.storage.stores.base import Store
@@ -73,7 +74,7 @@ class Driver:
         self.away = 0  # units in a row that found a service away: a store, a model server
         self.vain_retries = 0  # units whose failed samples failed again as a whole; their parts stay as they were
         self.prepared = False  # the run's negative labels and boundary are in the store
-        self.needs_check = settings.sampling.mllm_check and settings.sampling.recipe != "official"
+        self.needs_check = settings.sampling.mllm_check and RECIPES[settings.sampling.recipe].checks
 
     @property
     def quarantined(self) -> int:

@@ -1,10 +1,4 @@
-"""The refinement loop: denoise, score, step, until a sample sits on the boundary; its slot is refilled at once.
-
-Ours (``newton``): one full pass; then a step along the score's gradient, too long on purpose, since the one solver step
-that takes it back to the manifold undoes a part of it. From there the secant through two rounds says where to go, which
-needs neither denoiser nor gradient: between them, once they lie on either side of the boundary, or else on beyond the
-later one. Where that leads nowhere, the next step has a gradient of its own.
-"""
+"""The refinement loop: denoise, score, move, until a sample's recipe is done with it; its slot is refilled at once."""
 
 from __future__ import annotations
 
@@ -14,23 +8,23 @@ from typing import TYPE_CHECKING, Protocol
 from synood_ray.config.settings import SamplingSettings
 from synood_ray.models.inpainters.base import Canvas, Inpainter, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
-from synood_ray.sampling.sample import Due, Refined, RefineTask, Sample
-from synood_ray.sampling.steps import between, beyond, newton_step, official_loss, official_step
+from synood_ray.sampling.recipes import RECIPES
+from synood_ray.sampling.sample import Due, Kept, Refined, RefineTask, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from synood_ray.models.scorer import Objective
 
-OFFICIAL_ROUNDS, OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE = 3, 20, 0.6, 8.0
-
 
 class ImageScorer(Protocol):
     """What the loop asks of a scorer; in this process or behind an actor."""
 
-    def score(self, images: Tensor) -> Tensor: ...
+    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
 
-    def score_and_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor]: ...
+    def judge_with_gradient(
+        self, images: Tensor, objective: Objective | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
 class Refiner:
@@ -51,11 +45,9 @@ class Refiner:
         self.inpainter = inpainter
         self.scorer = scorer
         self.calibration = calibration
-        self.settings = settings
-        self.official = settings.recipe == "official"
-        self.rounds = OFFICIAL_ROUNDS if self.official else settings.rounds
+        self.recipe = RECIPES[settings.recipe](settings, calibration, inpainter)
         self.batch_size = 1 if settings.strict else settings.batch_size
-        self.scheduler = inpainter.scheduler(None if self.official else settings.solver)
+        self.scheduler = inpainter.scheduler(self.recipe.solver)
 
     def run(self, tasks: Iterable[RefineTask | None]) -> Iterator[Refined]:
         """Refine every task; yields a `Refined` for each, as soon as it is accepted or out of rounds."""
@@ -99,10 +91,8 @@ class Refiner:
 
         if not tasks:
             return []
-        masks = torch.stack([task.mask for task in tasks])
-        if self.official:
-            masks = torch.ones_like(masks)
-        strength = OFFICIAL_STRENGTH if self.official else self.settings.strength
+        masks = self.recipe.mask(torch.stack([task.mask for task in tasks]))
+        strength = self.recipe.walks[Due.PASS].strength
         canvas = self.inpainter.canvas(torch.stack([task.image for task in tasks]), masks, strength)
         started = []
         for index, task in enumerate(tasks):
@@ -110,7 +100,8 @@ class Refiner:
             generator = torch.Generator().manual_seed(task.seed)
             noise = torch.randn(own.latents.shape, generator=generator).to(self.inpainter.device)
             prompt = self.inpainter.encode_prompt(task.prompt)
-            started.append(Sample(task, own, prompt, generator, noise, own.latents, own.latents))
+            memory = self.recipe.memory()
+            started.append(Sample(task, own, prompt, generator, noise, own.latents, own.latents, memory=memory))
         return started
 
     def _advance(self, group: list[Sample], active: list[Sample]) -> Iterator[Refined]:
@@ -124,7 +115,9 @@ class Refiner:
         self._judge(group, with_gradient=due is Due.STEER)
         finished = [sample for sample in group if self._is_done(sample)]
         active[:] = [sample for sample in active if sample not in finished]
-        self._move([sample for sample in group if sample not in finished])
+        going_on = [sample for sample in group if sample not in finished]
+        if going_on:
+            self.recipe.move(going_on)
         yield from map(self._result, finished)
 
     # -- one round -------------------------------------------------------------------------------------------------
@@ -132,35 +125,23 @@ class Refiner:
     def _denoise(self, group: list[Sample], due: Due) -> None:
         import torch
 
-        settings = self.settings
-        if self.official:
-            walk, guided = (OFFICIAL_STEPS, OFFICIAL_STRENGTH, OFFICIAL_GUIDANCE), 1.0
-        elif due is Due.PASS:
-            walk, guided = (settings.steps, settings.strength, settings.guidance), settings.guided
-        else:  # one solver step. It keeps what the first pass composed: guidance there moves the score away
-            walk, guided = (round(1 / settings.restart), settings.restart, 1.0), 1.0
+        walk = self.recipe.walks[due]
         result = self.inpainter.denoise(
             Pass(
-                torch.cat([sample.latents for sample in group]),
-                torch.cat([sample.noise for sample in group]),
-                Canvas.stack([sample.canvas for sample in group]),
-                Prompts.stack([sample.prompt for sample in group]),
-                *walk,
-                self.scheduler,
-                guided,
+                latents=torch.cat([sample.latents for sample in group]),
+                noise=torch.cat([sample.noise for sample in group]),
+                canvas=Canvas.stack([sample.canvas for sample in group]),
+                prompts=Prompts.stack([sample.prompt for sample in group]),
+                steps=walk.steps,
+                strength=walk.strength,
+                guidance=walk.guidance,
+                scheduler=self.scheduler,
+                guided=walk.guided,
             )
         )
         for sample, z in zip(group, result.split(1), strict=True):
-            sample.put(z, Due.STEER if self._will_steer(sample) else Due.LOOK)
-
-    def _will_steer(self, sample: Sample) -> bool:
-        """Whether this round's gradient will most likely be used: it costs three times what looking alone does.
-
-        After the first round two of three samples need it, after a later one few: `_move_newton` asks then.
-        """
-        if self.settings.recipe == "fresh" or not sample.task.refine or len(sample.scores) + 1 >= self.rounds:
-            return False
-        return self.official or not sample.scores
+            may_go_on = sample.task.refine and len(sample.scores) + 1 < self.recipe.rounds
+            sample.put(z, Due.STEER if may_go_on and self.recipe.steers(sample) else Due.LOOK)
 
     def _judge(self, group: list[Sample], with_gradient: bool) -> None:
         """Decode and score every z_0, and differentiate the score on the way."""
@@ -169,78 +150,36 @@ class Refiner:
         z = torch.cat([sample.z for sample in group])
         if with_gradient:
             images, pull_back = self.inpainter.decode_with_vjp(z)
-            objective = official_loss if self.official else None
-            scores, image_gradient = self.scorer.score_and_gradient(images, objective)
+            scores, logits, image_gradient = self.scorer.judge_with_gradient(images, self.recipe.objective)
             for sample, gradient in zip(group, pull_back(image_gradient).split(1), strict=True):
                 sample.gradient = gradient
         else:
             images = self.inpainter.decode(z)
-            scores = self.scorer.score(images)
-        for sample, image, score in zip(group, images, scores.tolist(), strict=True):
+            scores, logits = self.scorer.judge(images)
+        for sample, image, score, seen in zip(group, images, scores.tolist(), logits, strict=True):
             if not sample.judged:  # it may have come back for the gradient alone
-                self._record(sample, image, score)
+                self._record(sample, image, score, seen)
 
-    def _record(self, sample: Sample, image: Tensor, score: float) -> None:
+    def _record(self, sample: Sample, image: Tensor, score: float, logits: Tensor) -> None:
         margin = self.calibration.margin(score)
-        if self.official or not sample.margins or abs(margin) < min(map(abs, sample.margins)):
-            sample.image = image
+        if self.recipe.prefers(sample, margin):
+            sample.kept = Kept(image, margin, logits)
         sample.scores.append(score)
         sample.margins.append(margin)
         sample.judged = True
-        sample.bracket(self.calibration.tau)
 
     def _is_done(self, sample: Sample) -> bool:
-        # The released recipe never stops early and keeps its last image, whatever its score.
-        near = not self.official and abs(sample.margins[-1]) <= self.settings.band
-        return near or not sample.task.refine or len(sample.scores) >= self.rounds
-
-    # -- what changes before the next round --------------------------------------------------------------------------
-
-    def _move(self, group: list[Sample]) -> None:
-        import torch
-
-        if self.official:
-            for sample in group:
-                assert sample.gradient is not None
-                sample.noise = sample.noise + official_step(sample.gradient, self.inpainter.scaling_factor)
-                sample.due = Due.PASS
-        elif self.settings.recipe == "fresh":
-            for sample in group:
-                sample.noise = torch.randn(sample.noise.shape, generator=sample.generator).to(sample.noise.device)
-                sample.due = Due.PASS
-        else:
-            self._move_newton(group)
-
-    def _move_newton(self, group: list[Sample]) -> None:
-        """Between two rounds on either side of the boundary, if there are such; else on, or along a new gradient."""
-        import torch
-
-        tau = self.calibration.tau
-        steered: list[tuple[Sample, Tensor]] = []
-        for sample in group:
-            score = sample.scores[-1]
-            if sample.below is not None and sample.above is not None:
-                sample.put(between(*sample.below, *sample.above, tau), Due.LOOK)
-            elif sample.stepped is not None and abs(score - tau) < abs(sample.stepped[0] - tau):
-                sample.put(beyond(*sample.stepped, score, sample.z, tau), Due.LOOK)
-                sample.stepped = None
-            elif sample.gradient is None:
-                sample.due = Due.STEER
-            else:
-                steered.append((sample, sample.gradient))
-        if not steered:
-            return
-        z = torch.cat([sample.z for sample, _ in steered])
-        gradient = torch.cat([gradient for _, gradient in steered])
-        mask = torch.cat([sample.canvas.mask for sample, _ in steered]).float()
-        residual = torch.tensor([self.settings.gain * (tau - sample.scores[-1]) for sample, _ in steered]).to(gradient)
-        step = newton_step(gradient, residual, mask, self.settings.max_step)
-        for (sample, _), latents in zip(steered, (z + step).to(z.dtype).split(1), strict=True):
-            sample.stepped = sample.scores[-1], sample.z
-            sample.latents, sample.gradient, sample.due = latents, None, Due.RESTART
+        return self.recipe.done(sample) or not sample.task.refine or len(sample.scores) >= self.recipe.rounds
 
     def _result(self, sample: Sample) -> Refined:
-        assert sample.image is not None
-        margin = min(sample.margins, key=abs) if not self.official else sample.margins[-1]
-        accepted = abs(margin) <= self.settings.band
-        return Refined(sample.task.key, sample.image.cpu(), list(sample.scores), list(sample.margins), margin, accepted)
+        kept = sample.kept
+        assert kept is not None
+        return Refined(
+            key=sample.task.key,
+            image=kept.image.cpu(),
+            margin=kept.margin,
+            logits=kept.logits.cpu(),
+            score_trace=list(sample.scores),
+            margin_trace=list(sample.margins),
+            in_band=self.recipe.in_band(kept.margin),
+        )

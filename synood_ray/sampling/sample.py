@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -29,16 +29,29 @@ class RefineTask:
     refine: bool = True
 
 
-@dataclass(slots=True)
-class Refined:
-    """What became of a task. image: the round nearest the boundary (the last one for `official`), [3, H, W]."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The round of a sample that is kept, by its recipe's choice: as a rule the one nearest the boundary.
+
+    image: [3, H, W] in [0, 1]; logits [C + M]: what the scorer saw in it, over ID classes and negative labels.
+    """
+
+    image: Tensor
+    margin: float
+    logits: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Refined(Kept):
+    """What became of a task: the round that was kept, on the CPU, and the way there.
+
+    in_band: whether that round is near the boundary; a recipe may accept others too (`Recipe.accepts`).
+    """
 
     key: str
-    image: Tensor
     score_trace: list[float]
     margin_trace: list[float]
-    margin: float
-    accepted: bool
+    in_band: bool
 
     @property
     def rounds(self) -> int:
@@ -67,29 +80,12 @@ class Sample:
     z: Tensor  # z_0 of this round; before the first pass the source's
     due: Due = Due.PASS
     judged: bool = False  # whether z's score is in the trace
-    gradient: Tensor | None = None  # dS/dz_0
-    below: tuple[float, Tensor] | None = None  # score and z_0 of the last round on this side of the boundary
-    above: tuple[float, Tensor] | None = None
-    stepped: tuple[float, Tensor] | None = None  # score and z_0 of the round that the last step began with
-    image: Tensor | None = None  # of the round to keep
+    gradient: Tensor | None = None  # of the score or the recipe's objective, with respect to z_0
+    kept: Kept | None = None
+    memory: Any = None  # the recipe's own
     scores: list[float] = field(default_factory=list)
     margins: list[float] = field(default_factory=list)
 
     def put(self, z: Tensor, due: Due) -> None:
         """Begin a round's judgement: z_0 is there, and waits for its score."""
         self.z, self.due, self.judged = z, due, False
-
-    def bracket(self, tau: float) -> None:
-        """Take the round that was judged last in as one end of the bracket around the boundary.
-
-        Illinois rule: an end that stays a second time counts as half as far from the boundary, or the other end would
-        creep towards it (the score bends).
-        """
-        score, below, above = self.scores[-1], self.below, self.above
-        before = self.scores[-2] if below and above else tau
-        if score < tau:
-            self.below = score, self.z
-            self.above = (tau + (above[0] - tau) / 2, above[1]) if above and before < tau else above
-        else:
-            self.above = score, self.z
-            self.below = (tau + (below[0] - tau) / 2, below[1]) if below and before > tau else below

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from synood_ray.models.inpainters.base import Canvas, Pass, Prompts
+from synood_ray.models.scorer import Objective
 from synood_ray.sampling.calibration import Calibration
 
 SIDE = 4
@@ -49,13 +50,19 @@ class LinearInpainter:
 
 
 class LinearScorer:
-    """S(x) = 10 times the mean of x; its gradient is constant."""
+    """S(x) = 10 times the mean of x; its gradient is constant. Logits: the first pixels of the image."""
 
     def score(self, images: Tensor) -> Tensor:
         return 10 * images.flatten(1).mean(1)
 
-    def score_and_gradient(self, images: Tensor, objective: Any = None) -> tuple[Tensor, Tensor]:
-        return self.score(images), torch.full_like(images, 10 / images[0].numel())
+    def slope(self, images: Tensor) -> Tensor:
+        return torch.full_like(images, 10 / images[0].numel())
+
+    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.score(images), images.flatten(1)[:, :5]
+
+    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        return *LinearScorer.judge(self, images), self.slope(images)
 
 
 class BentScorer(LinearScorer):
@@ -66,14 +73,18 @@ class BentScorer(LinearScorer):
         self.gradients: list[int] = []
 
     def score(self, images: Tensor) -> Tensor:
-        self.looks.append(len(images))
         return torch.sinh(super().score(images))
 
-    def score_and_gradient(self, images: Tensor, objective: Any = None) -> tuple[Tensor, Tensor]:
+    def slope(self, images: Tensor) -> Tensor:
+        return super().slope(images) * torch.cosh(super().score(images)).view(-1, 1, 1, 1)
+
+    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.looks.append(len(images))
+        return super().judge(images)
+
+    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor, Tensor]:
         self.gradients.append(len(images))
-        linear = LinearScorer().score(images)
-        slope = torch.full_like(images, 10 / images[0].numel())
-        return torch.sinh(linear), slope * torch.cosh(linear).view(-1, 1, 1, 1)
+        return super().judge_with_gradient(images, objective)
 
 
 def calibration(tau: float = 0.0, sigma: float = 1.0) -> Calibration:

@@ -63,7 +63,9 @@ class SamplerActor:
         from synood_ray.sampling.refine import Refiner
 
         calibration = boundary(self.settings, self.store, self.class_names, self.inpainter, self.scorer)
-        return RefineEngine(Refiner(self.inpainter, self.scorer, calibration, self.settings.sampling))
+        refiner = Refiner(self.inpainter, self.scorer, calibration, self.settings.sampling)
+        self.recipe = refiner.recipe
+        return RefineEngine(refiner)
 
     @cached_property
     def scorer(self) -> Any:
@@ -132,7 +134,7 @@ class SamplerActor:
         from synood_ray.sampling.sample import RefineTask
 
         side = self.inpainter.resolution
-        companions = self.settings.sampling.id_companions and self.settings.sampling.recipe != "official"
+        companions = self.settings.sampling.id_companions and self.recipe.companions
         work: list[RefineTask] = []
         rows: dict[str, SampleRow] = {}
         for task in tasks:
@@ -183,7 +185,7 @@ class SamplerActor:
         row.image = to_png(result.image)
         row.rounds = result.rounds
         row.score_trace, row.margin_trace, row.margin = result.score_trace, result.margin_trace, result.margin
-        row.accepted = result.accepted or self.settings.sampling.recipe == "official"  # which keeps whatever came out
+        row.accepted = self.recipe.accepts(result)
         row.reject_reason = "" if row.accepted else "rounds"
         companion = results.get(task.key + COMPANION)
         if companion is not None and not isinstance(companion, Exception):
@@ -195,23 +197,22 @@ class SamplerActor:
         import ray
         import torch
 
-        sampling = self.settings.sampling
+        from synood_ray.models.scorer import verdicts_of
+
         kept = [row for row in rows if row.accepted]
         if not kept:
             return
-        by_clip = sampling.clip_check and sampling.recipe != "official"
-        if self.negative_words or by_clip:
-            images = torch.stack([results[row.key].image for row in kept])  # type: ignore[union-attr]
-            nearest, shows = self.scorer.verdicts(images, torch.tensor([row.source_label for row in kept]))
-            for row, index, still_there in zip(kept, nearest.tolist(), shows.tolist(), strict=True):
-                if self.negative_words:
-                    row.negative_label = self.negative_words[index]
-                if by_clip and still_there:
-                    row.accepted, row.reject_reason = False, "clip"
-        if sampling.recipe == "official":
-            return
+        logits = torch.stack([results[row.key].logits for row in kept])  # type: ignore[union-attr]
+        labels = torch.tensor([row.source_label for row in kept])
+        nearest, shows = verdicts_of(logits, labels, len(self.class_names))
+        by_clip = self.recipe.checks and self.settings.sampling.clip_check
+        for row, index, still_there in zip(kept, nearest.tolist(), shows.tolist(), strict=True):
+            if self.negative_words:
+                row.negative_label = self.negative_words[index]
+            if by_clip and still_there:
+                row.accepted, row.reject_reason = False, "clip"
         kept = [row for row in kept if row.accepted]
-        if kept and checker is not None:
+        if kept and self.recipe.checks and checker is not None:
             pngs = [row.image for row in kept]
             answers = ray.get(checker.shows.remote(pngs, [row.source_name for row in kept]))
             for row, still_there in zip(kept, answers, strict=True):

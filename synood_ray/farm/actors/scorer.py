@@ -49,14 +49,8 @@ class RemoteScorer:
     def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self._call("judge", images)
 
-    def score_and_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor]:
-        return self._call("score_and_gradient", images, objective)
-
     def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor, Tensor]:
         return self._call("judge_with_gradient", images, objective)
-
-    def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        return self._call("verdicts", images, labels)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         import ray

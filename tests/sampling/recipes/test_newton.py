@@ -1,11 +1,9 @@
-import math
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synood_ray.sampling.steps import OVERSHOOT, REACH, between, beyond, newton_step, official_loss, official_step
+from synood_ray.sampling.recipes.newton import OVERSHOOT, REACH, Bracket, between, beyond, newton_step
 
 
 def test_newton_step_moves_a_linear_score_by_the_residual() -> None:
@@ -74,19 +72,10 @@ def test_beyond_goes_on_the_same_way_a_little_past_the_boundary(
     assert float(beyond(first, z_first, last, z_last, tau)) == pytest.approx(start + share * way, abs=1e-4)
 
 
-def test_official_step_is_the_released_update() -> None:
-    # eps <- eps - 10 * d mean_over_2(loss) / d (z_0 / scaling_factor)
-    gradient = torch.full((1, 4, 2, 2), 2.0)
-    assert torch.allclose(official_step(gradient, 0.5), torch.full((1, 4, 2, 2), -10 * 2.0 * 0.5 / 2))
-
-
-def test_official_loss_by_hand() -> None:
-    logits = torch.tensor([[1.0, 3.0]])
-    energy = 2.0 - math.log(math.exp(1) + math.exp(3))
-    assert float(official_loss(logits)) == pytest.approx((-5 - energy) ** 2, rel=1e-6)
-
-
-def test_the_official_target_is_out_of_reach() -> None:
-    # Jensen: mean(l) - logsumexp(l) <= -ln C, with equality for equal logits.
-    logits = torch.randn(1000, 1000)
-    assert (logits.mean(-1) - logits.logsumexp(-1) <= -math.log(1000)).all()
+def test_a_bracket_that_creeps_is_cut_by_the_illinois_rule() -> None:
+    bracket, scores = Bracket(), []
+    z = [torch.full((1, 1), float(i)) for i in range(4)]
+    for score, at in ((4.0, z[0]), (-1.0, z[1]), (-0.9, z[2])):
+        scores.append(score)
+        bracket.take(scores, at, tau=0.0)
+    assert bracket.below == (-0.9, z[2]) and bracket.above == (2.0, z[0])

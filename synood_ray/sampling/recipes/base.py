@@ -1,0 +1,77 @@
+"""What a recipe is: how a sample gets to the boundary. The loop (`sampling.refine`) batches, and asks for the rest."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from synood_ray.config.settings import SamplingSettings
+from synood_ray.sampling.calibration import Calibration
+from synood_ray.sampling.sample import Due, Refined, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from synood_ray.models.inpainters.base import Inpainter
+    from synood_ray.models.scorer import Objective
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How far the denoiser is sent: the settings of a `Pass`, which says what they mean."""
+
+    steps: int
+    strength: float
+    guidance: float
+    guided: float = 1.0
+
+
+class Recipe(ABC):
+    """One way to bring samples into the band. `move` must be written; the rest has the answers of a plain recipe.
+
+    A recipe sees single samples, or the group of a batch where one call on all of them is cheaper; what it does to a
+    sample must not depend on the others. What it remembers of a sample it keeps in ``sample.memory``.
+    """
+
+    companions: ClassVar[bool] = True  # regenerate every source as an ID image too
+    checks: ClassVar[bool] = True  # reject samples that still show their class
+
+    def __init__(self, settings: SamplingSettings, calibration: Calibration, inpainter: Inpainter) -> None:
+        self.settings, self.calibration, self.inpainter = settings, calibration, inpainter
+        self.rounds = settings.rounds
+        self.solver: str | None = settings.solver  # None: the model's own
+        self.objective: Objective | None = None  # whose gradient `sample.gradient` is; None: the score's
+        self.walks = {Due.PASS: Walk(settings.steps, settings.strength, settings.guidance, settings.guided)}
+
+    @abstractmethod
+    def move(self, group: list[Sample]) -> None:
+        """Give samples that are not done what they do next: set ``due``, and what that begins with."""
+
+    def mask(self, masks: Tensor) -> Tensor:
+        """What is repainted [B, 1, H, W], 1 = repaint, of the masks that the settings name."""
+        return masks
+
+    def memory(self) -> Any:
+        """What `Sample.memory` begins with."""
+        return None
+
+    def steers(self, sample: Sample) -> bool:
+        """Whether the round that begins needs a gradient: it costs three times what looking alone does."""
+        return False
+
+    def prefers(self, sample: Sample, margin: float) -> bool:
+        """Whether a round just judged becomes the one to keep: the one nearest the boundary."""
+        return sample.kept is None or abs(margin) < abs(sample.kept.margin)
+
+    def in_band(self, margin: float) -> bool:
+        """Whether this margin counts as near the boundary."""
+        return abs(margin) <= self.settings.band
+
+    def done(self, sample: Sample) -> bool:
+        """Whether a sample stops before it is out of rounds."""
+        return self.in_band(sample.margins[-1])
+
+    def accepts(self, refined: Refined) -> bool:
+        """Whether a finished sample is good, the semantic check apart."""
+        return refined.in_band
