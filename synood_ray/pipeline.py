@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from synood_ray.config.fingerprint import changes
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
+from synood_ray.farm.actors.describer import keys
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.retry import Retry, find_retries
 from synood_ray.negatives.mining import load_candidates
@@ -48,10 +50,13 @@ def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False)
     """
     begin = time.perf_counter()
     seconds: dict[str, float] = {}
+    keys(settings)  # a malformed one is the user's to mend, before anything is written or loaded
     store = open_store(settings.output)
     record = read_run(store)
     if record is not None:
         check_settings(record, settings, settings.output)
+        for change in changes(record.config, settings):
+            say(f"{change}: that goes for the samples still to be made, those that are there stay as they are")
     elif retry_failed:
         raise UserError(f"{settings.output}: no run here to retry; leave out --retry-failed")
     else:
@@ -183,6 +188,11 @@ def _drive(
         seconds["load models"] = min(stage.began for stage in worked.values()) - begin
     for name, stage in worked.items():
         seconds[name] = max(stage.ended - stage.began, 0.0)
+    if totals.untold:
+        say(
+            f"of {totals.checked} answers to the semantic check {totals.untold} were neither yes nor no; "
+            "their samples passed it"
+        )
     if driver.quarantined:
         say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
     if driver.vain_retries:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +17,7 @@ from synood_ray.cli.guard import main_guard
 from synood_ray.config.settings import Settings
 from synood_ray.data import files
 from synood_ray.errors import Unavailable, UserError
+from synood_ray.farm import driver
 from synood_ray.farm.reports import UnitReport
 from synood_ray.pipeline import synthesize
 from synood_ray.records import SampleTask
@@ -22,7 +26,7 @@ from synood_ray.storage.progress import scan
 from synood_ray.storage.publish import iter_samples, retract
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 from tests.farm.local_ray import make_images, use_local_ray
-from tests.farm.stubs import StubDescriber
+from tests.farm.stubs import StubDescriber, StubSampler
 
 SAMPLES = 12
 
@@ -145,6 +149,70 @@ def test_a_model_server_that_stays_away_ends_the_job_and_loses_nothing(
     assert not scan(store, "prompts").quarantined and len(scan(store).committed) == units
     assert main_guard(lambda argv: job(*argv), arguments) == 0
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
+
+
+def test_a_malformed_key_is_told_before_anything_is_written(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.describer.endpoint = "http://host/v1"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-hunter22\n")
+    with pytest.raises(UserError, match="OPENAI_API_KEY") as caught:
+        synthesize(settings, lambda line: None)
+    assert "hunter" not in str(caught.value) and not Path(settings.output).exists()
+
+
+@pytest.mark.parametrize(("untold", "ends"), [(2, False), (3, True)])
+def test_checks_whose_answers_cannot_be_read_are_counted_and_none_if_they_are_most(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, untold: int, ends: bool
+) -> None:
+    sample = StubSampler.sample
+
+    def checked(self: StubSampler, *arguments: Any) -> UnitReport:
+        return replace(sample(self, *arguments), checked=4, untold=untold)
+
+    monkeypatch.setattr(StubSampler, "sample", checked)
+    settings = settings.model_copy(update={"limit": 16})
+    said: list[str] = []
+    if not ends:
+        synthesize(settings, said.append)
+        assert "of 16 answers to the semantic check 8 were neither yes nor no; their samples passed it" in said
+        return
+    with pytest.raises(UserError, match=r"sampling\.mllm_check: of 16 answers of the describer 12 were neither"):
+        synthesize(settings, said.append)
+    settings = settings.model_copy(deep=True)
+    settings.sampling.mllm_check = False
+    monkeypatch.setattr(StubSampler, "sample", sample)
+    assert synthesize(settings, said.append).status.published, "it goes on without the check"
+    assert "sampling.mllm_check: true in the run, false now: that goes for the samples still to be made" in "".join(
+        said
+    )
+
+
+def test_nobody_is_asked_where_contexts_are_recorded(settings: Settings, tmp_path: Path) -> None:
+    settings.describer.contexts = str(tmp_path / "contexts.jsonl")
+    said: list[str] = []
+    synthesize(settings, said.append)
+    assert sum("no semantic check by the describer" in line for line in said) == 1
+
+
+def test_the_key_of_the_model_server_goes_to_the_describers(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    class Keyed(StubDescriber):
+        def __init__(self, settings: dict[str, Any], output: str, key: str) -> None:
+            super().__init__(settings, output)
+            given.append(key)
+
+    monkeypatch.setattr(driver, "Driver", partial(driver.Driver, describer=Keyed))
+    settings.describer.endpoint = "http://user:hunter22@host/v1"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-hunter22")
+    said: list[str] = []
+    synthesize(settings, said.append)
+    assert set(given) == {"sk-hunter22"}
+    written = b"".join(path.read_bytes() for path in Path(settings.output).rglob("*") if path.is_file())
+    assert b"http://host/v1" in written and b"hunter" not in written and "hunter" not in "".join(said)
 
 
 def test_images_in_a_store_that_does_not_answer_are_the_users_to_mend(

@@ -16,6 +16,9 @@ from synood_ray.locations import public
 _LATER = {"training", "evaluation"}
 """Sections that work on finished samples and change none."""
 
+_CHANGEABLE = {"sampling.mllm_check"}
+"""What may change when a run goes on: a check whose describer has gone, or cannot make it, can be left out."""
+
 _WHEREABOUTS = {"data.uri"}
 """Where an input is, not what it is: the images' identity is in the ID manifest."""
 
@@ -33,15 +36,24 @@ def fingerprint(settings: Settings, id_manifest_sha256: str) -> str:
 def differences(old: Mapping[str, Any], new: Settings) -> list[str]:
     """Fields that can change a sample and differ between a stored configuration and new settings, both values named.
 
-    A field that the stored configuration does not know yet counts as its default.
+    A field that the stored configuration does not know yet counts as its default. Without those of `changes`.
     """
+    return [told for name, told in _differences(old, new).items() if name not in _CHANGEABLE]
+
+
+def changes(old: Mapping[str, Any], new: Settings) -> list[str]:
+    """As `differences`: the fields that a run may go on with though they change what is still to be made."""
+    return [told for name, told in _differences(old, new).items() if name in _CHANGEABLE]
+
+
+def _differences(old: Mapping[str, Any], new: Settings) -> dict[str, str]:
     before = dict(counted_fields(public(old)))
     after = dict(counted_fields(public(new.model_dump(mode="json"))))
-    return [
-        f"{name}: {json.dumps(before[name])} in the run, {json.dumps(after[name])} now"
+    return {
+        name: f"{name}: {json.dumps(before[name])} in the run, {json.dumps(after[name])} now"
         for name in after
         if before[name] != after[name]
-    ]
+    }
 
 
 def same_place(one: str, other: str) -> bool:

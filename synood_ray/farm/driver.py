@@ -12,7 +12,7 @@ from typing import Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import Unavailable, UserError
-from synood_ray.farm.actors.describer import DescriberActor
+from synood_ray.farm.actors.describer import DescriberActor, keys
 from synood_ray.farm.actors.sampler import SamplerActor
 from synood_ray.farm.actors.scorer import ScorerActor
 from synood_ray.farm.cluster import draining_nodes
@@ -63,7 +63,7 @@ class Driver:
         self.scorers = Pool("scorer", ScorerActor, farm.scorers, (*arguments, class_names), 1, task_retries=-1)
         remote_scorer = settings.scorer.placement == "actor"
         scorers = [w.handle for w in self.scorers.grow(farm.scorers.max)] if remote_scorer else []
-        describers = Pool("describer", describer, farm.describers, arguments, farm.in_flight)
+        describers = Pool("describer", describer, farm.describers, (*arguments, *keys(settings)), farm.in_flight)
         samplers = Pool("sampler", sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight)
         self.describing, self.sampling = self.stages = open_stages(
             store, len(plan), describers, samplers, farm, self.retry
@@ -75,6 +75,9 @@ class Driver:
         self.vain_retries = 0  # units whose failed samples failed again as a whole; their parts stay as they were
         self.prepared = False  # the run's negative labels and boundary are in the store
         self.needs_check = settings.sampling.mllm_check and RECIPES[settings.sampling.recipe].checks
+        if self.needs_check and settings.describer.contexts:
+            say("no semantic check by the describer: its contexts are recorded, and nobody is there to ask")
+            self.needs_check = False
 
     @property
     def quarantined(self) -> int:
@@ -281,6 +284,7 @@ class Driver:
             self.others.met(stage.queue, lease)
         elif news:
             self.totals.add(report, sampled=stage is self.sampling)
+            self.totals.judge_checks()
         if stage is self.describing:
             self.sampling.queue.add(lease.unit)
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from synood_ray.errors import UserError
+
+ENOUGH_CHECKS = 16
+"""Semantic checks of which a describer that is any good can tell at least half."""
+
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
     """One unit done. seconds: wall time by stage, summed over the unit's samples where they overlap.
 
     found: somebody else committed the unit first; what this worker did of it, if anything, is thrown away.
+    checked: samples about which the describer was asked; untold: those where its answer was neither yes nor no.
     """
 
     unit: int
@@ -19,6 +25,8 @@ class UnitReport:
     failed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     found: bool = False
+    checked: int = 0
+    untold: int = 0
 
 
 @dataclass
@@ -30,6 +38,8 @@ class Totals:
     accepted: int = 0
     rejected: int = 0
     failed: int = 0
+    checked: int = 0
+    untold: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, report: UnitReport, sampled: bool) -> None:
@@ -43,3 +53,13 @@ class Totals:
         self.accepted += report.accepted
         self.rejected += report.rejected
         self.failed += report.failed
+        self.checked += report.checked
+        self.untold += report.untold
+
+    def judge_checks(self) -> None:
+        """Raise UserError if most semantic checks so far could not be told: they pass everything."""
+        if self.checked >= ENOUGH_CHECKS and 2 * self.untold > self.checked:
+            raise UserError(
+                f"sampling.mllm_check: of {self.checked} answers of the describer {self.untold} were neither yes nor "
+                "no; take another describer, or set it to false to go on without this check"
+            )

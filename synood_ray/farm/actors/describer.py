@@ -24,10 +24,26 @@ if TYPE_CHECKING:
     from synood_ray.models.describers.base import Describer
 
 
-class DescriberActor:
-    """Describe units of samples. One engine a process: when it dies, the process goes, and Ray starts another."""
+def keys(settings: Settings) -> tuple[str, ...]:
+    """What describers on other machines lack: the key of the model server, if there is one. UserError if malformed."""
+    if settings.describer.contexts or not settings.describer.endpoint:
+        return ()
+    from synood_ray.models.describers.endpoint import api_key
 
-    def __init__(self, settings: dict[str, Any], output: str) -> None:
+    return (api_key(),)
+
+
+class DescriberActor:
+    """Describe units of samples. One engine a process: when it dies, the process goes, and Ray starts another.
+
+    key: see `keys`.
+    """
+
+    def __init__(self, settings: dict[str, Any], output: str, key: str = "") -> None:
+        if key:
+            from synood_ray.models.describers.endpoint import KEY
+
+            os.environ[KEY] = key
         self.settings = Settings.model_validate(settings)
         self.store = open_store(output, patient=True)
         self.loader = SourceLoader(self.settings)

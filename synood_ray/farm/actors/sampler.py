@@ -114,7 +114,7 @@ class SamplerActor:
         for task in tasks:
             if task.key in results:
                 rows[task.key] = self._row(task, prompts[task.key].prompt, results)
-        self._check([rows[task.key] for task in tasks], results, checker)
+        asked, untold = self._check([rows[task.key] for task in tasks], results, checker)
         checked = time.perf_counter()
         seconds = {"load": loaded - begin, "refine": refined - loaded, "check": checked - refined}
         share = {name: 1000 * value / len(tasks) for name, value in seconds.items()}
@@ -124,7 +124,7 @@ class SamplerActor:
         put = self.store.put_new(key, encode_samples(ordered, self.class_names))
         accepted, failed = sum(row.accepted for row in ordered), sum(row.failed for row in ordered)
         rejected, found = len(ordered) - accepted - failed, put is Put.DIFFERENT
-        return UnitReport(unit, len(ordered), accepted, rejected, failed, seconds, found)
+        return UnitReport(unit, len(ordered), accepted, rejected, failed, seconds, found, asked, untold)
 
     def _load(
         self, tasks: list[SampleTask], prompts: dict[str, PromptRow]
@@ -192,8 +192,13 @@ class SamplerActor:
             row.companion = to_png(companion.image)
         return row
 
-    def _check(self, rows: list[SampleRow], results: dict[str, Refined | Exception], checker: Any | None) -> None:
-        """Pair accepted samples with their negative label; reject those that still show their class."""
+    def _check(
+        self, rows: list[SampleRow], results: dict[str, Refined | Exception], checker: Any | None
+    ) -> tuple[int, int]:
+        """Pair accepted samples with their negative label; reject those that still show their class.
+
+        Returns about how many the describer was asked, and of how many it could not tell.
+        """
         import ray
         import torch
 
@@ -201,7 +206,7 @@ class SamplerActor:
 
         kept = [row for row in rows if row.accepted]
         if not kept:
-            return
+            return 0, 0
         logits = torch.stack([results[row.key].logits for row in kept])  # type: ignore[union-attr]
         labels = torch.tensor([row.source_label for row in kept])
         nearest, shows = verdicts_of(logits, labels, len(self.class_names))
@@ -212,9 +217,11 @@ class SamplerActor:
             if by_clip and still_there:
                 row.accepted, row.reject_reason = False, "clip"
         kept = [row for row in kept if row.accepted]
-        if kept and self.recipe.checks and checker is not None:
-            pngs = [row.image for row in kept]
-            answers = ray.get(checker.shows.remote(pngs, [row.source_name for row in kept]))
-            for row, still_there in zip(kept, answers, strict=True):
-                if still_there:
-                    row.accepted, row.reject_reason = False, "mllm"
+        if not kept or checker is None or not self.recipe.checks:
+            return 0, 0
+        pngs = [row.image for row in kept]
+        answers = ray.get(checker.shows.remote(pngs, [row.source_name for row in kept]))
+        for row, still_there in zip(kept, answers, strict=True):
+            if still_there:
+                row.accepted, row.reject_reason = False, "mllm"
+        return len(answers), answers.count(None)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
+from benchmarks.stub_workers import stub_row
 from synood_ray.config.settings import Settings
 from synood_ray.errors import Unavailable
 from synood_ray.farm.actors.describer import DescriberActor
@@ -17,6 +20,7 @@ from synood_ray.farm.actors.sampler import SamplerActor
 from synood_ray.models.describers.answers import Answer
 from synood_ray.models.describers.base import Context, clean_answers
 from synood_ray.records import SampleTask, SourceImage
+from synood_ray.sampling.recipes import RECIPES
 from synood_ray.storage import layout
 from synood_ray.storage.parts import read_prompts
 from synood_ray.storage.stores.base import open_store
@@ -78,6 +82,7 @@ def test_an_image_about_which_nothing_can_be_had_fails_alone(settings: Settings,
 
     actor = SamplerActor(settings.model_dump(mode="json"), settings.output, ["fox", "owl", "x", "y"], [])
     actor.inpainter = SimpleNamespace(resolution=16)  # type: ignore[assignment]
+    actor.recipe = RECIPES["newton"]  # type: ignore[assignment]
     work, failed = actor._load(tasks, rows)
     assert [task.key for task in work] == ["00000000", "00000000+id"]
     assert [row.reject_reason for row in failed.values()] == [f"error: {row.error}" for row in (owl, gone, damaged)]
@@ -102,3 +107,17 @@ def test_a_server_that_is_away_fails_no_sample(settings: Settings, tasks: list[S
     with pytest.raises(Unavailable):
         describer(settings).describe(0, [cat])
     assert not read_prompts(open_store(settings.output), 0)
+
+
+def test_answers_that_cannot_be_told_are_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda answers: answers))
+    settings.sampling.clip_check = False
+    actor = SamplerActor(settings.model_dump(mode="json"), settings.output, ["fox"], [])
+    actor.recipe = RECIPES["newton"]  # type: ignore[assignment]
+    source = SourceImage("a.png", 0, "fox", "nowhere", 1, 16, 16)
+    rows = [stub_row(SampleTask(f"{i:08d}", 0, source, 0, i)) for i in range(4)]
+    checker = SimpleNamespace(shows=SimpleNamespace(remote=lambda images, names: [True, None, False, None]))
+    results = {row.key: SimpleNamespace(logits=torch.tensor([0.0, 1.0])) for row in rows}
+    assert actor._check(rows, results, checker) == (4, 2)  # type: ignore[arg-type]
+    assert [row.reject_reason for row in rows] == ["mllm", "", "", ""]
+    assert actor._check(rows, results, None) == (0, 0)  # type: ignore[arg-type]
