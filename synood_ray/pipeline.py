@@ -88,7 +88,7 @@ def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False)
 
 def _find_retries(store: Store, say: Say) -> dict[int, Retry]:
     """What to run again, told in one line."""
-    retry = find_retries(store)
+    retry = find_retries(store, say)
     whole = sum(not again.number for again in retry.values())
     samples = sum(len(again.keys) for again in retry.values())
     if retry:

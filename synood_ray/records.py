@@ -39,6 +39,11 @@ class SampleTask:
     prompt: str = ""
 
 
+def sample_key(index: int) -> str:
+    """Key of the sample at this position of the plan."""
+    return f"{index:08d}"
+
+
 @dataclass(slots=True)
 class SampleRow:
     """One finished sample: a row of ``parts/*.parquet`` and of the published shards.

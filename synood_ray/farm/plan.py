@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from synood_ray.records import SampleTask, SourceImage, sample_seed
+from synood_ray.records import SampleTask, SourceImage, sample_key, sample_seed
 
 
 class Plan:
@@ -49,7 +49,7 @@ class Plan:
     def _task(self, index: int, unit: int) -> SampleTask:
         draw, position = divmod(index, len(self._order))
         source = self._sources[int(self._order[position])]
-        return SampleTask(f"{index:08d}", unit, source, draw, sample_seed(self._seed, source.key, draw))
+        return SampleTask(sample_key(index), unit, source, draw, sample_seed(self._seed, source.key, draw))
 
 
 def _labels(sources: Sequence[SourceImage]) -> np.ndarray:

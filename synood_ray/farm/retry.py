@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from synood_ray.records import SampleTask
+from synood_ray.storage.damage import put_aside
 from synood_ray.storage.parts import read_prompts
-from synood_ray.storage.progress import failed_samples, sample_parts, scan
+from synood_ray.storage.progress import failed_samples, sample_parts, scan, survey
+from synood_ray.storage.run import read_run
 from synood_ray.storage.stores.base import Store
 
 
@@ -34,12 +37,24 @@ class Retry:
 WHOLE = Retry()
 
 
-def find_retries(store: Store) -> dict[int, Retry]:
-    """Everything to do again, by unit. Units that are only waiting are not among it."""
+def find_retries(store: Store, say: Callable[[str], None] = lambda line: None) -> dict[int, Retry]:
+    """Everything to do again, by unit. Units that are only waiting are not among it.
+
+    Damaged parts are put aside, and say is told: their units are among it then.
+    """
+    record = read_run(store)
+    assert record is not None
     parts = sample_parts(store)
+    counts, damaged = survey(store, record, (entry for files in parts.values() for entry in files))
+    while damaged:
+        put_aside(store, record, damaged)
+        for part in damaged:
+            say(str(part))
+        parts = sample_parts(store)
+        counts, damaged = survey(store, record, (entry for files in parts.values() for entry in files))
     quarantined = (scan(store, "prompts").quarantined | scan(store, "parts").quarantined) - parts.keys()
     failed: dict[int, Retry] = {}
-    for unit, keys in failed_samples(store).items():
+    for unit, keys in failed_samples(store, counts).items():
         number = len(parts[unit])
         prompts = read_prompts(store, unit, number - 1)
         undescribed = frozenset(key for key in keys if key not in prompts or prompts[key].error)

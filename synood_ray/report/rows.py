@@ -1,15 +1,16 @@
-"""What the report needs of a run's samples, without fetching all of its images."""
+"""What the report needs of a run's samples, without holding all of its images."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synood_ray.storage.publish import read_manifest
+from synood_ray.storage.shards import read_manifest, read_shard
 from synood_ray.storage.stored_file import StoredFile
 from synood_ray.storage.stores.base import Store
 
@@ -36,17 +37,19 @@ class Sample:
 
 
 class Samples:
-    """All samples of a published run (`rows`, in order); images on demand. A run that is not published has none."""
+    """All samples of a published run (`rows`, in order); images on demand. A run that is not published has none.
+
+    Every shard is read once as a whole, one at a time. Raises UserError if one is not the one that was published.
+    """
 
     def __init__(self, store: Store) -> None:
-        manifest = read_manifest(store) or {"shards": []}
-        self._files = [pq.ParquetFile(_open(store, shard["path"], shard["bytes"])) for shard in manifest["shards"]]
+        shards = (read_manifest(store) or {"shards": []})["shards"]
         self.rows = [
-            Sample(values, shard, group, row)
-            for shard, file in enumerate(self._files)
-            for group in range(file.num_row_groups)
-            for row, values in enumerate(file.read_row_group(group, columns=SCALARS).to_pylist())
+            Sample(values, number, group, row)
+            for number, shard in enumerate(shards)
+            for group, row, values in _scalars(read_shard(store, shard))
         ]
+        self._files = [pq.ParquetFile(_open(store, shard["path"], shard["bytes"])) for shard in shards]
 
     def draw(self, count: int, *, accepted: bool) -> list[tuple[Sample, bytes]]:
         """Up to `count` samples with their images: drawn by a hash of the key, so not picked, every class once before
@@ -67,6 +70,14 @@ class Samples:
             images[place] = table.column("image").to_pylist()
         found = [(s, images[s.shard, s.group][s.row]) for s in drawn]
         return [(sample, image["bytes"]) for sample, image in found if image and image["bytes"]]
+
+
+def _scalars(shard: bytes) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Row group, row in it and columns without images of all samples of a shard."""
+    file = pq.ParquetFile(pa.BufferReader(shard))
+    for group in range(file.num_row_groups):
+        for row, values in enumerate(file.read_row_group(group, columns=SCALARS).to_pylist()):
+            yield group, row, values
 
 
 def _open(store: Store, key: str, size: int) -> pa.PythonFile:

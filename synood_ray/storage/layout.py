@@ -29,6 +29,7 @@ REPORT = "report/"
 REPORT_PAGE = f"{REPORT}index.html"
 TIMINGS = "timings/"
 RETRIES = "retries/"
+DAMAGED = "damaged/"
 
 _PROMPTS_KEY = re.compile(r"prompts/part-(\d{6,})(?:-r(\d+))?\.parquet")
 _PART_KEY = re.compile(r"parts/part-(\d{6,})(?:-r(\d+))?\.parquet")
@@ -82,6 +83,12 @@ def publication_number(key: str) -> int | None:
     """Number of a publication; None for any other name."""
     match = _PUBLICATION_KEY.fullmatch(key)
     return int(match[1] or 0) if match else None
+
+
+def damaged_key(key: str, number: int) -> str:
+    """Where a damaged part is kept; number: of others of that name there before it."""
+    name = key.removeprefix(PARTS)
+    return f"{DAMAGED}{name}" if not number else f"{DAMAGED}{number}-{name}"
 
 
 def retries_key(number: int) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synood_ray.errors import UserError
 from synood_ray.records import SampleRow
 from synood_ray.storage import layout
 from synood_ray.storage.stores.base import Entry, NotFound, Store
@@ -33,6 +34,9 @@ _FOOTER = 64 * 1024
 """Bytes read from the end of a part for its counts: its footer has 10 kB, and about 45 bytes more a class."""
 
 _HF_IMAGE = {"_type": "Image"}
+
+_UNREADABLE = (pa.ArrowException, OSError, ValueError, TypeError, KeyError)
+"""What reading a Parquet file that is damaged or none of ours can raise."""
 
 
 def _named(value: pa.DataType) -> pa.DataType:
@@ -87,9 +91,20 @@ class PromptRow:
 _PROMPT_SCHEMA = pa.schema([(n, pa.int64() if n == "unit" else pa.string()) for n in PromptRow.__slots__])
 
 
+class DamagedPart(UserError):  # noqa: N818
+    """A part that is cut off or garbled, or that was not made for its place. key: its name in the run."""
+
+    def __init__(self, store: Store, key: str, why: str) -> None:
+        super().__init__(f"{store.uri}/{key}: damaged ({why}); --retry-failed makes its unit again")
+        self.key = key
+
+
 @dataclass(frozen=True, slots=True)
 class PartCounts:
-    """What a part's footer says. rows = accepted + rejected + failed; size in bytes."""
+    """What a part's footer says. rows = accepted + rejected + failed; size in bytes.
+
+    run: fingerprint of the run that it was made for; "" in parts of version 0.1.0.
+    """
 
     unit: int
     rows: int
@@ -97,6 +112,7 @@ class PartCounts:
     rejected: int
     failed: int
     size: int
+    run: str = ""
 
 
 def sample_schema(class_names: Sequence[str]) -> pa.Schema:
@@ -113,8 +129,10 @@ def samples_table(rows: Iterable[SampleRow], class_names: Sequence[str]) -> pa.T
     return pa.Table.from_pylist([_flat(row) for row in rows], schema=sample_schema(class_names))
 
 
-def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str]) -> bytes:
-    """One unit's samples as a part: Parquet, with the counts of `PartCounts` in its footer.
+def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str], run: str = "") -> bytes:
+    """One unit's samples as a part: Parquet, with checksums of its pages and `PartCounts` in its footer.
+
+    run: the run's fingerprint.
 
     Raises ValueError unless all rows are of one unit and every label has a class name.
     """
@@ -124,15 +142,29 @@ def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str]) -> byt
     if not all(0 <= row.source_label < len(class_names) for row in rows):
         raise ValueError(f"a label is outside the {len(class_names)} classes")
     kinds = Counter("failed" if row.failed else "accepted" if row.accepted else "rejected" for row in rows)
-    counts = {"unit": units.pop(), "rows": len(rows), **{k: kinds[k] for k in ("accepted", "rejected", "failed")}}
+    counts: dict[str, Any] = {
+        "unit": units.pop(),
+        "rows": len(rows),
+        **{k: kinds[k] for k in ("accepted", "rejected", "failed")},
+    }
+    counts |= {"run": run} if run else {}
     table = samples_table(rows, class_names)
     metadata = {**(table.schema.metadata or {}), _COUNTS: json.dumps(counts)}
-    return to_parquet(table.replace_schema_metadata(metadata))
+    return to_parquet(table.replace_schema_metadata(metadata), checksums=True)
 
 
 def decode_samples(data: bytes) -> list[SampleRow]:
     """Samples of a part or of a published shard."""
-    return [_row(found) for found in pq.read_table(io.BytesIO(data)).to_pylist()]
+    return [_row(found) for found in pq.read_table(io.BytesIO(data), page_checksum_verification=True).to_pylist()]
+
+
+def read_part(store: Store, key: str) -> list[SampleRow]:
+    """Samples of a part. Raises DamagedPart if they cannot be read, NotFound."""
+    data = store.get(key)
+    try:
+        return decode_samples(data)
+    except _UNREADABLE as error:
+        raise DamagedPart(store, key, _first_line(error)) from error
 
 
 def encode_prompts(rows: Sequence[PromptRow]) -> bytes:
@@ -155,19 +187,37 @@ def read_prompts(store: Store, unit: int, retry: int = 0) -> dict[str, PromptRow
     return rows
 
 
+def read_failed(store: Store, key: str) -> list[str]:
+    """Keys of the failed samples of a part. Raises DamagedPart, NotFound."""
+    data = store.get(key)
+    try:
+        table = pq.read_table(io.BytesIO(data), columns=["key", "failed"], page_checksum_verification=True)
+    except _UNREADABLE as error:
+        raise DamagedPart(store, key, _first_line(error)) from error
+    return [row["key"] for row in table.to_pylist() if row["failed"]]
+
+
 def read_counts(store: Store, part: Entry) -> PartCounts:
-    """Counts of a part from its footer: one small read, whatever the part's size."""
+    """Counts of a part from its footer: one small read, whatever the part's size. Raises DamagedPart, NotFound."""
     start = max(0, part.size - _FOOTER)
     tail = store.get_range(part.key, start, part.size - start)
     length = int.from_bytes(tail[-8:-4], "little") + 8
+    if tail[-4:] != b"PAR1" or length > part.size:
+        raise DamagedPart(store, part.key, "its end is not that of a Parquet file")
     if length > len(tail):
         tail = store.get_range(part.key, part.size - length, length)
-    metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-length:])).metadata
-    return PartCounts(**json.loads(metadata[_COUNTS]), size=part.size)
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-length:])).metadata
+        return PartCounts(**json.loads((metadata or {})[_COUNTS]), size=part.size)
+    except _UNREADABLE as error:
+        raise DamagedPart(store, part.key, f"its footer is no part's: {_first_line(error)}") from error
 
 
-def to_parquet(table: pa.Table, row_group: int = ROW_GROUP) -> bytes:
-    """A table as Parquet bytes, the same bytes for the same table. row_group: rows a row group."""
+def to_parquet(table: pa.Table, row_group: int = ROW_GROUP, checksums: bool = False) -> bytes:
+    """A table as Parquet bytes, the same bytes for the same table.
+
+    row_group: rows a row group. checksums: write a CRC with every page.
+    """
     buffer = io.BytesIO()
     plain = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
     pq.write_table(
@@ -177,8 +227,13 @@ def to_parquet(table: pa.Table, row_group: int = ROW_GROUP) -> bytes:
         compression="zstd",
         use_dictionary=[name for name in plain if table.schema.field(name).type == pa.string()],
         write_statistics=plain,
+        write_page_checksum=checksums,
     )
     return buffer.getvalue()
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__} {error}".splitlines()[0]
 
 
 def _flat(row: SampleRow) -> dict[str, Any]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
-from synood_ray.storage.parts import PartCounts, read_counts
+from synood_ray.storage.parts import DamagedPart, PartCounts, read_counts, read_failed
 from synood_ray.storage.publication import is_outdated, read_publications
-from synood_ray.storage.run import load_json, read_run
+from synood_ray.storage.run import RunRecord, read_run
+from synood_ray.storage.shards import read_manifest
 from synood_ray.storage.stores.base import Entry, Store
 
 _READERS = 16
@@ -71,23 +70,56 @@ def scan(store: Store, stage: layout.Stage = "parts") -> Scan:
     return Scan(units, {u: e.attempt for u, e in last.items()}, set(np.setdiff1d(final, units).tolist()))
 
 
-def part_counts(store: Store, parts: Iterable[Entry]) -> list[PartCounts]:
-    """Counts of many parts, in their order."""
+def survey(
+    store: Store, record: RunRecord, parts: Iterable[Entry]
+) -> tuple[dict[Entry, PartCounts], list[DamagedPart]]:
+    """Counts of many parts, in their order, and those that are damaged or are not of their place in this run."""
+
+    def look(part: Entry) -> PartCounts | DamagedPart:
+        try:
+            counts = read_counts(store, part)
+        except DamagedPart as damaged:
+            return damaged
+        why = _misplaced(record, part.key, counts)
+        return DamagedPart(store, part.key, why) if why else counts
+
+    parts = list(parts)
     with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(lambda part: read_counts(store, part), parts))
+        found = list(zip(parts, readers.map(look, parts), strict=True))
+    damaged = [what for _, what in found if isinstance(what, DamagedPart)]
+    return {part: what for part, what in found if isinstance(what, PartCounts)}, damaged
 
 
-def failed_samples(store: Store) -> dict[int, list[str]]:
-    """Keys of the failed samples of every committed unit that has any, after all retries so far."""
-    parts = sample_parts(store)
-    latest = {unit: entries[-1] for unit, entries in parts.items()}
-    counts = part_counts(store, latest.values())
-    failed: dict[int, list[str]] = {}
-    for (unit, entry), count in zip(latest.items(), counts, strict=True):
-        if count.failed:
-            table = pq.read_table(io.BytesIO(store.get(entry.key)), columns=["key", "failed"])
-            failed[unit] = [row["key"] for row in table.to_pylist() if row["failed"]]
-    return failed
+def _misplaced(record: RunRecord, key: str, counts: PartCounts) -> str:
+    """Why a part is not the one that belongs under this key; "" if it is."""
+    unit, retry = layout.part_unit(key) or (record.units, 0)
+    planned = len(record.unit_samples(unit))
+    if unit >= record.units:
+        return f"the run has {record.units} units"
+    if counts.unit != unit:
+        return f"it holds unit {counts.unit}"
+    if counts.run not in ("", record.fingerprint):
+        return "it was made by another run"
+    if counts.rows != planned if retry == 0 else counts.rows > planned:
+        return f"it has {counts.rows} samples, and the unit {planned}"
+    return ""
+
+
+def part_counts(store: Store, record: RunRecord, parts: Iterable[Entry]) -> dict[Entry, PartCounts]:
+    """Counts of many parts, in their order. Raises DamagedPart if one is."""
+    counts, damaged = survey(store, record, parts)
+    if damaged:
+        raise damaged[0]
+    return counts
+
+
+def failed_samples(store: Store, parts: Mapping[Entry, PartCounts]) -> dict[int, list[str]]:
+    """Keys of the failed samples of every unit that has any, after all retries so far.
+
+    parts: counts of all parts, those of a unit in the order of its retries.
+    """
+    latest = {count.unit: entry for entry, count in parts.items()}
+    return {unit: read_failed(store, entry.key) for unit, entry in latest.items() if parts[entry].failed}
 
 
 def sample_parts(store: Store) -> dict[int, list[Entry]]:
@@ -105,7 +137,7 @@ def run_status(store: Store) -> RunStatus:
     record = read_run(store)
     if record is None:
         raise UserError(f"{store.uri}: no run here ({layout.RUN} is missing)")
-    manifest, publications = load_json(store, layout.MANIFEST), read_publications(store)
+    manifest, publications = read_manifest(store), read_publications(store)
     if manifest and not (publications and is_outdated(store, publications[-1])):
         quarantined = len(manifest["quarantined_units"])
         done = manifest["units"] - quarantined
@@ -113,7 +145,7 @@ def run_status(store: Store) -> RunStatus:
         return RunStatus(record.units, done, 0, 0, quarantined, **samples, published=True)
     parts = sample_parts(store)
     flat = [entry for entries in parts.values() for entry in entries]
-    counts = part_counts(store, flat)
+    counts = part_counts(store, record, flat).values()
     # A retry holds all samples that had failed before it, so of the failed only the last file's count stays.
     last = {count.unit: count.failed for count in counts}
     stuck = (scan(store, "parts").quarantined | scan(store, "prompts").quarantined) - parts.keys()

@@ -39,6 +39,13 @@ class Publication:
         left_out = set(self.quarantined_units)
         return any(unit in left_out or len(parts[unit]) - 1 > self.retries.get(str(unit), 0) for unit in parts)
 
+    def misses(self, parts: Mapping[int, list[Entry]], units: int) -> bool:
+        """Whether any part that it names, of so many units, is not among these: it was put aside, or removed."""
+        left_out = set(self.quarantined_units)
+        return any(unit not in parts for unit in range(units) if unit not in left_out) or any(
+            len(parts[int(unit)]) - 1 < retries for unit, retries in self.retries.items()
+        )
+
 
 def read_publications(store: Store) -> list[Publication]:
     """All publications that were ever decided on, in order of their numbers: 0, 1, …; the last one counts."""

@@ -16,11 +16,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from synood_ray.records import SampleRow
+from synood_ray.errors import UserError
+from synood_ray.records import SampleRow, sample_key
 from synood_ray.storage import layout
 from synood_ray.storage.card import dataset_card, is_dataset_card
-from synood_ray.storage.parts import PartCounts, decode_samples, samples_table, to_parquet
-from synood_ray.storage.progress import part_counts, sample_parts, scan
+from synood_ray.storage.damage import put_aside
+from synood_ray.storage.parts import DamagedPart, PartCounts, decode_samples, read_part, samples_table, to_parquet
+from synood_ray.storage.progress import sample_parts, scan, survey
 from synood_ray.storage.publication import (
     Publication,
     earlier_shards,
@@ -28,8 +30,8 @@ from synood_ray.storage.publication import (
     put_publication,
     read_publications,
 )
-from synood_ray.storage.run import RunRecord, load_json, put_json, read_run
-from synood_ray.storage.shards import absent_shards
+from synood_ray.storage.run import RunRecord, put_json, read_run
+from synood_ray.storage.shards import absent_shards, read_manifest, read_shard
 from synood_ray.storage.stores.base import Entry, NotFound, Put, Store
 
 ROWS_PER_SHARD = 1000
@@ -75,7 +77,8 @@ def publish(
     A shard ends with the unit that reaches rows_per_shard rows or bytes_per_shard bytes. All samples are in it, the
     rejected and the failed ones too (`accepted` and `failed` tell them apart). Does nothing if all parts are published
     and all shards are there. say is told what was left alone because somebody else made or changed it.
-    Raises Unfinished while units are missing that are not quarantined.
+    Raises Unfinished while units are missing that are not quarantined; UserError, naming it, if a part is damaged: it
+    is put aside then, and its unit can be tried again.
     """
     record = read_run(store)
     if record is None:
@@ -85,14 +88,16 @@ def publish(
         parts, publications, manifest = sample_parts(store), read_publications(store), read_manifest(store)
         if manifest is not None and not publications:
             return manifest  # somebody has tidied up
-        if not publications or publications[-1].lacks(parts):
+        newest = publications[-1] if publications else None
+        stands = manifest is not None and _stands(store, manifest, len(publications))
+        if newest is None or newest.lacks(parts) or (not stands and newest.misses(parts, record.units)):
             decision = _decide(store, record, parts, counts, rows_per_shard, bytes_per_shard)
             put_publication(store, len(publications), decision)
             continue  # with this one, or with that of another publisher who was first
-        if manifest is not None and _stands(store, manifest, len(publications)):
+        if manifest is not None and stands:
             return manifest
         try:
-            units = _published_units(store, record, publications[-1], parts, counts)
+            units = _published_units(store, record, newest, parts, counts)
             return _write(store, record, units, publications, manifest, say)
         except _SupersededError:
             continue
@@ -119,11 +124,6 @@ def retract(store: Store) -> None:
     store.delete(layout.MANIFEST)
 
 
-def read_manifest(store: Store) -> dict[str, Any] | None:
-    """The manifest of a published run, or None."""
-    return load_json(store, layout.MANIFEST)
-
-
 def manifest_digest(store: Store, prefix: str = "") -> str | None:
     """Hex sha256 of the manifest (of a run below prefix): which samples are published. None if none are.
 
@@ -136,12 +136,15 @@ def manifest_digest(store: Store, prefix: str = "") -> str | None:
 
 
 def iter_samples(store: Store) -> Iterator[SampleRow]:
-    """All rows of a published run in order, one shard in memory at a time. Raises Unfinished if it is not published."""
+    """All rows of a published run in order, one shard in memory at a time.
+
+    Raises Unfinished if it is not published, UserError if a shard is not the one that was.
+    """
     manifest = read_manifest(store)
     if manifest is None:
         raise Unfinished(f"{store.uri}: not published yet")
     for shard in manifest["shards"]:
-        yield from decode_samples(store.get(shard["path"]))
+        yield from decode_samples(read_shard(store, shard))
 
 
 def plan_shards(units: Sequence[_Unit], rows_per_shard: int, bytes_per_shard: int) -> list[list[_Unit]]:
@@ -185,12 +188,15 @@ def _published_units(
 ) -> list[_Unit]:
     """The units that were decided on; what was committed later is not among them. counts: what is known already."""
     left_out = set(publication.quarantined_units)
-    missing = set(range(record.units)) - parts.keys() - left_out
-    if missing:
-        raise Unfinished(f"{store.uri}: the parts of {len(missing)} of {record.units} units are gone")
     named = {u: files[: 1 + publication.retries.get(str(u), 0)] for u, files in parts.items() if u not in left_out}
-    unread = [entry for files in named.values() for entry in files if entry not in counts]
-    counts.update(zip(unread, part_counts(store, unread), strict=True))
+    found, damaged = survey(
+        store, record, (entry for files in named.values() for entry in files if entry not in counts)
+    )
+    if damaged:
+        put_aside(store, record, damaged)
+        more = f" (and {len(damaged) - 1} more in {layout.DAMAGED})" if len(damaged) > 1 else ""
+        raise UserError(f"{damaged[0]}{more}")
+    counts.update(found)
     return [_Unit(unit, files, [counts[entry] for entry in files]) for unit, files in named.items()]
 
 
@@ -248,7 +254,7 @@ def _write_shard(
 ) -> dict[str, Any]:
     """Create a shard. What stands there otherwise was left by an earlier publication, or by another pyarrow."""
     units = plan[index]
-    rows = [row for unit in units for row in _unit_rows(store, unit)]
+    rows = [row for unit in units for row in _unit_rows(store, record, unit)]
     data = to_parquet(samples_table(rows, record.classes))
     key = layout.shard_key(index, len(plan))
     while store.put_new(key, data) is Put.DIFFERENT:
@@ -263,11 +269,20 @@ def _write_shard(
     }
 
 
-def _unit_rows(store: Store, unit: _Unit) -> list[SampleRow]:
+def _unit_rows(store: Store, record: RunRecord, unit: _Unit) -> list[SampleRow]:
     """The rows of a unit, a failed one replaced by its latest retry."""
+    planned = {sample_key(index) for index in record.unit_samples(unit.unit)}
     rows: dict[str, SampleRow] = {}
     for entry in unit.files:
-        rows.update({row.key: row for row in decode_samples(store.get(entry.key))})
+        try:
+            found = read_part(store, entry.key)
+            keys = {row.key for row in found}
+            if len(keys) < len(found) or not keys <= planned or any(row.unit != unit.unit for row in found):
+                raise DamagedPart(store, entry.key, "its samples are not those of its unit")
+        except DamagedPart as damaged:
+            put_aside(store, record, [damaged])
+            raise
+        rows.update({row.key: row for row in found})
     return list(rows.values())
 
 

@@ -44,6 +44,11 @@ class RunRecord:
     packages: dict[str, str]
     format: int = FORMAT
 
+    def unit_samples(self, unit: int) -> range:
+        """Positions in the plan of a unit's samples; none outside [0, units)."""
+        size = self.config["farm"]["unit_size"]
+        return range(unit * size, min((unit + 1) * size, self.planned))
+
 
 def put_json(store: Store, key: str, value: Any) -> Put:
     """Create a JSON object; equal values give equal bytes."""

@@ -8,7 +8,8 @@ import tarfile
 
 from synood_ray.records import SampleRow
 from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.publish import Unfinished, read_manifest
+from synood_ray.storage.publish import Unfinished
+from synood_ray.storage.shards import read_manifest, read_shard
 from synood_ray.storage.stores.base import Put, Store
 
 
@@ -17,14 +18,15 @@ def export(store: Store, destination: Store) -> list[str]:
 
     The caption is the sample's negative label, or its prompt where it has none; cls is the source's class. Equal runs
     give equal tars; an interrupted export goes on where it was. Returns the keys of the tars. Raises Unfinished if
-    the run is not published, FileExistsError if the destination holds another export.
+    the run is not published, UserError if a shard is not the one that was, FileExistsError if the destination holds
+    another export.
     """
     manifest = read_manifest(store)
     if manifest is None:
         raise Unfinished(f"{store.uri}: not published yet")
     keys = []
     for index, shard in enumerate(manifest["shards"]):
-        rows = [row for row in decode_samples(store.get(shard["path"])) if row.accepted]
+        rows = [row for row in decode_samples(read_shard(store, shard)) if row.accepted]
         key = f"synood-{index:05d}.tar"
         if destination.put_new(key, _tar(rows)) is Put.DIFFERENT:
             raise FileExistsError(f"{destination.uri}/{key}: belongs to another export")

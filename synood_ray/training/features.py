@@ -18,7 +18,7 @@ from synood_ray.negatives.mining import NegativeLabels, pair
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.publish import read_manifest
+from synood_ray.storage.shards import changed_shard, read_manifest, read_shard
 from synood_ray.storage.sources import decode_sources
 from synood_ray.storage.stores.base import Store
 from synood_ray.training.finetune import Workers
@@ -55,8 +55,8 @@ def run_features(
 ) -> RunFeatures:
     """Encode a run's ID images, accepted images, companions and calibration images with the frozen CLIP.
 
-    Every worker takes every size-th image and published shard. Raises UserError if the run is not published, or if
-    an image that the run was made from is gone.
+    Every worker takes every size-th image and published shard. Raises UserError if the run is not published, if a
+    shard is not the one that was, or if an image that the run was made from is gone.
     """
     sources = decode_sources(store.get(layout.ID_MANIFEST))
     held_out = decode_sources(store.get(layout.CALIBRATION_MANIFEST))
@@ -100,8 +100,13 @@ def _sample_features(clip: ImageEncoder, store: Store, workers: Workers) -> _Sam
     rows = int(starts[-1])
     features, companions = torch.zeros(rows, width), torch.zeros(rows, width)
     flags = torch.zeros(rows, 3)  # label, accepted, has a companion
+    changed = torch.zeros(len(shards))
     for number in range(workers.rank, len(shards), workers.size):
-        samples = decode_samples(store.get(shards[number]["path"]))
+        try:
+            samples = decode_samples(read_shard(store, shards[number]))
+        except UserError:
+            changed[number] = 1
+            break
         at = torch.arange(int(starts[number]), int(starts[number + 1]))
         kept = [row.image if row.accepted else None for row in samples]
         regenerated = [row.companion for row in samples]
@@ -111,6 +116,10 @@ def _sample_features(clip: ImageEncoder, store: Store, workers: Workers) -> _Sam
         flags[at] = torch.tensor(
             [[row.source_label, row.accepted, row.companion is not None] for row in samples], dtype=torch.float32
         )
+    workers.sum([changed])  # all workers give up together
+    if changed.any():
+        first = shards[int(changed.nonzero()[0])]
+        raise changed_shard(store, first, "it is gone, or its SHA-256 differs")
     workers.sum([features, companions, flags])
     return _Samples(features, companions, flags[:, 0].long(), flags[:, 1].bool(), flags[:, 2].bool())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.publish import manifest_digest, read_manifest
 from synood_ray.storage.run import load_json, read_run
+from synood_ray.storage.shards import check_shards
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 
 MAX_FAILURES = 3
 """Lost training workers that Ray Train replaces before it gives up."""
 
+_WEIGHTS = re.compile(rf"{layout.DETECTOR}weights-[0-9a-f]{{12}}\.safetensors")
 _USER_ERROR = "user_error"
 
 _CHECKPOINTS = 10
@@ -209,8 +212,9 @@ def _finished(store: Store, settings: Settings, fresh: bool = False) -> FineTune
 
 def _remove_stale(store: Store) -> None:
     if is_stale(store):
-        for entry in list(store.list(layout.DETECTOR)):
-            store.delete(entry.key)
+        ours = [entry.key for entry in store.list(layout.DETECTOR) if _WEIGHTS.fullmatch(entry.key)]
+        for key in (f"{layout.DETECTOR}{DESCRIPTION}", *ours):  # the description first: it names the weights
+            store.delete(key)
 
 
 def _check(store: Store, settings: Settings) -> None:
@@ -222,6 +226,7 @@ def _check(store: Store, settings: Settings) -> None:
     manifest = read_manifest(store)
     if manifest is None:
         raise UserError(f"{store.uri}: the run is not finished; run jobs/synthesize.py with the same --output again")
+    check_shards(store, manifest)
     if manifest["accepted"] == 0:
         raise UserError(f"{store.uri}: no sample was accepted, so there is nothing to learn from; see sampling.band")
     if settings.scorer.model.startswith("timm:"):

@@ -17,6 +17,7 @@ from synood_ray.farm.retry import find_retries
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
+from synood_ray.storage.run import check_or_create_run
 from synood_ray.storage.stores.base import Store, open_store
 from tests.farm.local_ray import Handle, use_its_clock, use_local_ray
 
@@ -119,7 +120,10 @@ def _seeded(found: driver.Driver, seed: int) -> driver.Driver:
 
 
 def test_two_that_retry(store: Store) -> None:
-    make(store, "bad-0 bad-9 bad-50").run()
+    first = make(store, "bad-0 bad-9 bad-50")
+    plan = {"planned": first.plan.samples, "units": len(first.plan), "classes": CLASSES}
+    check_or_create_run(store, first.settings, id_manifest_sha256="", **plan)
+    first.run()
     retries = find_retries(store)
     first, second = make(store, retry=retries), make(store, retry=retries)
 

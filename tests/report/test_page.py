@@ -2,6 +2,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from PIL import Image
@@ -136,13 +137,14 @@ def test_missing_sources_leave_a_gap_not_an_error(tmp_path: Path) -> None:
     assert "source is gone" in render(store, settings, None)
 
 
-def test_samples_are_read_without_their_images(store: Store, settings: Settings) -> None:
+def test_shards_are_read_once_and_drawn_from_by_row_group(store: Store, settings: Settings) -> None:
     class Counting:
         fetched = 0
         uri = store.uri
+        whole: ClassVar[list[str]] = []
 
         def get(self, key: str) -> bytes:
-            assert not key.startswith("data/"), "a whole shard was fetched"
+            Counting.whole += [key] if key.startswith("data/") else []
             return store.get(key)
 
         def get_range(self, key: str, start: int, length: int) -> bytes:
@@ -156,7 +158,7 @@ def test_samples_are_read_without_their_images(store: Store, settings: Settings)
     drawn = samples.draw(4, accepted=True)
     assert len({sample.source_label for sample, _ in drawn}) == 3  # every class before any comes again
     assert all(sample.accepted and png.startswith(b"\x89PNG") for sample, png in drawn)
-    assert Counting.fetched > scalars
+    assert Counting.fetched > scalars and Counting.whole == ["data/train-00000-of-00001.parquet"]
     assert not any(sample.failed for sample, _ in samples.draw(50, accepted=False))
 
 

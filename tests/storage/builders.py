@@ -90,7 +90,7 @@ def make_run(store: Store, samples: int = 20, unit_size: int = 6) -> Plan:
     plan = Plan(sources, unit_size=unit_size)
     check_or_create_run(
         store,
-        Settings(),
+        Settings.model_validate({"farm": {"unit_size": unit_size}}),
         id_manifest_sha256=sources_digest(sources),
         planned=plan.samples,
         units=len(plan),

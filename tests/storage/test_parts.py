@@ -145,3 +145,16 @@ def test_ray_data_reads_the_same_rows(rows: list[SampleRow], tmp_path: Path) -> 
     assert [(r["unit"], r["key"]) for r in found] == [(u, row.key) for u in (0, 1) for row in rows]
     assert found[0]["image"] == {"bytes": png(0), "path": "00000000.png"}
     assert found[4]["image"] is None
+
+
+def test_no_flipped_bit_changes_a_row_unseen(rows: list[SampleRow]) -> None:
+    data = encode_samples(rows, CLASSES)
+    end, found = len(data) - int.from_bytes(data[-8:-4], "little") - 8, 0
+    for at in range(0, end, 61):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        try:
+            assert decode_samples(bytes(changed)) == rows, at  # such as in a statistic of the page
+        except (OSError, ValueError):
+            found += 1
+    assert found > 10

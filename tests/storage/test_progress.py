@@ -7,9 +7,9 @@ import pytest
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples
-from synood_ray.storage.progress import RunStatus, failed_samples, run_status, scan
+from synood_ray.storage.progress import RunStatus, failed_samples, part_counts, run_status, sample_parts, scan
 from synood_ray.storage.publish import publish
-from synood_ray.storage.run import put_json
+from synood_ray.storage.run import put_json, read_run
 from synood_ray.storage.stores.base import Store
 from tests.storage.builders import CLASSES, commit, fail, make_row, make_run
 
@@ -68,16 +68,23 @@ def test_a_unit_without_prompts_is_given_up_too(folder: Store) -> None:
     assert (status.committed, status.waiting, status.quarantined) == (3, 0, 1)
 
 
+def _failed(store: Store) -> dict[int, list[str]]:
+    record = read_run(store)
+    assert record is not None
+    entries = [entry for files in sample_parts(store).values() for entry in files]
+    return failed_samples(store, part_counts(store, record, entries))
+
+
 def test_retries_replace_the_failed(folder: Store) -> None:
     plan = make_run(folder)
     commit(folder, plan, failed=["00000000", "00000001", "00000006"])
-    assert failed_samples(folder) == {0: ["00000000", "00000001"], 1: ["00000006"]}
+    assert _failed(folder) == {0: ["00000000", "00000001"], 1: ["00000006"]}
     assert run_status(folder).failed == 3
 
     rows = [make_row(task, attempt=2) for task in plan.unit(0)[:2]]
     fail(rows[1])
     folder.put_new(layout.part_key(0, retry=1), encode_samples(rows, CLASSES))
-    assert failed_samples(folder) == {0: ["00000001"], 1: ["00000006"]}
+    assert _failed(folder) == {0: ["00000001"], 1: ["00000006"]}
     status = run_status(folder)
     assert (status.failed, status.accepted + status.rejected) == (2, 18)
 

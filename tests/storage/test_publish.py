@@ -309,7 +309,7 @@ def test_a_missing_shard_is_made_again_and_a_changed_one_is_named(folder: Store)
     folder.delete(key)
     folder.put_new(key, b"garbage")
     for look in (is_finished, publish):
-        with pytest.raises(UserError, match=rf"{key}: not what manifest.json says, it has 7 bytes.*; remove it and"):
+        with pytest.raises(UserError, match=rf"{key}: not what manifest.json says, it has 7 bytes.*; move it"):
             look(folder)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from synood_ray.config.settings import Settings
 from synood_ray.data.selection import select
 from synood_ray.data.source import open_source
-from synood_ray.records import SampleRow, SourceImage
+from synood_ray.records import SampleRow, SourceImage, sample_key
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples
 from synood_ray.storage.publish import publish
@@ -53,6 +53,7 @@ def make_settings(folder: Path, clip: str) -> Settings:
         {
             "output": str(folder / "run"),
             "data": {"uri": str(write_images(folder / "train", 6, 1)), "per_class": 4},
+            "farm": {"unit_size": 6},
             "scorer": {"model": clip, "pretrained": None, "templates": ["a {}."]},
             "labels": {"candidates": str(words), "keep": 0.8, "groups": 3},
             "training": {"epochs": 2, "label_epochs": 1, "batch_size": 8},
@@ -84,18 +85,18 @@ def make_run(settings: Settings, accept: bool = True) -> Store:
     put_json(store, layout.SKIPS, {"skips": [{"key": "broken <b>.jpg", "reason": "empty file"}]})
     half = len(selection.sources) // 2
     for unit, sources in enumerate((selection.sources[:half], selection.sources[half:])):
-        rows = [_row(unit, i, source, accept) for i, source in enumerate(sources)]
+        rows = [_row(unit, i, source, accept, sample_key(half * unit + i)) for i, source in enumerate(sources)]
         store.put_new(layout.part_key(unit), encode_samples(rows, names))
     publish(store)
     return store
 
 
-def _row(unit: int, index: int, source: SourceImage, accept: bool) -> SampleRow:
+def _row(unit: int, index: int, source: SourceImage, accept: bool, key: str) -> SampleRow:
     accepted, failed = accept and index % 2 == 0, index == 1
     colour = tuple((np.array(COLOURS[source.name]) * 0.6 + 50).astype(int).tolist())
     margins = [1.4, 0.7, 0.1] if accepted else [1.5, 1.2, 1.1]
     return SampleRow(
-        key=f"{unit}-{index}",
+        key=key,
         unit=unit,
         image=None if failed else picture(colour, index),  # type: ignore[arg-type]
         source_key=source.key,

@@ -138,6 +138,7 @@ def test_a_detector_of_samples_that_a_retry_has_changed_is_made_anew(store: Stor
     store.put_new(layout.part_key(1, retry=1), encode_samples(rows[:1], sorted(COLOURS)))
     publish(store)
     assert is_stale(store)
+    store.put_new("detector/notes.txt", b"precious")
 
     class AskedForRayError(Exception):
         pass
@@ -147,7 +148,7 @@ def test_a_detector_of_samples_that_a_retry_has_changed_is_made_anew(store: Stor
 
     with pytest.raises(AskedForRayError):
         run_finetune(store, settings, connect)
-    assert not list(store.list(layout.DETECTOR))
+    assert [entry.key for entry in store.list(layout.DETECTOR)] == ["detector/notes.txt"]
     train(store, settings)
     assert not is_stale(store) and store.get("detector/detector.json") != before
     assert not run_finetune(store, settings, connect).fresh
@@ -170,6 +171,19 @@ def test_changed_images_are_the_users_mistake(store: Store, settings: Settings) 
     next(iter((Path(settings.data.uri) / "red fox").iterdir())).write_bytes(b"no image")
     with pytest.raises(UserError, match="have changed"):
         train(store, settings)
+
+
+def test_a_replaced_shard_is_not_trained_on(store: Store, settings: Settings) -> None:
+    (entry,) = store.list(layout.DATA)
+    data = bytearray(store.get(entry.key))
+    data[100] ^= 1
+    store.delete(entry.key)
+    with pytest.raises(UserError, match=rf"{entry.key}: not what manifest.json says, it is gone"):
+        run_finetune(store, settings)
+    store.put_new(entry.key, bytes(data))
+    with pytest.raises(UserError, match=rf"{entry.key}: not what manifest.json says, .*SHA-256 differs"):
+        train(store, settings)
+    assert not list(store.list(layout.DETECTOR))
 
 
 @pytest.fixture

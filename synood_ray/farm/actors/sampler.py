@@ -18,6 +18,7 @@ from synood_ray.records import SampleRow, SampleTask
 from synood_ray.sampling.loader import SourceLoader
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_samples, read_prompts
+from synood_ray.storage.run import read_run
 from synood_ray.storage.stores.base import Put, open_store
 
 if TYPE_CHECKING:
@@ -84,6 +85,12 @@ class SamplerActor:
         return NegativeLabels.from_bytes(self.store.get(layout.NEGATIVES)).words
 
     @cached_property
+    def run(self) -> str:
+        """Fingerprint of the run that parts are made for."""
+        record = read_run(self.store)
+        return record.fingerprint if record else ""
+
+    @cached_property
     def models(self) -> dict[str, str]:
         """What made a row, by role."""
         describer, scorer = self.settings.describer, self.settings.scorer
@@ -121,7 +128,7 @@ class SamplerActor:
         for row in rows.values():
             row.attempt, row.worker, row.milliseconds = attempt, self.name, share
         ordered = [rows[task.key] for task in tasks]
-        put = self.store.put_new(key, encode_samples(ordered, self.class_names))
+        put = self.store.put_new(key, encode_samples(ordered, self.class_names, self.run))
         accepted, failed = sum(row.accepted for row in ordered), sum(row.failed for row in ordered)
         rejected, found = len(ordered) - accepted - failed, put is Put.DIFFERENT
         return UnitReport(unit, len(ordered), accepted, rejected, failed, seconds, found, asked, untold)
