@@ -24,6 +24,8 @@ def run(arguments: Arguments) -> int:
         return 0
     record_timings(store, "finetune", {"finetune": time.perf_counter() - begin})
     images = ", ".join(f"{count} {kind}" for kind, count in result.images.items())
+    for note in result.notes:
+        print(f"note: {note}")
     print(f"detector trained on {images}; threshold {result.threshold:.4f}, in {uri}/detector")
     return 0
 
@@ -34,7 +36,7 @@ COMMAND = Command(
     run,
     options=RUN,
     needs=("run",),
-    settings=("training", "labels", "scorer.device", "farm"),
-    often=("training.epochs", "training.lr", "training.workers", "training.gpus", "scorer.device"),
+    settings=("training", "detector", "labels", "scorer.device", "farm"),
+    often=("training.epochs", "training.lr", "detector.score", "training.workers", "training.gpus", "scorer.device"),
     examples=("--run runs/demo", "--run s3://runs/imagenet --training.workers 4 --training.gpus 1"),
 )

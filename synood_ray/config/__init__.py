@@ -3,6 +3,7 @@
 from synood_ray.config.settings import (
     DataSettings,
     DescriberSettings,
+    DetectorSettings,
     EvaluationSettings,
     FarmSettings,
     InpainterSettings,
@@ -18,6 +19,7 @@ from synood_ray.config.settings import (
 __all__ = [
     "DataSettings",
     "DescriberSettings",
+    "DetectorSettings",
     "EvaluationSettings",
     "FarmSettings",
     "InpainterSettings",

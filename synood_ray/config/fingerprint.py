@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from synood_ray.config.settings import Settings
 from synood_ray.locations import public
 
-_LATER = {"training", "evaluation"}
+_LATER = {"training", "detector", "evaluation"}
 """Sections that work on finished samples and change none."""
 
 _CHANGEABLE = {"sampling.mllm_check"}

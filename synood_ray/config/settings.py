@@ -27,6 +27,9 @@ ScoreName = Literal[
     "energy",
     "maxlogit",
     "neglabel",
+    "joint",
+    "mahalanobis",
+    "fused",
 ]
 """The names of `synood_ray.scores.SCORES`."""
 
@@ -224,6 +227,12 @@ class TrainingSettings(Section):
     gpus: float = _operational(0.0, "GPUs per training worker", ge=0.0)
 
 
+class DetectorSettings(Section):
+    """What the fine-tuned detector answers with."""
+
+    score: ScoreName = Field("neglabel", description="OOD score of the detector, higher = more ID")
+
+
 class EvaluationSettings(Section):
     """What synood evaluate measures, and on which test sets: name -> URI in the formats of data.uri."""
 
@@ -294,6 +303,7 @@ class Settings(Section):
     sampling: SamplingSettings = SamplingSettings()
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()
+    detector: DetectorSettings = DetectorSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     farm: FarmSettings = FarmSettings()
     log: LogSettings = LogSettings()

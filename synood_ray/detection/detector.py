@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 
 from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
-from synood_ray.scores import SCORES, ScoreInput
+from synood_ray.scores import SCORES, IdImages, ScoreInput
 from synood_ray.storage.run import load_json
 from synood_ray.storage.stores.base import Put, Store, open_store
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:  # torch comes with the first detector, not with the import of
 FORMAT = 1
 FOLDER = "detector/"
 DESCRIPTION = "detector.json"
-SCORE = "neglabel"
-"""What a detector answers with, from `synood_ray.scores.SCORES`, on projected features."""
+_STATE = "score."
+"""Before the names of what the score learned (`synood_ray.scores`), among the weights."""
 _SAME_MODEL = 0.02
 """Largest distance between a class text feature now and when the detector was trained (half precision: 0.002)."""
 
@@ -46,7 +47,7 @@ class ImageEncoder(Protocol):
 
 @dataclass(frozen=True)
 class DetectorOutput:
-    """score [B] float32, higher = more ID, in (0, 1); is_ood [B] bool: score below the detector's threshold, which
+    """score [B] float32, higher = more ID, from 0 to 1; is_ood [B] bool: score below the detector's threshold, which
     keeps 95 % of held-out ID images; label [B] int64: the nearest ID class; name: its name, B strings."""
 
     score: Tensor
@@ -63,6 +64,8 @@ class DetectorDescription:
     order of the negative features. model, pretrained, templates name the CLIP, as in the settings ``scorer.*``.
     threshold: scores below it are OOD. training: the settings it was trained with; data: how many images.
     weights: the name of the safetensors file beside it, filled in when the detector is saved.
+    score: its OOD score, of `synood_ray.scores.SCORES`; groups and temperature are the score's. notes: what a user of
+    the detector should know.
     """
 
     recipe: str
@@ -78,6 +81,9 @@ class DetectorDescription:
     data: dict[str, int] = field(default_factory=dict)
     weights: str = ""
     format: int = FORMAT
+    score: str = "neglabel"  # what detectors had that do not name it
+    temperature: float = 1.0
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
@@ -87,6 +93,8 @@ class DetectorDescription:
         values = json.loads(data)
         if values.get("format") != FORMAT:
             raise UserError(f"{DESCRIPTION} has format {values.get('format')!r}; this version reads format {FORMAT}")
+        if values.get("score", cls.score) not in SCORES:
+            raise UserError(f"{DESCRIPTION} has the score {values['score']!r}, which this version does not know")
         return cls(**values)
 
 
@@ -96,7 +104,8 @@ class Detector:
         detector = Detector.load("runs/demo")
         detector(Image.open("photo.jpg")).is_ood
 
-    id_text [C, D], negative_text [M, D]: L2-normalised. The score is the grouped NegLabel score on projected features.
+    id_text [C, D], negative_text [M, D]: L2-normalised. The score is ``description.score``, on projected features;
+    state: what it learned from ID images (`with_score_of`).
     """
 
     def __init__(
@@ -106,12 +115,14 @@ class Detector:
         id_text: Tensor,
         negative_text: Tensor,
         description: DetectorDescription,
+        state: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.clip = clip
         self.projector = projector.to(clip.device).eval().requires_grad_(False)
         self.id_text = id_text.detach().float().to(clip.device)
         self.negative_text = negative_text.detach().float().to(clip.device)
         self.description = description
+        self.state = {name: value.to(clip.device) for name, value in (state or {}).items()}
 
     @classmethod
     def load(cls, uri: str | Path, *, device: str = "auto", clip: ImageEncoder | None = None) -> Detector:
@@ -157,9 +168,10 @@ class Detector:
             raise UserError(
                 f"{store.uri}: the CLIP at hand is not the one that the detector was trained on ({description.model!r})"
             )
+        state = {name.removeprefix(_STATE): tensors.pop(name) for name in list(tensors) if name.startswith(_STATE)}
         projector = Projector(id_text.shape[1], released=bool(tensors.pop("released")))
         projector.load_state_dict(tensors)
-        return cls(clip, projector, id_text, negative_text, description)
+        return cls(clip, projector, id_text, negative_text, description, state)
 
     def save(self, target: Store | str | Path, prefix: str = FOLDER) -> None:
         """Write the weights, then detector.json, which names them: it is there or the detector is not.
@@ -174,6 +186,7 @@ class Detector:
         tensors = {name: value.cpu().contiguous() for name, value in self.projector.state_dict().items()}
         tensors["id_text"], tensors["negative_text"] = self.id_text.cpu(), self.negative_text.cpu()
         tensors["released"] = torch.tensor(self.projector.released)
+        tensors |= {f"{_STATE}{name}": value.cpu().contiguous() for name, value in self.state.items()}
         data = save(tensors)
         # Named after its contents, so that what a crash or a second trainer left behind is never mistaken for it.
         description = replace(self.description, weights=f"weights-{hashlib.sha256(data).hexdigest()[:12]}.safetensors")
@@ -184,7 +197,23 @@ class Detector:
     def with_threshold(self, threshold: float) -> Detector:
         """The same detector with another threshold: scores below it count as OOD."""
         description = replace(self.description, threshold=threshold)
-        return Detector(self.clip, self.projector, self.id_text, self.negative_text, description)
+        return Detector(self.clip, self.projector, self.id_text, self.negative_text, description, self.state)
+
+    def with_score_of(self, features: Tensor, labels: Tensor, held_out: Tensor) -> Detector:
+        """The same detector, whose score has learned from the run's ID images, and its threshold from held-out ones.
+
+        features [N, D], labels [N]; held_out [H, D], of which 95 % are kept: un-normalised CLIP image features.
+        """
+        import torch
+        from torch.nn import functional as F
+
+        from synood_ray.detection.metrics import threshold_at
+
+        with torch.inference_mode():
+            images = IdImages(F.normalize(features, dim=-1).to(self.id_text), labels, self._look(held_out))
+            state = SCORES[self.description.score].learned(images)
+            learned = Detector(self.clip, self.projector, self.id_text, self.negative_text, self.description, state)
+            return learned.with_threshold(threshold_at(learned.score_features(held_out).cpu().numpy()))
 
     def __call__(self, images: Image.Image | list[Image.Image] | Tensor) -> DetectorOutput:
         """Judge PIL images of any size and mode, or a float tensor [B, 3, H, W] in [0, 1], as one batch.
@@ -204,13 +233,25 @@ class Detector:
 
     def score_features(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> score [B]."""
-        groups = self.description.groups
-        seen = ScoreInput.of_features(self.projector(features), self.id_text, self.negative_text, groups=groups)
-        return SCORES[SCORE](seen)
+        return SCORES[self.description.score].answer(self._look(features))
 
     def id_logits(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> logits of the ID classes [B, C]."""
-        return ScoreInput.of_features(self.projector(features), self.id_text).id_logits
+        return self._look(features).id_logits
+
+    def _look(self, features: Tensor) -> ScoreInput:
+        from torch.nn import functional as F
+
+        features = features.to(self.id_text.device)
+        seen = ScoreInput.of_features(
+            self.projector(features),
+            self.id_text,
+            self.negative_text,
+            frozen=F.normalize(features, dim=-1),
+            temperature=self.description.temperature,
+            groups=self.description.groups,
+        )
+        return replace(seen, state=self.state)
 
     def _as_tensor(self, images: Image.Image | list[Image.Image] | Tensor) -> Tensor:
         from torch import Tensor

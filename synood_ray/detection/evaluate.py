@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from synood_ray.config import Settings
 from synood_ray.detection.curves import histograms, roc_curve
 from synood_ray.detection.methods import FoundDetector, Method, detector_methods, find_detectors, frozen_methods
 from synood_ray.detection.metrics import METRICS, class_bootstrap, ood_metrics
-from synood_ray.detection.sets import Say, TestSet, encode_sets, open_sets
+from synood_ray.detection.sets import Say, TestSet, encode_own_images, encode_sets, open_sets
 from synood_ray.errors import UserError
 from synood_ray.locations import public
 from synood_ray.storage import layout
@@ -83,7 +84,12 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
 
     clip = ClipModel(settings.scorer)
     negatives = negative_labels(settings, store, record.classes, clip)
-    methods = frozen_methods(settings, clip, record.classes, negatives.features) | detector_methods(detectors, clip)
+    own_images = functools.partial(encode_own_images, store, settings, clip, say)
+    methods, left_out = frozen_methods(settings, clip, record.classes, negatives.features, own_images)
+    methods |= detector_methods(detectors, clip)
+    notes += left_out
+    if not methods:
+        raise UserError(f"evaluation.scores: nothing is left to measure ({'; '.join(notes)})")
     id_set, ood_sets = encode_sets(store, settings, sources, clip, say)
     if settings.evaluation.id_test is None:
         notes.append("ID test: the held-out calibration images (evaluation.id_test is not set); thresholds saw them")

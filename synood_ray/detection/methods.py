@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from synood_ray.config import Settings
 from synood_ray.detection.detector import DESCRIPTION, FOLDER, Detector, DetectorDescription, ImageEncoder, is_stale
 from synood_ray.errors import UserError
 from synood_ray.locations import without_credentials
-from synood_ray.scores import SCORES, Score, ScoreInput
+from synood_ray.scores import SCORES, IdImages, Score, ScoreInput, State, lacking
 from synood_ray.storage.run import RunRecord
 from synood_ray.storage.stores.base import Store, open_store
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 OURS = "synood"
 """The run's own detector, in evaluation.json."""
+
+OwnImages = Callable[[], tuple["Tensor", "Tensor", "Tensor"]]
+"""Un-normalised CLIP features [N, D] and labels [N] of the run's ID images, and features [H, D] of held-out ones."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ def find_detectors(store: Store, settings: Settings, record: RunRecord) -> tuple
             found[name] = _other(uri, record)
         except UserError as error:
             raise UserError(f"evaluation.detectors.{name}: {error}") from error
-    if not store.exists(FOLDER + DESCRIPTION):
-        return found, [f"{OURS}: no fine-tuned detector in {FOLDER}"]
-    return found | {OURS: _found(store, FOLDER, "this run")}, []
+    missing = [] if store.exists(FOLDER + DESCRIPTION) else [f"{OURS}: no fine-tuned detector in {FOLDER}"]
+    if not missing:
+        found[OURS] = _found(store, FOLDER, "this run")
+    return found, missing + [f"{name}: {note}" for name, one in found.items() for note in one.description.notes]
 
 
 def _other(uri: str, record: RunRecord) -> FoundDetector:
@@ -80,7 +84,7 @@ def _found(store: Store, prefix: str, whose: str) -> FoundDetector:
         )
     data = store.get(prefix + DESCRIPTION)
     description = DetectorDescription.from_json(data)
-    what = f"detector of {whose}, training recipe {description.recipe}"
+    what = f"detector of {whose}, training recipe {description.recipe}, score {description.score}"
     return FoundDetector(what, store, prefix, description, hashlib.sha256(data).hexdigest())
 
 
@@ -93,21 +97,35 @@ def _same_classes(its: list[str], ours: list[str], where: str) -> None:
 
 
 def frozen_methods(
-    settings: Settings, clip: ImageEncoder, classes: list[str], negative_text: Tensor
-) -> dict[str, Method]:
-    """The scores of ``evaluation.scores`` on the frozen CLIP's features, by name."""
+    settings: Settings, clip: ImageEncoder, classes: list[str], negative_text: Tensor, own_images: OwnImages
+) -> tuple[dict[str, Method], list[str]]:
+    """The scores of ``evaluation.scores`` on the frozen CLIP's features, by name; notes on those that cannot be had.
+
+    own_images: encodes the run's ID images; called once, and only if some score learns from them.
+    """
     from torch.nn import functional as F
 
     id_text = clip.encode_classes(classes, settings.scorer.templates).cpu()
+    options: dict[str, Any] = {"temperature": settings.scorer.temperature, "groups": settings.labels.groups}
 
     def look(features: Tensor) -> ScoreInput:
-        unit = F.normalize(features, dim=-1)
-        return ScoreInput.of_features(unit, id_text, negative_text, settings.scorer.temperature, settings.labels.groups)
+        return ScoreInput.of_features(F.normalize(features, dim=-1), id_text, negative_text, **options)
 
-    def method(score: Score) -> Method:
-        return Method(lambda x: score(look(x)), lambda x: look(x).id_logits, f"{score.summary} ({score.paper})")
+    def method(score: Score, state: State) -> Method:
+        return Method(
+            lambda x: score(replace(look(x), state=state)),
+            lambda x: look(x).id_logits,
+            f"{score.summary} ({score.paper})",
+        )
 
-    return {name: method(SCORES[name]) for name in settings.evaluation.scores}
+    names: list[str] = list(settings.evaluation.scores)
+    if not any(SCORES[name].learn for name in names):
+        return {name: method(SCORES[name], {}) for name in names}, []
+    features, labels, held_out = own_images()
+    images = IdImages(F.normalize(features, dim=-1), labels, look(held_out))
+    why = {name: lacking(name, labels, classes) for name in names}
+    methods = {name: method(SCORES[name], SCORES[name].learned(images)) for name in names if not why[name]}
+    return methods, [f"left out: {reason}" for reason in why.values() if reason]
 
 
 def detector_methods(found: dict[str, FoundDetector], clip: ImageEncoder) -> dict[str, Method]:
@@ -118,9 +136,6 @@ def detector_methods(found: dict[str, FoundDetector], clip: ImageEncoder) -> dic
             detector = Detector.from_store(one.store, one.prefix, clip=clip)
         except UserError as error:
             raise UserError(f"detector {name!r}: {error}") from error
-        device = detector.id_text.device
-        return Method(
-            lambda x: detector.score_features(x.to(device)), lambda x: detector.id_logits(x.to(device)), one.what
-        )
+        return Method(detector.score_features, detector.id_logits, one.what)
 
     return {name: method(name, one) for name, one in found.items()}

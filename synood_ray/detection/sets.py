@@ -84,11 +84,31 @@ def _encode(settings: Settings, name: str, source: Any, clip: ImageEncoder, say:
 def _id_set(store: Store, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say) -> TestSet:
     if "id" in sources:
         return _encode(settings, "id", sources["id"], clip, say)
+    features, labels, skipped = _encode_manifest(store, settings, layout.CALIBRATION_MANIFEST, "id", clip, say)
+    if not len(labels):
+        raise UserError("evaluation.id_test is not set and the run's calibration images are gone; name a test set")
+    return TestSet(features, labels, skipped)
+
+
+def encode_own_images(store: Store, settings: Settings, clip: ImageEncoder, say: Say) -> tuple[Tensor, Tensor, Tensor]:
+    """The run's own images that can still be read: features [N, D] and labels [N] of the ID images it was made from,
+    and features [H, D] of the held-out ones. Raises UserError if there are no longer two of the latter."""
+    import torch
+
+    features, labels, _ = _encode_manifest(store, settings, layout.ID_MANIFEST, "the run's ID images", clip, say)
+    held_out, _, _ = _encode_manifest(store, settings, layout.CALIBRATION_MANIFEST, "held-out images", clip, say)
+    if len(held_out) < 2:
+        raise UserError(f"{store.uri}: the run's calibration images are gone, which evaluation.scores learn from")
+    return features, torch.from_numpy(labels), held_out
+
+
+def _encode_manifest(
+    store: Store, settings: Settings, key: str, name: str, clip: ImageEncoder, say: Say
+) -> tuple[Tensor, np.ndarray, int]:
+    """Features, labels, and how many images could not be read."""
     from synood_ray.detection.features import encode_sources
 
-    held_out = list(decode_sources(store.get(layout.CALIBRATION_MANIFEST)))
-    say(f"id: encoding {len(held_out)} held-out calibration images")
-    features, kept, skips = encode_sources(clip, settings.data, held_out)
-    if not kept:
-        raise UserError("evaluation.id_test is not set and the run's calibration images are gone; name a test set")
-    return TestSet(features, np.array([image.label for image in kept]), len(skips))
+    sources = list(decode_sources(store.get(key)))
+    say(f"{name}: encoding {len(sources)} images")
+    features, kept, skips = encode_sources(clip, settings.data, sources)
+    return features, np.array([image.label for image in kept], dtype=np.int64), len(skips)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from synood_ray.config.settings import Settings
+from synood_ray.errors import UserError
 from synood_ray.models.images import to_tensor
 from synood_ray.negatives.stored import negative_labels
+from synood_ray.records import SourceImage
 from synood_ray.sampling.calibration import Calibration, calibrate
 from synood_ray.sampling.loader import SourceLoader
+from synood_ray.scores import SCORES, IdImages, ScoreInput, State, lacking
 from synood_ray.storage import layout
 from synood_ray.storage.sources import decode_sources
 from synood_ray.storage.stores.base import NotFound, Store
@@ -17,16 +21,59 @@ if TYPE_CHECKING:
     from synood_ray.models.inpainters.base import Inpainter
     from synood_ray.models.scorer import Scorer
 
+_BATCH = 64
+
 
 def open_scorer(settings: Settings, store: Store, class_names: list[str]) -> Scorer:
-    """The run's scorer, with the negative labels that were mined for the run (mined here if they were not)."""
+    """The run's scorer, with the negative labels that were mined for the run, and what its score learned from the ID
+    images (mined and learned here if they were not)."""
     from synood_ray.models.scorer import Scorer
 
     scorer = Scorer(settings.scorer, class_names, groups=settings.labels.groups)
     if scorer.clip is not None:
         negatives = negative_labels(settings, store, class_names, scorer.clip)
         scorer.negatives = negatives.features.to(scorer.clip.device)
+        state = _learned(settings, store, class_names, scorer)
+        scorer.state = {name: value.to(scorer.clip.device) for name, value in state.items()}
     return scorer
+
+
+def _learned(settings: Settings, store: Store, class_names: list[str], scorer: Scorer) -> State:
+    """What the run's score learned from its ID images; read if it is stored, else learned and stored create-only.
+
+    Raises UserError if there are too few images of some class.
+    """
+    import torch
+    from safetensors.torch import load, save
+
+    learn = SCORES[settings.scorer.score].learn
+    if learn is None:
+        return {}
+    if not store.exists(layout.SCORE):
+        sources = decode_sources(store.get(layout.ID_MANIFEST))
+        labels = torch.tensor([source.label for source in sources])
+        if why := lacking(settings.scorer.score, labels, class_names):
+            raise UserError(f"scorer.score: {why}; choose another")
+        held_out = decode_sources(store.get(layout.CALIBRATION_MANIFEST))
+        images = IdImages(_look(settings, sources, scorer).features, labels, _look(settings, held_out, scorer))
+        state = {name: value.cpu().contiguous() for name, value in learn(images).items()}
+        store.put_new(layout.SCORE, save(state))
+    return load(store.get(layout.SCORE))  # another sampler may have been first
+
+
+def _look(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) -> ScoreInput:
+    """What the scorer sees of these images, all at once."""
+    import torch
+
+    assert scorer.clip is not None
+    loader, side = SourceLoader(settings), scorer.clip.preprocess.size
+    with torch.inference_mode():
+        seen = [
+            scorer.look(to_tensor([loader.image(source) for source in sources[i : i + _BATCH]], side))
+            for i in range(0, len(sources), _BATCH)
+        ]
+    id_logits, negatives = torch.cat([one.id_logits for one in seen]), torch.cat([one.negatives for one in seen])
+    return ScoreInput(id_logits, negatives, torch.cat([one.features for one in seen]))
 
 
 def boundary(

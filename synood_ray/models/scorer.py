@@ -14,7 +14,7 @@ from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.models.classifier import TIMM, Classifier, ClipClassifier, TimmClassifier
 from synood_ray.models.clip import ClipModel
-from synood_ray.scores import SCORES, ScoreInput
+from synood_ray.scores import SCORES, ScoreInput, State
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +27,7 @@ class Scorer:
     """S(x), the OOD score (higher = more ID) of `synood_ray.scores`, and its gradient with respect to the image.
 
     negatives: L2-normalised negative-label features [M, D], for the scores that need them and for `verdicts`.
+    state: what the score has learned from ID images, for those that do.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class Scorer:
             self.clip = ClipModel(settings)
             self.classifier = ClipClassifier(self.clip, self.clip.encode_classes(class_names, settings.templates))
         self.negatives = negatives
+        self.state: State = {}
 
     def look(self, images: Tensor) -> ScoreInput:
         """What the score is made of, for images [B, 3, H, W] in [0, 1]; differentiable."""
         seen = self.classifier.look(images, self.negatives)
-        return replace(seen, temperature=self.settings.temperature, groups=self.groups)
+        return replace(seen, temperature=self.settings.temperature, groups=self.groups, state=self.state)
 
     def score(self, images: Tensor) -> Tensor:
         """S(x) [B] float32 of images [B, 3, H, W] in [0, 1]."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ class Need(Enum):
 
     COSINES = "class logits that are 100 times a cosine"
     NEGATIVES = "negative labels"
+    ID_IMAGES = "at least two ID images of every class"
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,16 @@ class ScoreInput:
     """What a score may look at, for B images.
 
     id_logits [B, C]: of the ID classes; negative_logits [B, M]: of the negative labels, where there are such. Of a CLIP
-    both are 100 cos. temperature: the setting ``scorer.temperature``; groups: ``labels.groups``.
+    both are 100 cos. frozen [B, D]: features of the frozen CLIP, of unit length. temperature: the setting
+    ``scorer.temperature``; groups: ``labels.groups``. state: what the score learned from ID images (`Score.learn`).
     """
 
     id_logits: Tensor
     negative_logits: Tensor | None = None
+    frozen: Tensor | None = None
     temperature: float = 1.0
     groups: int = 100
+    state: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of_features(
@@ -40,13 +44,18 @@ class ScoreInput:
         unit: Tensor,
         id_text: Tensor,
         negative_text: Tensor | None = None,
+        *,
+        frozen: Tensor | None = None,
         temperature: float = 1.0,
         groups: int = 100,
     ) -> ScoreInput:
-        """From image features [B, D] and text features [C, D], [M, D], all of unit length and on one device."""
+        """From image features [B, D] and text features [C, D], [M, D], all of unit length and on one device.
+
+        frozen [B, D]: where unit is projected, the features before the projector.
+        """
         scaled = LOGIT_SCALE * unit
         negative_logits = None if negative_text is None else scaled @ negative_text.T
-        return cls(scaled @ id_text.T, negative_logits, temperature, groups)
+        return cls(scaled @ id_text.T, negative_logits, unit if frozen is None else frozen, temperature, groups)
 
     @property
     def negatives(self) -> Tensor:
@@ -54,6 +63,13 @@ class ScoreInput:
         if self.negative_logits is None:
             raise ValueError("negative labels are needed")
         return self.negative_logits
+
+    @property
+    def features(self) -> Tensor:
+        """The frozen CLIP's unit features [B, D]; raises ValueError where there are none."""
+        if self.frozen is None:
+            raise ValueError("features of a CLIP are needed")
+        return self.frozen
 
     @property
     def logits(self) -> Tensor:
@@ -64,12 +80,33 @@ class ScoreInput:
 
 
 @dataclass(frozen=True)
+class IdImages:
+    """What scores learn from: unit features [N, D] of the frozen CLIP and labels [N] of ID images, and what is seen of
+    held-out ones, H of them."""
+
+    features: Tensor
+    labels: Tensor
+    held_out: ScoreInput
+
+
+State = dict[str, "Tensor"]
+"""What a score has learned, by name; small enough to be stored in a detector."""
+
+
+def _itself(score: Tensor) -> Tensor:
+    return score
+
+
+@dataclass(frozen=True)
 class Score:
     """One OOD score, higher = more ID.
 
     function: what is seen of B images -> [B], in the logits' dtype and on their device.
     summary: one line for help and report; paper: where it is from.
     prompt: of an ID class, as the paper has it; None: the paper uses no text.
+    learn: for scores that need ID images, what `function` finds as ``state``.
+    share: a rising function that takes the score into (0, 1), as detectors answer; None: a sigmoid of the score in
+    standard deviations of held-out ID images.
     differentiable: whether it has a gradient with respect to the image, which sampling follows.
     """
 
@@ -78,7 +115,24 @@ class Score:
     paper: str
     prompt: str | None = None
     needs: frozenset[Need] = frozenset()
+    learn: Callable[[IdImages], State] | None = None
+    share: Callable[[Tensor], Tensor] | None = _itself
     differentiable: bool = True
 
     def __call__(self, seen: ScoreInput) -> Tensor:
         return self.function(seen)
+
+    def learned(self, images: IdImages) -> State:
+        """The state of this score; empty for most."""
+        state = self.learn(images) if self.learn else {}
+        if self.share is None:
+            values = self(replace(images.held_out, state=state))
+            state |= {"centre": values.mean(), "spread": values.std().clamp_min(1e-12)}
+        return state
+
+    def answer(self, seen: ScoreInput) -> Tensor:
+        """The score as a detector gives it, in (0, 1)."""
+        score = self(seen)
+        if self.share is not None:
+            return self.share(score)
+        return ((score - seen.state["centre"]) / seen.state["spread"]).sigmoid()

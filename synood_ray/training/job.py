@@ -12,22 +12,29 @@ import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import DESCRIPTION, is_stale
 from synood_ray.errors import UserError
+from synood_ray.scores import FALLBACK, lacking
 from synood_ray.storage import layout
 from synood_ray.storage.publish import manifest_digest, read_manifest
 from synood_ray.storage.run import load_json, read_run
 from synood_ray.storage.shards import check_shards
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MAX_FAILURES = 3
 """Lost training workers that Ray Train replaces before it gives up."""
 
 _WEIGHTS = re.compile(rf"{layout.DETECTOR}weights-[0-9a-f]{{12}}\.safetensors")
 _USER_ERROR = "user_error"
+
+_BEFORE = {"detector.score": "neglabel", "scorer.temperature": 1.0}
+"""What detectors were trained with whose settings do not say it."""
 
 _CHECKPOINTS = 10
 """About how many checkpoints a training writes, however many epochs it has."""
@@ -37,13 +44,15 @@ _CHECKPOINTS = 10
 class FineTuneResult:
     """What a fine-tuning ended with. fresh: False if the detector was there already and nothing was computed.
 
-    images: counts by kind (id, accepted, companions, far, calibration); losses: mean loss of every epoch.
+    images: counts by kind (id, accepted, companions, far, calibration); losses: mean loss of every epoch; notes: what
+    the user should know.
     """
 
     uri: str
     threshold: float
     images: dict[str, int]
     losses: list[float]
+    notes: list[str]
     fresh: bool
 
 
@@ -98,10 +107,7 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
 
     workers: a `synood_ray.training.finetune.Workers`; the default trains alone.
     """
-    import torch
-
     from synood_ray.detection.detector import Detector, DetectorDescription
-    from synood_ray.detection.metrics import threshold_at
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
     from synood_ray.training.features import run_features
@@ -125,6 +131,7 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
     if workers.rank != 0:
         return
     scorer = settings.scorer
+    score, note = _score(settings, data.training.id_labels, record.classes)
     description = DetectorDescription(
         recipe=settings.training.recipe,
         class_names=record.classes,
@@ -132,6 +139,9 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
         negative_kinds=list(negatives.kinds),
         groups=settings.labels.groups,
         threshold=0.0,
+        score=score,
+        temperature=scorer.temperature,
+        notes=[note] if note else [],
         model=scorer.model,
         pretrained=scorer.pretrained,
         templates=scorer.templates,
@@ -143,10 +153,16 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
         data=data.counts(),
     )
     detector = Detector(clip, tuned.projector, data.training.id_text, tuned.negative_text, description)
-    with torch.inference_mode():
-        held_out = detector.score_features(data.calibration_features.to(clip.device)).cpu()
-    detector.with_threshold(threshold_at(held_out.numpy())).save(store, layout.DETECTOR)
+    images = data.training
+    detector.with_score_of(images.id_features, images.id_labels, data.calibration_features).save(store, layout.DETECTOR)
     checkpoints.clear()
+
+
+def _score(settings: Settings, labels: Tensor, class_names: list[str]) -> tuple[str, str]:
+    """The detector's score, and a note where it is not the one that was asked for."""
+    wanted = settings.detector.score
+    why = lacking(wanted, labels, class_names)
+    return (FALLBACK, f"score {FALLBACK}: {why}") if why else (wanted, "")
 
 
 class Checkpoints:
@@ -201,13 +217,14 @@ def _finished(store: Store, settings: Settings, fresh: bool = False) -> FineTune
     found = load_json(store, f"{layout.DETECTOR}{DESCRIPTION}")
     if found is None or is_stale(store):
         return None
-    before, now = found["training"]["settings"], json.loads(json.dumps(_identity(settings)))
+    before, now = _BEFORE | found["training"]["settings"], json.loads(json.dumps(_identity(settings)))
     if before != now:
         names = ", ".join(sorted(name for name in now if before.get(name) != now[name]))
         raise UserError(
             f"{store.uri}/{layout.DETECTOR} was trained with other settings ({names}); remove it to train again"
         )
-    return FineTuneResult(store.uri, found["threshold"], found["data"], found["training"]["losses"], fresh)
+    losses, notes = found["training"]["losses"], found.get("notes", [])
+    return FineTuneResult(store.uri, found["threshold"], found["data"], losses, notes, fresh)
 
 
 def _remove_stale(store: Store) -> None:
@@ -239,6 +256,7 @@ def _identity(settings: Settings) -> dict[str, Any]:
     """The settings that decide what fine-tuning makes of a run, by dotted name."""
     operational = {"workers", "gpus"}
     values = {f"training.{k}": v for k, v in settings.training.model_dump(mode="json").items() if k not in operational}
-    for name in ("model", "pretrained", "templates"):
+    values["detector.score"] = settings.detector.score
+    for name in ("model", "pretrained", "templates", "temperature"):
         values[f"scorer.{name}"] = getattr(settings.scorer, name)
     return values | {"labels.groups": settings.labels.groups, "seed": settings.seed}

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,9 @@ from synood_ray.config.settings import ScorerSettings
 from synood_ray.detection.detector import DetectorDescription
 from synood_ray.detection.projector import Projector
 from synood_ray.errors import UserError
+from synood_ray.scores import SCORES
+from synood_ray.scores.joint import joint_score
+from synood_ray.scores.mahalanobis import id_statistics, relative_mahalanobis
 from synood_ray.scores.neglabel import neglabel_score
 from tests.detection.tiny_clip import WIDTH, ColourClip, save_tiny_clip
 
@@ -103,6 +108,55 @@ def test_saved_and_loaded_detector_is_the_same(tmp_path: Path, released: bool) -
     assert torch.equal(loaded(pictures()).score, detector(pictures()).score)
     assert loaded.description.class_names == NAMES
     assert loaded.projector.released is released
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_every_score_may_be_the_detectors(tmp_path: Path, score: str) -> None:
+    clip = ColourClip()
+    plain = make_detector(clip)
+    described = replace(plain.description, score=score, temperature=2.0)
+    detector = Detector(clip, plain.projector, plain.id_text, plain.negative_text, described)
+    features = 4 * torch.randn(30, WIDTH, generator=torch.Generator().manual_seed(5))
+    detector = detector.with_score_of(features[:12], torch.arange(3).repeat(4), features[12:])
+    scores = detector.score_features(features[12:])
+    assert ((scores >= 0) & (scores <= 1)).all() and scores.unique().numel() > 5
+    assert (scores < detector.description.threshold).sum() == 0  # 95 % of 18 are all of them
+    detector.save(tmp_path)
+    loaded = Detector.load(tmp_path, clip=clip)
+    assert loaded.description.score == score
+    assert torch.equal(loaded.score_features(features), detector.score_features(features))
+
+
+def test_a_fused_detector_sees_projected_texts_and_frozen_images() -> None:
+    clip = ColourClip()
+    plain = make_detector(clip)
+    fused = Detector(
+        clip, plain.projector, plain.id_text, plain.negative_text, replace(plain.description, score="fused")
+    )
+    features, labels = torch.randn(30, WIDTH, generator=torch.Generator().manual_seed(6)), torch.arange(3).repeat(4)
+    fused = fused.with_score_of(features[:12], labels, features[12:20])
+    unit = F.normalize(features, dim=1)
+    statistics = id_statistics(unit[:12], labels)
+    projected = 100 * plain.projector(features)
+    total = torch.zeros(30)
+    for values in (
+        joint_score(projected @ plain.id_text.T, projected @ plain.negative_text.T),
+        relative_mahalanobis(unit, statistics),
+    ):
+        total += (values - values[12:20].mean()) / values[12:20].std()
+    assert torch.allclose(fused.score_features(features), total.sigmoid(), atol=1e-4)
+
+
+def test_detectors_of_earlier_and_later_versions(tmp_path: Path) -> None:
+    make_detector(ColourClip()).save(tmp_path)
+    file = tmp_path / "detector.json"
+    values = json.loads(file.read_text())
+    earlier = {name: value for name, value in values.items() if name not in ("score", "temperature", "notes")}
+    file.write_text(json.dumps(earlier))
+    assert Detector.load(tmp_path, clip=ColourClip()).description.score == "neglabel"
+    file.write_text(json.dumps(values | {"score": "psychic"}))
+    with pytest.raises(UserError, match="the score 'psychic', which this version does not know"):
+        Detector.load(tmp_path, clip=ColourClip())
 
 
 def test_detector_is_found_in_its_run_folder(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_other_detectors_are_compared_by_name(store: Store, settings: Settings, 
     found = run_evaluation(store, with_detectors(settings, official=str(tmp_path / "other")))
     listed = {method["name"]: method["what"] for method in found["methods"]}
     assert list(listed)[:5] == ["mcm", "energy", "maxlogit", "neglabel", "official"]
-    assert listed["official"] == f"detector of {tmp_path / 'other'}, training recipe official"
+    assert listed["official"] == f"detector of {tmp_path / 'other'}, training recipe official, score neglabel"
     assert "NeurIPS 2022" in listed["mcm"]
     images = encode_sets(store, settings, open_sets(settings, read_run(store)), clip, lambda line: None)  # type: ignore[arg-type]
     scores = [other.score_features(one.features).double() for one in (images[0], images[1]["near/mixed"])]

@@ -9,7 +9,7 @@ from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.models.clip import bicubic
 from synood_ray.models.scorer import Scorer, verdicts_of
-from synood_ray.scores import SCORES, Score
+from synood_ray.scores import SCORES, IdImages, Score
 from tools.mini_world.check import read_images
 
 NAMES = ["red apple", "bus", "fox"]
@@ -29,6 +29,10 @@ def scorer() -> Scorer:
 @pytest.mark.parametrize("side", [64, 200])  # smaller and larger than the model's input
 def test_gradient_against_finite_differences(scorer: Scorer, score: str, side: int) -> None:
     scorer.settings = scorer.settings.model_copy(update={"score": score})
+    learn = SCORES[score].learn
+    if learn is not None:
+        known = scorer.look(torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(5)))
+        scorer.state = learn(IdImages(known.features, torch.arange(3).repeat(4), known))
     generator = torch.Generator().manual_seed(0)
     smooth = torch.rand(2, 3, 8, 8, generator=generator) * 0.6 + 0.2
     images = torch.nn.functional.interpolate(smooth, size=(side, side), mode="bilinear")

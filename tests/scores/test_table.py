@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 import torch
 
 from synood_ray.config.settings import EvaluationSettings, ScoreName
-from synood_ray.scores import SCORES, Need, ScoreInput
+from synood_ray.scores import FALLBACK, SCORES, IdImages, Need, ScoreInput, lacking
 
 
 def test_the_settings_offer_exactly_the_scores_of_the_table() -> None:
@@ -23,26 +24,51 @@ def test_every_score_says_what_it_is_and_where_it_is_from() -> None:
         assert score.prompt is None or "{}" in score.prompt
 
 
-def seen(logits: torch.Tensor) -> ScoreInput:
-    return ScoreInput(logits[:, :4], logits[:, 4:], temperature=1.5, groups=3)
+def seen(features: torch.Tensor, name: str, negatives: bool = True) -> ScoreInput:
+    """Four ID classes, eight negative labels, and what the score learned from ID images."""
+    g = torch.Generator().manual_seed(7)
+    text = torch.randn(12, 6, generator=g, dtype=features.dtype) / 40
+    known = torch.randn(20, 6, generator=g, dtype=features.dtype)
+    options = {"temperature": 1.5, "groups": 3}
+    look = ScoreInput.of_features(features, text[:4], text[4:] if negatives else None, **options)
+    held_out = ScoreInput.of_features(known[:5], text[:4], text[4:], **options)
+    state = SCORES[name].learned(IdImages(known, torch.arange(4).repeat(5), held_out))
+    return replace(look, state={key: value.to(features) for key, value in state.items()})
+
+
+def features() -> torch.Tensor:
+    return torch.randn(3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_gradients_are_right(name: str) -> None:
-    logits = torch.randn(3, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
     assert SCORES[name].differentiable
-    assert SCORES[name](seen(logits)).shape == (3,)
-    assert torch.autograd.gradcheck(lambda x: SCORES[name](seen(x)), (logits,))
+    assert SCORES[name](seen(features(), name)).shape == (3,)
+    assert torch.autograd.gradcheck(lambda x: SCORES[name](seen(x, name)), (features().requires_grad_(True),))
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_a_score_looks_at_what_it_says_it_needs(name: str) -> None:
-    logits = 10 * torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
-    if Need.NEGATIVES in SCORES[name].needs:
+    score, without = SCORES[name], seen(features(), name, negatives=False)
+    if Need.NEGATIVES in score.needs:
         with pytest.raises(ValueError, match="negative labels are needed"):
-            SCORES[name](ScoreInput(logits[:, :4]))
+            score(without)
     else:
-        assert torch.equal(SCORES[name](ScoreInput(logits[:, :4], None, 1.5)), SCORES[name](seen(logits)))
+        assert torch.equal(score(without), score(seen(features(), name)))
+    if Need.ID_IMAGES in score.needs:
+        with pytest.raises(KeyError):
+            score(replace(seen(features(), name), state={}))
+    elif score.share is not None:
+        assert not score.learned(IdImages(features(), torch.arange(3), without))
+
+
+def test_what_lacks_id_images_is_said() -> None:
+    labels = torch.tensor([0, 0, 1, 2, 2])
+    assert lacking("fused", labels, ["fox", "bus", "cup"]) == (
+        "fused needs at least two ID images of every class; 'bus' has 1"
+    )
+    assert "'cup' has 0" in lacking("mahalanobis", labels[:2].repeat(2), ["fox", "cup"])
+    assert lacking("fused", labels.repeat(2), ["fox", "bus", "cup"]) == lacking(FALLBACK, labels, ["fox"]) == ""
 
 
 def test_features_become_logits_of_100_cos() -> None:

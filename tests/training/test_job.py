@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from PIL import Image
 from synood_ray import Detector
 from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import is_stale
+from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.errors import UserError
 from synood_ray.models.clip import ClipModel
 from synood_ray.storage import layout
@@ -45,6 +47,44 @@ def test_training_saves_a_detector_with_a_threshold_that_keeps_id(store: Store, 
     assert len(description.training["losses"]) == 3
     held_out = [Image.open(path) for path in _held_out(store, settings)]
     assert (~detector(held_out).is_ood).all()
+
+
+def test_the_detectors_score_is_a_setting(store: Store, settings: Settings) -> None:
+    settings.detector.score = "fused"
+    train(store, settings)
+    detector = Detector.load(settings.output)
+    assert (detector.description.score, detector.description.notes) == ("fused", [])
+    assert detector.state["means"].shape[0] == len(COLOURS)
+    held_out = detector([Image.open(path) for path in _held_out(store, settings)]).score
+    assert held_out.min().item() == pytest.approx(detector.description.threshold, abs=1e-4)
+    settings.detector.score = "joint"
+    with pytest.raises(UserError, match=r"other settings \(detector\.score\)"):
+        run_finetune(store, settings)
+
+
+def test_with_one_image_per_class_the_score_falls_back_and_says_so(tmp_path: Path, settings: Settings) -> None:
+    changed = {"output": str(tmp_path / "few"), "data": settings.data.model_copy(update={"per_class": 1})}
+    few = settings.model_copy(update=changed)
+    few.detector.score, few.evaluation.scores = "fused", ["mcm", "mahalanobis"]
+    store = make_run(few)
+    train(store, few)
+    assert Detector.load(few.output).description.score == "joint"
+    (note,) = run_finetune(store, few).notes
+    assert note == "score joint: fused needs at least two ID images of every class; 'blue bus' has 1"
+    evaluation = run_evaluation(store, few)
+    assert [method["name"] for method in evaluation["methods"]] == ["mcm", "synood"]
+    assert f"synood: {note}" in evaluation["notes"]
+    assert "left out: mahalanobis needs at least two ID images of every class; 'blue bus' has 1" in evaluation["notes"]
+
+
+def test_a_detector_from_before_there_was_a_choice_is_kept(store: Store, settings: Settings) -> None:
+    train(store, settings)
+    file = Path(settings.output) / "detector" / "detector.json"
+    values = json.loads(file.read_text())
+    for name in ("detector.score", "scorer.temperature"):
+        del values["training"]["settings"][name]
+    file.write_text(json.dumps(values))
+    assert not run_finetune(store, settings).fresh
 
 
 def _held_out(store: Store, settings: Settings) -> list[str]:
