@@ -11,12 +11,13 @@ from typing import get_args
 
 import torch
 
-from synood_ray.config import Settings
+from synood_ray import Detector
 from synood_ray.config.settings import ScoreName
 from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.models.scorer import Scorer
 from synood_ray.report.page import write_report
 from synood_ray.scores import SCORES
+from synood_ray.training.job import train
 from tests.detection.tiny_clip import save_tiny_clip
 from tests.training.run_folder import COLOURS, make_run, make_settings
 
@@ -32,9 +33,12 @@ again, gradient = scorer.score_and_gradient(images)
 assert torch.allclose(again, score, atol=1e-4) and gradient.abs().sum() > 0
 
 store = make_run(settings)
-settings.evaluation.scores = ["mcm", "lead"]
+settings.evaluation.scores, settings.detector.score = ["mcm", "lead"], "lead"
+train(store, settings)
+answers = Detector.load(settings.output)(images).score
+assert ((answers > 0) & (answers < 1)).all()
 found = run_evaluation(store, settings)
-assert list(found["id"]) == ["mcm", "lead"] and found["sets"]["near/mixed"]["lead"]["auroc"] >= 0
+assert list(found["id"]) == ["mcm", "lead", "synood"] and found["sets"]["near/mixed"]["lead"]["auroc"] >= 0
 assert "lead of the nearest ID class over the second" in store.get(write_report(store, settings, found)).decode()
 print("used everywhere")
 """
