@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from synood_ray.config.settings import LogSettings
+from synood_ray.errors import first_line
+from synood_ray.locations import without_credentials
 
 _unit: ContextVar[int | None] = ContextVar("unit", default=None)
 _PLACES = ("run", "worker", "unit")
@@ -21,7 +23,7 @@ _TEXT = "%(asctime)s %(levelname)s %(name)s%(place)s: %(message)s"
 
 def configure(settings: LogSettings, *, run: str = "", worker: str = "") -> None:
     """Log in this process as the settings say. run: the run's URI; worker: this process's name, "" in the driver."""
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setFormatter(_JsonLines() if settings.form == "json" else logging.Formatter(_TEXT))
     handler.addFilter(_Places(run, worker))
     logger = logging.getLogger("synood_ray")
@@ -35,11 +37,16 @@ def working_on(unit: int, logger: logging.Logger) -> Iterator[None]:
     token = _unit.set(unit)
     try:
         yield
-    except Exception:
-        logger.exception("failed")
+    except Exception as error:
+        logger.exception("%s: %s", type(error).__name__, first_line(error))
         raise
     finally:
         _unit.reset(token)
+
+
+class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    def format(self, record: logging.LogRecord) -> str:
+        return without_credentials(super().format(record))
 
 
 class _Places(logging.Filter):

@@ -20,7 +20,7 @@ def run(arguments: Arguments) -> int:
         raise UserError(f"{error}; finish it with synood synthesize --output {source.uri}") from error
     except FileExistsError as error:
         raise UserError(f"{error}; choose another --to") from error
-    print(f"{len(keys)} tar files in {target}")
+    print(f"exported {len(keys)} tar file{'s' * (len(keys) != 1)} to {target}")
     return 0
 
 

@@ -134,9 +134,7 @@ class Detector:
         store = open_store(str(uri), write=False)
         prefix = "" if store.exists(DESCRIPTION) else FOLDER
         if not store.exists(prefix + DESCRIPTION):
-            raise UserError(
-                f"{uri}: no {DESCRIPTION} here or in {FOLDER}; fine-tune first (jobs/finetune.py --run URI)"
-            )
+            raise UserError(f"{uri}: no {DESCRIPTION} here or in {FOLDER}; fine-tune first (synood finetune --run URI)")
         return cls.from_store(store, prefix, device=device, clip=clip)
 
     @classmethod

@@ -68,7 +68,7 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     """
     record = read_run(store)
     if record is None:
-        raise UserError(f"{store.uri}: no run here; make one with jobs/synthesize.py")
+        raise UserError(f"{store.uri}: no run here; make one with synood synthesize")
     if settings.scorer.model.startswith("timm:"):
         raise UserError("scorer.model names a classifier; the evaluation needs a CLIP: set scorer.model to one")
     detectors, notes = find_detectors(store, settings, record)

@@ -80,7 +80,7 @@ def _found(store: Store, prefix: str, whose: str) -> FoundDetector:
     if is_stale(store, prefix):
         raise UserError(
             f"{store.uri}/{prefix} was trained on samples that a retry has changed since; "
-            "run jobs/finetune.py on that run again"
+            "run synood finetune on that run again"
         )
     data = store.get(prefix + DESCRIPTION)
     description = DetectorDescription.from_json(data)

@@ -83,7 +83,7 @@ def stored_config(store: Store) -> dict[str, Any]:
     """The settings a run was made with. UserError if there is no run."""
     record = read_run(store)
     if record is None:
-        raise UserError(f"{store.uri}: no run here; make one with jobs/synthesize.py --output {store.uri}")
+        raise UserError(f"{store.uri}: no run here; make one with synood synthesize --output {store.uri}")
     return record.config
 
 

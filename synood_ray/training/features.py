@@ -93,7 +93,7 @@ class _Samples:
 def _sample_features(clip: ImageEncoder, store: Store, workers: Workers) -> _Samples:
     manifest = read_manifest(store)
     if manifest is None:
-        raise UserError(f"{store.uri}: the run is not finished; run jobs/synthesize.py with the same --output again")
+        raise UserError(f"{store.uri}: the run is not finished; run synood synthesize with the same --output again")
     shards = manifest["shards"]
     starts = np.cumsum([0, *(shard["rows"] for shard in shards)])
     width = clip.encode_classes(["x"], ["{}"]).shape[1]

@@ -239,10 +239,10 @@ def _check(store: Store, settings: Settings) -> None:
     from synood_ray.negatives.mining import load_candidates
 
     if read_run(store) is None:
-        raise UserError(f"{store.uri}: no run here; make one with jobs/synthesize.py")
+        raise UserError(f"{store.uri}: no run here; make one with synood synthesize")
     manifest = read_manifest(store)
     if manifest is None:
-        raise UserError(f"{store.uri}: the run is not finished; run jobs/synthesize.py with the same --output again")
+        raise UserError(f"{store.uri}: the run is not finished; run synood synthesize with the same --output again")
     check_shards(store, manifest)
     if manifest["accepted"] == 0:
         raise UserError(f"{store.uri}: no sample was accepted, so there is nothing to learn from; see sampling.band")
