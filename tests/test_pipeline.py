@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,14 @@ from synood_ray.cli.guard import main_guard
 from synood_ray.config.settings import Settings
 from synood_ray.data import files
 from synood_ray.errors import Unavailable, UserError
-from synood_ray.farm.reports import UnitReport
-from synood_ray.pipeline import synthesize
-from synood_ray.records import SampleTask
+from synood_ray.farm.actors import Actors
+from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
 from synood_ray.storage.progress import scan
 from synood_ray.storage.publish import iter_samples, retract
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 from tests.farm.local_ray import make_images, use_local_ray
-from tests.farm.stubs import StubDescriber
+from tests.farm.stubs import stub_actors
 
 SAMPLES = 12
 
@@ -36,11 +36,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
 
 
-def job(*argv: str, faults: str = "") -> int:
-    """`synood synthesize`; the stub workers are told by the preset's name what fails."""
-    arguments = parse(command.COMMAND, argv)
-    arguments.settings.preset = faults
-    return command.run(arguments)
+def make(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Synthesis:
+    return synthesize(settings, say, actors=stub_actors())
+
+
+def job(*argv: str, actors: Actors | None = None) -> int:
+    """`synood synthesize` with stub workers."""
+    return command.run(parse(command.COMMAND, argv), actors=actors or stub_actors())
 
 
 def made(settings: Settings) -> list[str]:
@@ -53,19 +55,19 @@ def test_a_start_that_died_before_the_manifests_goes_on(settings: Settings, monk
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(pipeline, "encode_sources", died)
-        synthesize(settings, lambda line: None)
+        make(settings)
     store = open_store(settings.output)
     assert store.exists(layout.RUN) and not store.exists(layout.ID_MANIFEST)
-    found = synthesize(settings, lambda line: None)
+    found = make(settings)
     assert found.computed == 3 and found.status.published
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 
 
 def test_a_finished_run_answers_without_ray(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = synthesize(settings, lambda line: None)
+    first = make(settings)
     monkeypatch.setitem(sys.modules, "ray", None)  # an import fails
     said: list[str] = []
-    again = synthesize(settings, said.append)
+    again = make(settings, said.append)
     assert again.computed == 0 and again.status == first.status
     assert "finished already" in said[-1]
 
@@ -73,19 +75,20 @@ def test_a_finished_run_answers_without_ray(settings: Settings, monkeypatch: pyt
 def test_a_run_of_which_all_is_sampled_is_published_without_ray(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synthesize(settings, lambda line: None)
+    make(settings)
     retract(open_store(settings.output))
     monkeypatch.setitem(sys.modules, "ray", None)
     said: list[str] = []
-    assert synthesize(settings, said.append).status.published
+    assert make(settings, said.append).status.published
     assert said[0] == "resuming: 3 of 3 units are committed"
 
 
 def test_more_quarantined_than_tolerated_is_exit_code_3(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    failing = stub_actors("error-1")
     arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
     arguments += ["--data.per_class", "100", "--farm.unit_size", "4"]
-    assert job(*arguments, "--farm.max_quarantined", "1", faults="error-1") == 0
-    assert job(*arguments, faults="error-1") == 3, "a rerun says the same"
+    assert job(*arguments, "--farm.max_quarantined", "1", actors=failing) == 0
+    assert job(*arguments, actors=failing) == 3, "a rerun says the same"
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES) if i // 4 != 1]
     assert "1 units are quarantined" in capsys.readouterr().out
     assert job(*arguments, "--retry-failed") == 0
@@ -124,20 +127,17 @@ def test_a_store_that_stays_away_ends_the_job_and_loses_nothing(
 
 @pytest.mark.parametrize("units", [0, 1])
 def test_a_model_server_that_stays_away_ends_the_job_and_loses_nothing(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], units: int
+    settings: Settings, capsys: pytest.CaptureFixture[str], units: int
 ) -> None:
     arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
     arguments += ["--data.per_class", "100", "--farm.unit_size", "4", "--farm.max_attempts", "1"]
-    describe = StubDescriber.describe
 
-    def away(self: StubDescriber, unit: int, tasks: list[SampleTask], retry: int) -> UnitReport:
+    def away(unit: int) -> None:
         if unit >= units:
             raise Unavailable("describer.endpoint: http://host/v1 has given no answer for 300 s: HTTP 500: no memory")
-        return describe(self, unit, tasks)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(StubDescriber, "describe", away)
-        assert main_guard(lambda argv: job(*argv), arguments) == 4
+    actors = stub_actors(describing=away)
+    assert main_guard(lambda argv: job(*argv, actors=actors), arguments) == 4
     out, err = capsys.readouterr()
     assert "http://host/v1 has given no answer for 300 s: HTTP 500: no memory" in err
     assert "the same command resumes" in err and "Traceback" not in err and "published" not in out

@@ -10,12 +10,13 @@ import ray
 
 from synood_ray.config.settings import Settings
 from synood_ray.farm.driver import Driver
+from synood_ray.farm.observers import Event, Tick
 from synood_ray.farm.plan import Plan
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
 from synood_ray.storage.stores.base import Store, open_store
-from tests.farm.stubs import StubDescriber, StubSampler
+from tests.farm.stubs import stub_actors
 
 pytestmark = pytest.mark.real
 CLASSES = ["a", "b"]
@@ -31,9 +32,8 @@ def cluster() -> Iterator[None]:
 
 
 def driver(store: Store, faults: str = "", **farm: object) -> Driver:
-    settings = Settings.model_validate({"preset": faults, "farm": {"unit_size": 4, **farm}})
-    plan = Plan(SOURCES, unit_size=4)
-    return Driver(settings, store, plan, CLASSES, say=lambda line: None, describer=StubDescriber, sampler=StubSampler)
+    settings = Settings.model_validate({"farm": {"unit_size": 4, **farm}})
+    return Driver(settings, store, Plan(SOURCES, unit_size=4), CLASSES, actors=stub_actors(faults))
 
 
 def keys(store: Store) -> list[str]:
@@ -74,8 +74,13 @@ def test_resume_samples_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_pools_start_at_the_size_the_backlog_asks_for(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "run"))
-    sizes = []
+    sizes: list[int] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, Tick):
+            sizes.append(event.snapshot.actors["sampler"].total)
+
     found = driver(store, samplers={"max": 3, "cpus": 0.5}, describers={"cpus": 0.5}, in_flight=2)
-    found.on_progress = lambda d: sizes.append(len(d.sampling.pool.workers))
+    found.observers.append(count)
     found.run()
     assert max(sizes) == 3 and sizes[0] == 3

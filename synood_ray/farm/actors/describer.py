@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
+from synood_ray.farm.actors.named import Named
 from synood_ray.farm.reports import UnitReport
 from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from synood_ray.models.describers.base import Describer
 
 
-class DescriberActor:
+class DescriberActor(Named):
     """Describe units of samples. One engine a process: when it dies, the process goes, and Ray starts another."""
 
     def __init__(self, settings: dict[str, Any], output: str) -> None:

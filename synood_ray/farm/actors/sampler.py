@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synood_ray import __version__
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
+from synood_ray.farm.actors.named import Named
 from synood_ray.farm.reports import UnitReport
 from synood_ray.locations import without_credentials
 from synood_ray.models.images import to_png, to_tensor
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 COMPANION = "+id"  # a companion task's key is its sample's key with this behind it
 
 
-class SamplerActor:
+class SamplerActor(Named):
     """One diffusion pipeline, one boundary, one refinement engine that several units share.
 
     scorers: handles of ScorerActors, or empty when the scorer lives in this process.
