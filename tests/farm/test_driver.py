@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
-from synood_ray.config.settings import Settings
+from synood_ray.config.settings import PoolSettings, Settings
+from synood_ray.farm.actors.named import Named
 from synood_ray.farm.driver import Driver
-from synood_ray.farm.observers import Event, Tick
+from synood_ray.farm.observers import Event, Tick, WorkerLost
 from synood_ray.farm.plan import Plan
+from synood_ray.farm.pool import Pool
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
@@ -50,6 +53,25 @@ def test_every_sample_once_whatever_fails(tmp_path: Path, faults: str) -> None:
     assert totals.accepted == 40 or "die" in faults
     assert found.quarantined == 0
     assert not any(stage.pool.workers for stage in found.stages)
+
+
+def test_a_lost_worker_is_told_with_its_machine_and_the_cause(tmp_path: Path) -> None:
+    told: list[Event] = []
+    found = driver(open_store(str(tmp_path / "run")), "die-2")
+    found.observers.append(told.append)
+    found.run()
+    lost = [event for event in told if isinstance(event, WorkerLost)]
+    assert [(event.role, event.host, event.cause) for event in lost] == [("sampler", socket.gethostname(), "crash")]
+    assert 2 in lost[0].units and lost[0].detail and "\n" not in str(lost[0])
+
+
+def test_actors_have_the_names_that_the_driver_calls_them_by() -> None:
+    """Also where another pool has, or just had, actors of the same names."""
+    for _ in range(2):
+        pool = Pool("sampler", Named, PoolSettings(cpus=0.1), (), 1, run="demo")
+        names = ray.get([worker.handle.__ray_call__.remote(repr) for worker in pool.grow(2)])
+        assert names == ["sampler-0 · demo", "sampler-1 · demo"] and list(pool.workers) == ["sampler-0", "sampler-1"]
+        pool.clear()
 
 
 def test_a_unit_that_always_fails_is_quarantined_and_blocks_nothing(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
+from synood_ray.farm.observers import Event, Observer, StageEnded, Tick
 from synood_ray.farm.retry import WHOLE, Retry, find_retries
 from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
@@ -110,7 +110,7 @@ def test_a_plain_run_beside_a_retry_does_not_hide_what_the_retry_makes(settings:
     said: list[str] = []
 
     def join(event: Event) -> None:
-        if isinstance(event, StageBegan):
+        if isinstance(event, Tick) and not said:
             said.append(call(settings)[1])
 
     with pytest.raises(KeyboardInterrupt):
