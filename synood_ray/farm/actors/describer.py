@@ -40,7 +40,7 @@ class DescriberActor(Named):
 
     @cached_property
     def describer(self) -> Describer:
-        from synood_ray.models.describers.base import open_describer
+        from synood_ray.models.describers import open_describer
 
         described_before = next(iter(self.store.list(layout.PROMPTS)), None) is not None
         return open_describer(self.settings.describer, patient=described_before)

@@ -87,9 +87,11 @@ class SamplerActor(Named):
     @cached_property
     def models(self) -> dict[str, str]:
         """What made a row, by role."""
+        from synood_ray.models.describers import chosen
+
         describer, scorer = self.settings.describer, self.settings.scorer
         return {
-            "describer": describer.contexts or without_credentials(describer.endpoint or "") or describer.model,
+            "describer": without_credentials(getattr(describer, chosen(describer))),
             "inpainter": self.settings.inpainter.model,
             "scorer": f"{scorer.model} {scorer.pretrained or ''}".strip(),
         }
