@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from synood_ray.farm.observers import Event, UnitDone
+
 if TYPE_CHECKING:
     from synood_ray.farm.driver import Driver
 
@@ -16,7 +18,7 @@ class Enough(Exception):  # noqa: N818
 
 
 class Alternation:
-    """Measures while a driver runs: give it as `on_progress`.
+    """Measures while a driver runs; an observer of it.
 
     A slice of the driver begins with nothing in flight and ends, at least `units` units later, when all units in
     flight have ended: their answers lie there, to be taken in when the driver goes on. Then each of `others` has its
@@ -32,13 +34,18 @@ class Alternation:
 
     def run(self, driver: Driver) -> list[list[float]]:
         """Run the driver until all slices are measured; returns `rates`. RuntimeError if its units do not suffice."""
-        driver.on_progress = self
+        self.driver = driver
+        driver.observers.append(self)
         with suppress(Enough):
             driver.run()
             raise RuntimeError(f"only {len(self.rates[0])} slices of {self.slices} were measured: too few units")
         return self.rates
 
-    def __call__(self, driver: Driver) -> None:
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, UnitDone) and event.stage == "sample":
+            self._measure(self.driver)
+
+    def _measure(self, driver: Driver) -> None:
         if driver.totals.units - self._answered[0] < self.units:
             return
         units, accepted = self._drain(driver)
@@ -59,6 +66,6 @@ class Alternation:
         """Wait for the units in flight; returns the units and accepted samples done up to then."""
         import ray
 
-        flying = [ref for ref, call in driver.calls.items() if call.stage is driver.sampling and call.lease]
+        flying = [ref for ref, call in driver.calls.flying.items() if call.stage is driver.sampling and call.lease]
         reports = ray.get(flying)
         return driver.totals.units + len(reports), driver.totals.accepted + sum(r.accepted for r in reports)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.local_cluster import local_cluster
 from benchmarks.stub_workers import (
     CLASSES,
     ListedStore,
+    StubSampler,
     busy_times,
     make_output,
-    stub_sampler,
     stub_settings,
     stub_sources,
 )
 from benchmarks.targets import Target
-
-if TYPE_CHECKING:
-    from synood_ray.farm.driver import Driver
+from synood_ray.farm.observers import Event, StageBegan, UnitHandedOut
 
 
 def benchmark(workers: int = 64, latency: float = 1.0, units_each: int = 30) -> dict[str, Any]:
@@ -28,20 +28,19 @@ def benchmark(workers: int = 64, latency: float = 1.0, units_each: int = 30) -> 
 
     From the first unit handed out, when all actors stand ready, to when the queue has no unit left to hand out.
     """
+    from synood_ray.farm.actors import Actors
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.plan import Plan
 
     units = workers * units_each
-    dry = _Dry()
+    times = _Times()
     with tempfile.TemporaryDirectory() as folder, local_cluster():
         store = ListedStore(str(make_output(Path(folder))), units)
         plan = Plan(stub_sources(units), unit_size=1)
-        driver = Driver(
-            stub_settings(workers), store, plan, CLASSES, dry, lambda line: None, sampler=stub_sampler(latency)
-        )
-        driver.run()
+        actors = Actors(sampler=partial(StubSampler, latency=latency))
+        Driver(stub_settings(workers), store, plan, CLASSES, actors=actors, observers=[times]).run()
         done = busy_times(Path(folder))
-    begin, end = driver.sampling.began, dry.time
+    begin, end = times.begin, times.end
     return {
         "workers": workers,
         "latency": latency,
@@ -61,12 +60,13 @@ def busy_share(done: Iterable[tuple[float, float]], workers: int, begin: float, 
     return sum(max(0.0, min(e, end) - max(b, begin)) for b, e in done) / (workers * (end - begin))
 
 
-class _Dry:
-    """Notes when the last unit was handed out; an `on_progress` of a driver."""
+class _Times:
+    """Notes when the first unit was handed out and when the last one was (time.monotonic); an observer."""
 
-    time = 0.0
+    begin = end = 0.0
 
-    def __call__(self, driver: Driver) -> None:
-        queue = driver.sampling.queue
-        if not self.time and not queue.counts().waiting:
-            self.time = max(lease.started for lease in queue.leases())
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageBegan) and event.stage == "sample":
+            self.begin = time.monotonic()
+        elif isinstance(event, UnitHandedOut) and event.stage == "sample" and not event.copy:
+            self.end = time.monotonic()

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 def benchmark(units: int = 500, slices: int = 20, workers: int = 8, in_flight: int = 2) -> dict[str, Any]:
     """Units and calls a second. units: of one slice."""
+    from synood_ray.farm.actors import Actors
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.plan import Plan
 
@@ -39,7 +40,7 @@ def benchmark(units: int = 500, slices: int = 20, workers: int = 8, in_flight: i
         store = ListedStore(str(make_output(Path(folder))), planned)
         plan = Plan(stub_sources(planned), unit_size=1)
         settings = stub_settings(workers, in_flight=in_flight)
-        driver = Driver(settings, store, plan, CLASSES, say=lambda line: None, sampler=StubSampler)
+        driver = Driver(settings, store, plan, CLASSES, actors=Actors(sampler=StubSampler))
         driven, same, idle = Alternation(units, slices, [same_calls, idle_calls]).run(driver)
     return {
         "workers": workers,

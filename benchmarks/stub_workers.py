@@ -30,9 +30,15 @@ class StubSampler:
     monotonic clock, which all processes of a machine share, in ``busy/``.
     """
 
-    latency = 0.0
-
-    def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], scorers: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        output: str,
+        class_names: list[str],
+        scorers: Sequence[Any],
+        latency: float = 0.0,
+    ) -> None:
+        self.latency = latency
         self.pool = Settings.model_validate(settings).farm.samplers.max
         self.output = Path(output)
         self.engine = threading.Lock()
@@ -60,11 +66,6 @@ class StubSampler:
                 with (self.output / BUSY / str(os.getpid())).open("a") as notes:
                     notes.write(f"{begin} {time.monotonic()}\n")
         return UnitReport(unit, len(tasks), accepted=len(tasks))
-
-
-def stub_sampler(latency: float) -> type[StubSampler]:
-    """A `StubSampler` of that many seconds a unit."""
-    return type("StubSampler", (StubSampler,), {"latency": latency})
 
 
 def make_output(folder: Path) -> Path:

@@ -59,7 +59,7 @@ def _compare(
     wanted = (slices + 2) * (samples + settings.farm.samplers.max * settings.farm.in_flight * unit_size)
     per_image = -(-wanted // len(selection.sources))
     plan = Plan(selection.sources, per_image=per_image, unit_size=unit_size, limit=wanted, seed=settings.seed)
-    driver = Driver(settings, store, plan, bare.class_names, say=lambda line: None)
+    driver = Driver(settings, store, plan, bare.class_names)
     ours, theirs = Alternation(-(-samples // unit_size), slices, [bare.rate]).run(driver)
     return compare(ours, theirs)
 

@@ -11,6 +11,7 @@ from synood_ray.config.fingerprint import changes
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.farm.actors.describer import keys
+from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.retry import Retry, find_retries
 from synood_ray.negatives.mining import load_candidates
@@ -18,7 +19,7 @@ from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
 from synood_ray.storage.publication import announce_retries
-from synood_ray.storage.publish import Unfinished, is_finished, publish, read_manifest
+from synood_ray.storage.publish import ROWS_PER_SHARD, Unfinished, is_finished, publish, read_manifest
 from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, check_vacant, put_json, read_run
 from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
@@ -26,6 +27,7 @@ from synood_ray.storage.timings import record_timings
 
 if TYPE_CHECKING:
     from synood_ray.data.selection import Selection
+    from synood_ray.farm.actors import Actors
 
 Say = Callable[[str], None]
 MANIFESTS = (layout.CALIBRATION_MANIFEST, layout.ID_MANIFEST)
@@ -40,10 +42,20 @@ class Synthesis:
     seconds: dict[str, float]
 
 
-def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False) -> Synthesis:
+def synthesize(
+    settings: Settings,
+    say: Say = print,
+    retry_failed: bool = False,
+    *,
+    actors: Actors | None = None,
+    observers: Sequence[Observer] = (),
+    rows_per_shard: int = ROWS_PER_SHARD,
+) -> Synthesis:
     """Select, describe, sample and publish into settings.output; whatever is there already is kept.
 
     retry_failed: run the quarantined units and the failed samples of an existing run again, and nothing else.
+    actors: other actor classes than the real ones. observers: are told what happens in the farm (`farm.observers`).
+    rows_per_shard: see `publish`.
 
     Raises UserError for wrong settings, unusable images or an output that belongs to another configuration, before
     any model loads; KeyboardInterrupt leaves everything committed so far.
@@ -70,10 +82,11 @@ def synthesize(settings: Settings, say: Say = print, retry_failed: bool = False)
     if retry or not retry_failed:
         plan, record = _plan(settings, store, record, say)
         seconds["select"] = time.perf_counter() - begin
-        computed = _drive(settings, store, plan, record, seconds, say, retry)
+        computed, by_stage = _drive(settings, store, plan, record.classes, say, retry, actors, observers)
+        seconds |= by_stage
     begin = time.perf_counter()
     try:
-        before, manifest = read_manifest(store), publish(store, say=say)
+        before, manifest = read_manifest(store), publish(store, rows_per_shard=rows_per_shard, say=say)
     except Unfinished as error:
         say(str(error))
     else:
@@ -160,34 +173,34 @@ def _drive(
     settings: Settings,
     store: Store,
     plan: Plan,
-    record: RunRecord,
-    seconds: dict[str, float],
+    classes: list[str],
     say: Say,
     retry: Mapping[int, Retry] | None,
-) -> int:
-    """Do the units that are left, or those to retry; returns how many were done. Without any, Ray is not started."""
+    actors: Actors | None,
+    observers: Sequence[Observer],
+) -> tuple[int, dict[str, float]]:
+    """Do the units that are left, or those to retry; returns how many were done, and seconds by stage.
+
+    Without any, Ray is not started.
+    """
     committed = len(scan(store, "parts").committed)
     if retry:  # first: whatever ends this call early, the next one then publishes what is new
         announce_retries(store, {unit: again.number for unit, again in retry.items() if again.number})
     elif committed:
         say(f"resuming: {committed} of {len(plan)} units are committed")
         if committed == len(plan):
-            return 0
+            return 0, {}
+    from synood_ray.farm.actors import REAL
     from synood_ray.farm.cluster import connect
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.progress import Progress
 
-    begin = time.monotonic()
+    times = _Times()
     say(connect())
-    driver = Driver(settings, store, plan, record.classes, say=say, retry=retry)
-    with Progress(driver, settings.farm.status_every, say) as progress:
-        driver.on_progress = progress.update
+    with Progress(settings.farm.status_every, say) as progress:
+        told: list[Observer] = [progress, times, *observers]
+        driver = Driver(settings, store, plan, classes, actors=actors or REAL, observers=told, retry=retry)
         totals = driver.run()
-    worked = {name: stage for name, stage in zip(("describe", "sample"), driver.stages, strict=True) if stage.began}
-    if worked:  # the two overlap: units are sampled while others are described
-        seconds["load models"] = min(stage.began for stage in worked.values()) - begin
-    for name, stage in worked.items():
-        seconds[name] = max(stage.ended - stage.began, 0.0)
     if totals.untold:
         say(
             f"of {totals.checked} answers to the semantic check {totals.untold} were neither yes nor no; "
@@ -195,6 +208,20 @@ def _drive(
         )
     if driver.quarantined:
         say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
-    if driver.vain_retries:
-        say(f"{driver.vain_retries} units could not be tried again and stay as they were; errors/ says why")
-    return totals.units
+    if driver.failures.vain_retries:
+        say(f"{driver.failures.vain_retries} units could not be tried again and stay as they were; errors/ says why")
+    return totals.units, times.seconds
+
+
+class _Times:
+    """An observer that keeps the wall time of each stage; the two overlap, as units are sampled while others wait."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageBegan):
+            self.seconds.setdefault("load models", time.monotonic() - self.begin)
+        elif isinstance(event, StageEnded):
+            self.seconds[event.stage] = event.seconds

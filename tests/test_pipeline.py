@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,15 @@ from synood_ray.cli.guard import main_guard
 from synood_ray.config.settings import Settings
 from synood_ray.data import files
 from synood_ray.errors import Unavailable, UserError
-from synood_ray.farm import driver
+from synood_ray.farm.actors import Actors
 from synood_ray.farm.reports import UnitReport
-from synood_ray.pipeline import synthesize
-from synood_ray.records import SampleTask
+from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
 from synood_ray.storage.progress import scan
 from synood_ray.storage.publish import iter_samples, retract
 from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
 from tests.farm.local_ray import make_images, use_local_ray
-from tests.farm.stubs import StubDescriber, StubSampler
+from tests.farm.stubs import StubDescriber, StubSampler, stub_actors
 
 SAMPLES = 12
 
@@ -40,11 +39,13 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     )
 
 
-def job(*argv: str, faults: str = "") -> int:
-    """`synood synthesize`; the stub workers are told by the preset's name what fails."""
-    arguments = parse(command.COMMAND, argv)
-    arguments.settings.preset = faults
-    return command.run(arguments)
+def make(settings: Settings, say: Callable[[str], None] = lambda line: None) -> Synthesis:
+    return synthesize(settings, say, actors=stub_actors())
+
+
+def job(*argv: str, actors: Actors | None = None) -> int:
+    """`synood synthesize` with stub workers."""
+    return command.run(parse(command.COMMAND, argv), actors=actors or stub_actors())
 
 
 def made(settings: Settings) -> list[str]:
@@ -57,19 +58,19 @@ def test_a_start_that_died_before_the_manifests_goes_on(settings: Settings, monk
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(pipeline, "encode_sources", died)
-        synthesize(settings, lambda line: None)
+        make(settings)
     store = open_store(settings.output)
     assert store.exists(layout.RUN) and not store.exists(layout.ID_MANIFEST)
-    found = synthesize(settings, lambda line: None)
+    found = make(settings)
     assert found.computed == 3 and found.status.published
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 
 
 def test_a_finished_run_answers_without_ray(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = synthesize(settings, lambda line: None)
+    first = make(settings)
     monkeypatch.setitem(sys.modules, "ray", None)  # an import fails
     said: list[str] = []
-    again = synthesize(settings, said.append)
+    again = make(settings, said.append)
     assert again.computed == 0 and again.status == first.status
     assert "finished already" in said[-1]
 
@@ -77,19 +78,20 @@ def test_a_finished_run_answers_without_ray(settings: Settings, monkeypatch: pyt
 def test_a_run_of_which_all_is_sampled_is_published_without_ray(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synthesize(settings, lambda line: None)
+    make(settings)
     retract(open_store(settings.output))
     monkeypatch.setitem(sys.modules, "ray", None)
     said: list[str] = []
-    assert synthesize(settings, said.append).status.published
+    assert make(settings, said.append).status.published
     assert said[0] == "resuming: 3 of 3 units are committed"
 
 
 def test_more_quarantined_than_tolerated_is_exit_code_3(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    failing = stub_actors("error-1")
     arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
     arguments += ["--data.per_class", "100", "--farm.unit_size", "4"]
-    assert job(*arguments, "--farm.max_quarantined", "1", faults="error-1") == 0
-    assert job(*arguments, faults="error-1") == 3, "a rerun says the same"
+    assert job(*arguments, "--farm.max_quarantined", "1", actors=failing) == 0
+    assert job(*arguments, actors=failing) == 3, "a rerun says the same"
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES) if i // 4 != 1]
     said = capsys.readouterr().out
     assert "1 units are quarantined" in said
@@ -130,20 +132,17 @@ def test_a_store_that_stays_away_ends_the_job_and_loses_nothing(
 
 @pytest.mark.parametrize("units", [0, 1])
 def test_a_model_server_that_stays_away_ends_the_job_and_loses_nothing(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], units: int
+    settings: Settings, capsys: pytest.CaptureFixture[str], units: int
 ) -> None:
     arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
     arguments += ["--data.per_class", "100", "--farm.unit_size", "4", "--farm.max_attempts", "1"]
-    describe = StubDescriber.describe
 
-    def away(self: StubDescriber, unit: int, tasks: list[SampleTask], retry: int) -> UnitReport:
+    def away(unit: int) -> None:
         if unit >= units:
             raise Unavailable("describer.endpoint: http://host/v1 has given no answer for 300 s: HTTP 500: no memory")
-        return describe(self, unit, tasks)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(StubDescriber, "describe", away)
-        assert main_guard(lambda argv: job(*argv), arguments) == 4
+    actors = stub_actors(describing=away)
+    assert main_guard(lambda argv: job(*argv, actors=actors), arguments) == 4
     out, err = capsys.readouterr()
     assert "http://host/v1 has given no answer for 300 s: HTTP 500: no memory" in err
     assert "the same command resumes" in err and "Traceback" not in err and "published" not in out
@@ -159,7 +158,7 @@ def test_a_malformed_key_is_told_before_anything_is_written(
     settings.describer.endpoint = "http://host/v1"
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hunter22\n")
     with pytest.raises(UserError, match="OPENAI_API_KEY") as caught:
-        synthesize(settings, lambda line: None)
+        make(settings)
     assert "hunter" not in str(caught.value) and not Path(settings.output).exists()
 
 
@@ -176,15 +175,15 @@ def test_checks_whose_answers_cannot_be_read_are_counted_and_none_if_they_are_mo
     settings = settings.model_copy(update={"limit": 16})
     said: list[str] = []
     if not ends:
-        synthesize(settings, said.append)
+        make(settings, said.append)
         assert "of 16 answers to the semantic check 8 were neither yes nor no; their samples passed it" in said
         return
     with pytest.raises(UserError, match=r"sampling\.mllm_check: of 16 answers of the describer 12 were neither"):
-        synthesize(settings, said.append)
+        make(settings, said.append)
     settings = settings.model_copy(deep=True)
     settings.sampling.mllm_check = False
     monkeypatch.setattr(StubSampler, "sample", sample)
-    assert synthesize(settings, said.append).status.published, "it goes on without the check"
+    assert make(settings, said.append).status.published, "it goes on without the check"
     assert "sampling.mllm_check: true in the run, false now: that goes for the samples still to be made" in "".join(
         said
     )
@@ -193,7 +192,7 @@ def test_checks_whose_answers_cannot_be_read_are_counted_and_none_if_they_are_mo
 def test_nobody_is_asked_where_contexts_are_recorded(settings: Settings, tmp_path: Path) -> None:
     settings.describer.contexts = str(tmp_path / "contexts.jsonl")
     said: list[str] = []
-    synthesize(settings, said.append)
+    make(settings, said.append)
     assert sum("no semantic check by the describer" in line for line in said) == 1
 
 
@@ -202,16 +201,14 @@ def test_the_key_of_the_model_server_goes_to_the_describers(
 ) -> None:
     given: list[str] = []
 
-    class Keyed(StubDescriber):
-        def __init__(self, settings: dict[str, Any], output: str, key: str) -> None:
-            super().__init__(settings, output)
-            given.append(key)
+    def keyed(settings: dict[str, Any], output: str, key: str) -> StubDescriber:
+        given.append(key)
+        return stub_actors().describer(settings, output, key)
 
-    monkeypatch.setattr(driver, "Driver", partial(driver.Driver, describer=Keyed))
     settings.describer.endpoint = "http://user:hunter22@host/v1"
     monkeypatch.setenv("OPENAI_API_KEY", "sk-hunter22")
     said: list[str] = []
-    synthesize(settings, said.append)
+    synthesize(settings, said.append, actors=replace(stub_actors(), describer=keyed))
     assert set(given) == {"sk-hunter22"}
     written = b"".join(path.read_bytes() for path in Path(settings.output).rglob("*") if path.is_file())
     assert b"http://host/v1" in written and b"hunter" not in written and "hunter" not in "".join(said)
@@ -225,5 +222,5 @@ def test_images_in_a_store_that_does_not_answer_are_the_users_to_mend(
 
     monkeypatch.setattr(files, "read_bytes", away)
     with pytest.raises(UserError, match=r"data.uri: .*http://host cannot be reached; check AWS_ENDPOINT_URL"):
-        synthesize(settings, lambda line: None)
+        make(settings)
     assert not Path(settings.output).exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from typing import Any
 
 from synood_ray.cli.command import ALL, START, Arguments, Command
 from synood_ray.cli.guard import DONE, QUARANTINED
@@ -16,7 +17,8 @@ ASSUMED = (
 )
 
 
-def run(arguments: Arguments) -> int:
+def run(arguments: Arguments, **more: Any) -> int:
+    """more: for `synood_ray.pipeline.synthesize`, such as observers."""
     settings = arguments.settings
     print(short_form(arguments), flush=True)
     if arguments.assumed and "data.uri" in arguments.origins and "preset" not in arguments.origins["data.uri"]:
@@ -25,7 +27,7 @@ def run(arguments: Arguments) -> int:
     from synood_ray.pipeline import synthesize
 
     retry = "retry-failed" in arguments.options
-    result = synthesize(settings, say=lambda line: print(line, flush=True), retry_failed=retry)
+    result = synthesize(settings, say=lambda line: print(line, flush=True), retry_failed=retry, **more)
     status = result.status
     print(
         f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "

@@ -5,42 +5,55 @@ A turn costs what has changed in it. What asks about all units or workers is don
 
 from __future__ import annotations
 
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import Unavailable, UserError
-from synood_ray.farm.actors.describer import DescriberActor, keys
-from synood_ray.farm.actors.sampler import SamplerActor
-from synood_ray.farm.actors.scorer import ScorerActor
-from synood_ray.farm.cluster import draining_nodes
+from synood_ray.farm.actors import REAL, Actors
+from synood_ray.farm.actors.describer import keys
+from synood_ray.farm.calls import Call, Calls
+from synood_ray.farm.care import CHECKS, Care
+from synood_ray.farm.failures import Failures
+from synood_ray.farm.losses import Losses
+from synood_ray.farm.observers import (
+    Event,
+    NoChecks,
+    Observer,
+    Snapshot,
+    StageBegan,
+    StageEnded,
+    Tick,
+    UnitDone,
+    UnitHandedOut,
+    WorkerPlaced,
+    WorkerReady,
+)
 from synood_ray.farm.others import Others
 from synood_ray.farm.plan import Plan
-from synood_ray.farm.pool import Pool, Worker, node_of
+from synood_ray.farm.pool import Pool, Worker
 from synood_ray.farm.queue import Lease, State
 from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.farm.retry import WHOLE, Retry
-from synood_ray.farm.stage import Call, Stage, open_stages
+from synood_ray.farm.stage import Stage, open_stages
 from synood_ray.sampling.recipes import RECIPES
-from synood_ray.storage import layout
-from synood_ray.storage.run import put_json
 from synood_ray.storage.stores.base import Store
 
 MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run if no other one is ready
 MAX_AWAY = 3  # units in a row, without one done, that may find a service away before the run ends, to go on later
-MAX_SETUPS = 3  # set-ups in a row that may take longer than farm.setup_grace
-CHECKS = 16  # units in progress for which one describer makes the semantic check
 TEND = 1.0  # seconds between looks at deadlines, pools and nodes; one wait for workers may last as long
 
 
 class Driver:
     """Runs the describe and sample stages in one stream until every unit is committed or quarantined.
 
-    on_progress(driver) is called after every change; `describing`, `sampling` and `totals` say how far it is.
+    observers: called with every event (`farm.observers`), in turn; the list may grow while the driver works.
     retry: do only these units again (`farm.retry`); all others count as committed, whatever they are.
-    describer, sampler: the actor classes; others with the same methods measure or test the farm without models.
+    rng: where to go on when another driver is at work on the same units.
     """
 
     def __init__(
@@ -49,46 +62,57 @@ class Driver:
         store: Store,
         plan: Plan,
         class_names: list[str],
-        on_progress: Callable[[Driver], None] = lambda driver: None,
-        say: Callable[[str], None] = print,
-        describer: type = DescriberActor,
-        sampler: type = SamplerActor,
+        *,
+        actors: Actors = REAL,
+        observers: Iterable[Observer] = (),
         retry: Mapping[int, Retry] | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self.settings, self.store, self.plan = settings, store, plan
-        self.on_progress, self.say = on_progress, say
+        self.observers = list(observers)
         self.totals = Totals()
         self.retry = retry or {}
         farm, arguments = settings.farm, (settings.model_dump(mode="json"), store.uri)
-        self.scorers = Pool("scorer", ScorerActor, farm.scorers, (*arguments, class_names), 1, task_retries=-1)
+        named: dict[str, Any] = {"run": store.uri.rstrip("/").rpartition("/")[2] or "run", "tell": self._tell}
+        self.scorers = Pool(
+            "scorer", actors.scorer, farm.scorers, (*arguments, class_names), 1, task_retries=-1, **named
+        )
         remote_scorer = settings.scorer.placement == "actor"
         scorers = [w.handle for w in self.scorers.grow(farm.scorers.max)] if remote_scorer else []
-        describers = Pool("describer", describer, farm.describers, (*arguments, *keys(settings)), farm.in_flight)
-        samplers = Pool("sampler", sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight)
+        describers = Pool(
+            "describer", actors.describer, farm.describers, (*arguments, *keys(settings)), farm.in_flight, **named
+        )
+        samplers = Pool(
+            "sampler", actors.sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight, **named
+        )
         self.describing, self.sampling = self.stages = open_stages(
-            store, len(plan), describers, samplers, farm, self.retry
+            store, len(plan), describers, samplers, farm, self.retry, rng
         )
         self.others = Others(store, self.describing.queue, self.sampling.queue, self.retry)
-        self.calls: dict[Any, Call] = {}
-        self.tended = self.looked = -inf  # time.monotonic: the latest round of looking after things, and for answers
         self.away = 0  # units in a row that found a service away: a store, a model server
-        self.vain_retries = 0  # units whose failed samples failed again as a whole; their parts stay as they were
-        self.prepared = False  # the run's negative labels and boundary are in the store
         self.needs_check = settings.sampling.mllm_check and RECIPES[settings.sampling.recipe].checks
         if self.needs_check and settings.describer.contexts:
-            say("no semantic check by the describer: its contexts are recorded, and nobody is there to ask")
+            self._tell(NoChecks())
             self.needs_check = False
+        self.calls, self.losses = Calls(), Losses(self._tell)
+        self.failures = Failures(store, self.stages, self.retry, self._tell)
+        self.care = Care(farm, self.stages, self.calls, self.failures, self._tell, checks=self.needs_check)
+        self.tended = self.looked = -inf  # time.monotonic: the latest round of looking after things, and for answers
+        self.prepared = False  # the run's negative labels and boundary are in the store
 
     @property
     def quarantined(self) -> int:
         """Units that have no part and will get none."""
-        return self.sampling.queue.counts().quarantined - self.vain_retries
+        return self.failures.quarantined
 
     def run(self) -> Totals:
         """Work until nothing is left. Ends every actor, also when it is interrupted."""
         try:
             while not self.sampling.queue.done:
                 self.turn()
+            self.losses.settle(final=True)
+            self._tell_ends(final=True)
+            self._tell(Tick(self.snapshot()))
         finally:
             for pool in (self.describing.pool, self.sampling.pool, self.scorers):
                 pool.clear()
@@ -100,70 +124,38 @@ class Driver:
         if now - self.tended >= TEND:
             self.tended = now
             self.others.look()
-            self._replace_stuck(self.looked)  # not now: answers may have come while the store held this loop up
-            self._leave_draining_nodes()
-            self._resize()
+            self.care.replace_stuck(self.looked)  # not now: answers may have come while the store held this loop up
+            self.care.leave_draining_nodes()
+            self.care.resize()
             self._copy_stragglers()
             self._prepare()
+            self.losses.settle()
+            self._tell_ends()
+            self._tell(Tick(self.snapshot()))
         if not self.sampling.queue.done:
             self._hand_out()
             self._collect()
 
-    # -- looking after things ------------------------------------------------------------------------------------------
+    # -- telling -------------------------------------------------------------------------------------------------------
 
-    def _resize(self) -> None:
-        """Pools follow their open units; a describer stays for the semantic checks until all is sampled."""
-        for stage in self.stages:
-            size = stage.size()
-            if stage is self.describing and self.needs_check:
-                checks = sum(worker.checks for worker in stage.pool.workers.values())
-                size = max(size, 1, -(-checks // CHECKS))
-            for worker in stage.pool.grow(size):
-                self._start(stage, worker)
-            stage.pool.shrink(size, self.settings.farm.idle_grace)
+    def _tell(self, event: Event) -> None:
+        for observer in self.observers:
+            observer(event)
 
-    def _replace_stuck(self, now: float) -> None:
-        """End actors that hang on something past its deadline, or in set-up; those that wait for a machine do not."""
-        farm = self.settings.farm
+    def _tell_ends(self, *, final: bool = False) -> None:
+        """Stages of which nothing is left; at the end also the one whose last units somebody else has done."""
         for stage in self.stages:
-            for lease in stage.queue.expire(now):
-                self._record(stage, lease, f"no answer within farm.unit_deadline = {farm.unit_deadline} s")
-            for worker in list(stage.pool.workers.values()):
-                if worker.hangs(now):
-                    units = sorted(lease.unit for lease in worker.units.values())
-                    self.say(f"{worker.name} hangs on {f'unit {units[0]}' if units else 'its preparation'}: replaced")
-                    stage.queue.release(worker.name, lost=False)  # its other units are not at fault
-                    stage.pool.remove(worker)
-                elif worker.node and not worker.ready and now - worker.placed > farm.setup_grace:
-                    self.say(f"{worker.name} is not ready after farm.setup_grace = {farm.setup_grace:g} s: replaced")
-                    if worker.setups >= MAX_SETUPS and not any(stage.pool.ready):
-                        raise UserError(
-                            f"farm.setup_grace: {worker.setups} {stage.pool.role}s in a row were not ready after "
-                            f"{farm.setup_grace:g} s; raise it, or see their logs for what keeps them"
-                        )
-                    self._start(stage, stage.pool.replace(worker))
+            if stage.began and not stage.over and (final or stage.queue.done):
+                stage.over = True
+                self._tell(StageEnded(stage.name, max(stage.ended - stage.began, 0.0)))
 
-    def _leave_draining_nodes(self) -> None:
-        """Workers on nodes that will go get nothing new; others take their place."""
-        draining = draining_nodes()
-        for stage in self.stages:
-            for worker in stage.pool.workers.values():
-                if worker.node in draining and not worker.draining:
-                    self.say(f"{worker.name} is on a node that is being drained: it gets no new units")
-                    worker.draining = True
-                    stage.pool.file(worker)
-
-    def _copy_stragglers(self) -> None:
-        """Workers with nothing to do take copies of units that take much longer than others; the first answer wins."""
-        for stage in self.stages:
-            if stage is self.sampling and not self._may_sample():
-                continue
-            for worker in stage.pool.unoccupied():
-                lease = stage.straggler(worker)
-                if lease is None:
-                    break
-                self.say(f"unit {lease.unit} ({stage.name}) takes long: {worker.name} does it too")
-                self._send(stage, worker, lease)
+    def snapshot(self) -> Snapshot:
+        """How far the run is now."""
+        return Snapshot(
+            units={stage.name: stage.queue.counts() for stage in self.stages},
+            samples=replace(self.totals, seconds=dict(self.totals.seconds)),
+            actors={pool.role: pool.counts() for pool in (self.describing.pool, self.sampling.pool, self.scorers)},
+        )
 
     # -- calls and answers ---------------------------------------------------------------------------------------------
 
@@ -178,6 +170,17 @@ class Driver:
                     break
                 self._send(stage, worker, lease)
 
+    def _copy_stragglers(self) -> None:
+        """Workers with nothing to do take copies of units that take much longer than others; the first answer wins."""
+        for stage in self.stages:
+            if stage is self.sampling and not self._may_sample():
+                continue
+            for worker in stage.pool.unoccupied():
+                lease = stage.straggler(worker)
+                if lease is None:
+                    break
+                self._send(stage, worker, lease)
+
     def _may_sample(self) -> bool:
         return self.prepared and (not self.needs_check or any(self.describing.pool.ready))
 
@@ -187,59 +190,42 @@ class Driver:
         return next((worker for worker in ready if worker.checks < CHECKS), None) or min(ready, key=lambda w: w.checks)
 
     def _send(self, stage: Stage, worker: Worker, lease: Lease) -> None:
-        stage.began = stage.began or time.monotonic()
         stage.hold(worker, lease)
         again = self.retry.get(lease.unit, WHOLE)
         unit = self.plan.unit(lease.unit)
         if stage is self.describing:
-            self._call(stage, worker, "describe", lease.unit, again.to_describe(unit), again.number, lease=lease)
-            return
-        checker = self._checker() if self.needs_check else None
-        if checker:
-            checker.checks += 1
-        arguments = (lease.unit, again.tasks(unit), lease.attempt, checker and checker.handle, again.number)
-        self._call(stage, worker, "sample", *arguments, lease=lease, checker=checker)
-
-    def _start(self, stage: Stage, worker: Worker) -> None:
-        """Ask a new or restarted actor where it is, and to load its models."""
-        self._call(stage, worker, "__ray_call__", node_of)
-        self._call(stage, worker, "ready")
+            tasks = again.to_describe(unit)
+            self.calls.ask(stage, worker, "describe", lease.unit, tasks, again.number, lease=lease)
+        else:
+            checker = self._checker() if self.needs_check else None
+            if checker:
+                checker.checks += 1
+            arguments = (lease.unit, again.tasks(unit), lease.attempt, checker and checker.handle, again.number)
+            self.calls.ask(stage, worker, "sample", *arguments, lease=lease, checker=checker)
+        if not stage.began:
+            stage.began = time.monotonic()
+            self._tell(StageBegan(stage.name))
+        self._tell(UnitHandedOut(stage.name, lease.unit, worker.name, lease.attempt, lease.copy))
 
     def _prepare(self) -> None:
         """The first sampler that is ready makes what all of them need, while the others load."""
-        if self.prepared or any(call.method == "prepare" for call in self.calls.values()):
+        if self.prepared or any(call.method == "prepare" for call in self.calls.flying.values()):
             return
         worker = next(self.sampling.pool.ready, None)
         if worker is not None:
             worker.prepare_by = time.monotonic() + self.settings.farm.unit_deadline
-            self._call(self.sampling, worker, "prepare")
-
-    def _call(
-        self,
-        stage: Stage,
-        worker: Worker,
-        method: str,
-        *arguments: Any,
-        lease: Lease | None = None,
-        checker: Worker | None = None,
-    ) -> None:
-        reference = getattr(worker.handle, method).remote(*arguments)
-        checker_life = checker.lives if checker else 0
-        self.calls[reference] = Call(stage, worker, lease, method, worker.lives, checker, checker_life)
+            self.calls.ask(self.sampling, worker, "prepare")
 
     def _collect(self) -> None:
         """Wait for the next answers and take them in."""
         import ray
 
         self.looked = time.monotonic()
-        if not self.calls:
+        if not self.calls.flying:
             time.sleep(TEND)
             return
-        answered, _ = ray.wait(list(self.calls), num_returns=1, timeout=TEND)
-        if answered:  # whatever else is there by now
-            answered, _ = ray.wait(list(self.calls), num_returns=len(self.calls), timeout=0)
-        for reference in answered:
-            call = self.calls.pop(reference)
+        for reference in self.calls.wait(TEND):
+            call = self.calls.flying.pop(reference)
             if call.checker is not None:
                 call.checker.checks -= 1
                 call.checker.idle_since = time.monotonic()
@@ -253,7 +239,6 @@ class Driver:
                 self._lost(call, error)
             else:
                 self._answered(call, answer)
-            self.on_progress(self)
 
     def _answered(self, call: Call, answer: Any) -> None:
         worker, now = call.worker, time.monotonic()
@@ -262,18 +247,21 @@ class Driver:
         elif call.life != worker.lives:
             return  # it has died since
         elif call.method == "__ray_call__":
-            worker.node, worker.placed = answer, now
+            worker.place, worker.placed = answer, now
+            self._tell(WorkerPlaced(worker.name, answer.node, answer.host))
         elif call.method == "ready":
             worker.ready, worker.freed, worker.idle_since = True, now, now
             call.stage.pool.file(worker)
             call.stage.pace.start(now - worker.asked)
             self._prepare()
+            self._tell(WorkerReady(worker.name, now - worker.asked))
         elif call.method == "prepare":
             self.prepared, worker.prepare_by = True, inf
 
     def _done(self, call: Call, lease: Lease, report: UnitReport) -> None:
         """A unit is in the store: by this worker, or by whoever was faster."""
         stage = call.stage
+        seconds = time.monotonic() - lease.started
         news = stage.queue.ack(lease)
         if not report.found:
             self.away = 0
@@ -287,6 +275,7 @@ class Driver:
             self.totals.judge_checks()
         if stage is self.describing:
             self.sampling.queue.add(lease.unit)
+        self._tell(UnitDone(stage.name, lease.unit, call.worker.name, lease.attempt, report, news, seconds))
 
     # -- when something goes wrong -------------------------------------------------------------------------------------
 
@@ -312,9 +301,8 @@ class Driver:
         if cut_off and call.checker is not None and call.checker_life == call.checker.lives:
             self._restart(self.describing, call.checker, cause)
         message = f"{type(cause).__name__}: {cause}".splitlines()[0]
-        self.say(f"unit {call.lease.unit} ({call.stage.name}), attempt {call.lease.attempt}: {message}")
         call.stage.queue.nack(call.lease, message, lost=cut_off, away=away)
-        self._record(call.stage, call.lease, str(error))
+        self.failures.record(call.stage, call.lease, message, details=str(error))
 
     def _lost(self, call: Call, error: Exception) -> None:
         """An actor or its node died, or was ended for want of memory. Ray restarts it; its units go back."""
@@ -326,30 +314,16 @@ class Driver:
         """Give a dead actor's units back, and take it up again when Ray has restarted it."""
         import ray
 
-        for lease in stage.queue.release(worker.name):
-            self.say(f"{worker.name} was lost; unit {lease.unit} goes back to the queue")
-            if stage.queue.state(lease.unit) is State.QUARANTINED:
-                self._record(stage, lease, f"{worker.name} was lost too often")
         # While Ray looks for a place for it, calls fail after two seconds each: these are no further deaths.
-        waiting = worker.node is None and isinstance(error, ray.exceptions.ActorUnavailableError)
+        waiting = worker.place is None and isinstance(error, ray.exceptions.ActorUnavailableError)
+        leases = stage.queue.release(worker.name)
+        if not waiting:
+            self.losses.add(worker, (lease.unit for lease in leases), error)
+        for lease in leases:
+            if stage.queue.state(lease.unit) is State.QUARANTINED:
+                self.failures.record(stage, lease, f"{worker.name} was lost too often")
         stage.pool.restarted(worker, waiting=waiting)
         if worker.losses > MAX_LOSSES and not any(stage.pool.ready):
+            self.losses.settle(final=True)
             raise RuntimeError(f"{worker.name} died {worker.losses} times in a row") from error
-        self._start(stage, worker)
-
-    def _record(self, stage: Stage, lease: Lease, error: str) -> None:
-        """Keep a failed attempt in ``errors/``; with the last one the unit is quarantined, and so are its samples."""
-        given_up = stage.queue.state(lease.unit) is State.QUARANTINED
-        again = bool(self.retry.get(lease.unit, WHOLE).number)  # has a part, and keeps it
-        self.vain_retries += given_up and again  # also if it is the new prompts that cannot be had
-        final = given_up and not again
-        put_json(
-            self.store,
-            layout.error_key(stage.name, lease.unit, lease.attempt, final=final),
-            {"unit": lease.unit, "attempt": lease.attempt, "error": error},
-        )
-        if given_up and stage is self.describing:
-            self.sampling.queue.quarantine(lease.unit, "its prompts failed")
-        if final and stage is self.describing:
-            key = layout.error_key("parts", lease.unit, 1, final=True)
-            put_json(self.store, key, {"unit": lease.unit, "attempt": 1, "error": "its prompts failed"})
+        self.calls.start(stage, worker)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import functools
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from synood_ray.config.settings import PoolSettings
+from synood_ray.farm.observers import ActorCounts, Observer, WorkerCreated, WorkerLeft
 from synood_ray.farm.queue import Lease
+
+
+class Place(NamedTuple):
+    """Where an actor's process runs: Ray's IDs of the node and of the process, and the machine's name."""
+
+    node: str
+    process: str
+    host: str
 
 
 @dataclass(eq=False)
 class Worker:
     """One actor as the driver sees it. Times are those of `time.monotonic`.
 
-    asked: when it was created, or was lost and left to Ray to restart. node: where it runs, None while Ray has not
+    asked: when it was created, or was lost and left to Ray to restart. place: where it runs, None while Ray has not
     placed it; placed: since when. freed: when it was ready or had its latest unit done; idle_since: or check. lives:
     processes so far. losses: deaths in a row, without a unit done in between. setups: this one, and those before it
     that took too long. draining: its node will go, so it gets nothing new. units: what it holds now, by lease id.
@@ -27,7 +38,7 @@ class Worker:
     name: str
     handle: Any
     asked: float
-    node: str | None = None
+    place: Place | None = None
     placed: float = 0.0
     ready: bool = False
     draining: bool = False
@@ -51,19 +62,23 @@ class Worker:
 
 
 class Pool:
-    """Actors of one role. ``arguments`` go to every actor's constructor.
+    """Actors of one role. ``arguments`` go to every actor's constructor; those of a functools.partial follow by name.
 
-    task_retries: whether Ray repeats calls that were cut off; only for calls without effect.
+    task_retries: whether Ray repeats calls that were cut off; only for calls without effect. run: its name is part of
+    the actors' names in the cluster, "sampler-3 · demo · 7f3a". The end, which tells this pool from any other, keeps
+    names unique in their namespace.
     """
 
     def __init__(
         self,
         role: str,
-        actor_class: type,
+        actor_class: Callable[..., Any],
         settings: PoolSettings,
         arguments: tuple[Any, ...],
         slots: int,
         task_retries: int = 0,
+        run: str = "run",
+        tell: Observer = lambda event: None,
     ):
         import ray
 
@@ -74,6 +89,11 @@ class Pool:
         self.workers: dict[str, Worker] = {}
         self._vacant: list[dict[str, Worker]] = [{} for _ in range(slots)]  # by units held
         self._created = 0
+        self._ending, self._tell = f" · {run} · {secrets.token_hex(2)}", tell
+        self._more: dict[str, Any] = {}
+        actor: Any = actor_class
+        if isinstance(actor, functools.partial):
+            actor, self._more = actor.func, actor.keywords
         options: dict[str, Any] = {
             "num_cpus": settings.cpus,
             "num_gpus": settings.gpus,
@@ -83,7 +103,7 @@ class Pool:
             "max_task_retries": task_retries,
             "max_concurrency": slots + 2,  # the units, the semantic checks of others, `ready`
         }
-        self._actor: Any = ray.remote(**options)(actor_class)
+        self._actor: Any = ray.remote(**options)(actor)
 
     def grow(self, size: int) -> list[Worker]:
         """Create the missing actors, all at once (one by one would add up their start-up times).
@@ -96,7 +116,9 @@ class Pool:
     def _create(self) -> Worker:
         name = f"{self.role}-{self._created}"
         self._created += 1
-        worker = self.workers[name] = Worker(name, self._actor.remote(*self.arguments), time.monotonic())
+        handle = self._actor.options(name=name + self._ending).remote(*self.arguments, **self._more)
+        worker = self.workers[name] = Worker(name, handle, time.monotonic())
+        self._tell(WorkerCreated(name))
         return worker
 
     def shrink(self, size: int, grace: float) -> list[Worker]:
@@ -108,7 +130,7 @@ class Pool:
         now = time.monotonic()
         leaving = [w for w in self.workers.values() if w.draining and not w.units and not w.checks]
         staying = [w for w in self.workers.values() if not w.draining]
-        unplaced = [w for w in staying if w.node is None and not w.ready]  # ready: where it is has yet to be told
+        unplaced = [w for w in staying if w.place is None and not w.ready]  # ready: where it is has yet to be told
         over = unplaced + [w for w in staying if w.idle and now - w.idle_since >= grace]
         leaving += (staying if size == 0 else over)[: max(len(staying) - size, 0)]
         return [self.remove(worker) for worker in leaving]
@@ -122,7 +144,7 @@ class Pool:
 
     def restarted(self, worker: Worker, *, waiting: bool = False) -> None:
         """An actor has died, and Ray starts it again, perhaps elsewhere. waiting: still, after an earlier death."""
-        worker.ready, worker.draining, worker.node, worker.prepare_by = False, False, None, inf
+        worker.ready, worker.draining, worker.place, worker.prepare_by = False, False, None, inf
         worker.asked = time.monotonic()
         worker.lives += 1
         worker.losses += not waiting
@@ -131,6 +153,11 @@ class Pool:
 
     def remove(self, worker: Worker) -> Worker:
         """End an actor, whatever it is doing."""
+        self._end(worker)
+        self._tell(WorkerLeft(worker.name))
+        return worker
+
+    def _end(self, worker: Worker) -> None:
         import ray
 
         del self.workers[worker.name]
@@ -138,11 +165,11 @@ class Pool:
         worker.lives += 1  # its "ready" may have come already: taken in late, it would offer a dead worker for units
         self.file(worker)
         ray.kill(worker.handle, no_restart=True)
-        return worker
 
     def clear(self) -> None:
+        """End all actors at the end of the run, without a word that an observer could object to."""
         for worker in list(self.workers.values()):
-            self.remove(worker)
+            self._end(worker)
 
     def file(self, worker: Worker) -> None:
         """Note where a worker belongs, after any change of what it holds or whether it takes more."""
@@ -167,9 +194,20 @@ class Pool:
         """Workers that are ready and stay, in the order of their creation."""
         return (w for w in self.workers.values() if w.ready and not w.draining)
 
+    def counts(self) -> ActorCounts:
+        """Workers in every state."""
+        workers = self.workers.values()
+        draining = sum(w.draining for w in workers)
+        ready = sum(w.ready and not w.draining for w in workers)
+        waiting = sum(w.place is None and not w.ready and not w.draining for w in workers)
+        return ActorCounts(waiting, len(workers) - draining - ready - waiting, ready, draining)
 
-def node_of(actor: Any) -> str:
-    """The node that an actor runs on; called inside it."""
+
+def place_of(actor: Any) -> Place:
+    """Where an actor runs; called inside it."""
+    import socket
+
     import ray
 
-    return ray.get_runtime_context().get_node_id()
+    context = ray.get_runtime_context()
+    return Place(context.get_node_id(), context.get_worker_id(), socket.gethostname())

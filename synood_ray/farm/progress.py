@@ -1,26 +1,27 @@
-"""What a person sees while the farm works: a live bar in a terminal, a line now and then elsewhere."""
+"""What a person sees while the farm works: what is worth a line, and how far it is."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from synood_ray.farm.driver import Driver
+from synood_ray.farm.observers import Event, Snapshot, Tick, UnitDone
 
 
 class Progress:
-    """Shows a driver's progress with the time left, at the pace of the units sampled in this call."""
+    """An observer that says what happens, and shows how far the run is with the time left, at this call's pace.
 
-    def __init__(self, driver: Driver, every: float, say: Callable[[str], None]) -> None:
-        self.driver, self.every, self.say = driver, every, say
-        self.begin = self.last = time.monotonic()
+    A live bar in a terminal, a line every so many seconds elsewhere; a context manager that ends the bar.
+    """
+
+    def __init__(self, every: float, say: Callable[[str], None]) -> None:
+        self.every, self.say = every, say
+        self.last = time.monotonic()
         self.first_unit: float | None = None  # when the first unit was done: start-up is not pace
+        self.snapshot: Snapshot | None = None
         self.bar: Any = None
-        counts = driver.sampling.queue.counts()
-        self.total, self.before = len(driver.plan), counts.committed
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
@@ -31,43 +32,47 @@ class Progress:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self.bar = Bar(*columns, console=Console(stderr=True))
             self.bar.start()
-            self.task = self.bar.add_task(self.line(), total=self.total, completed=self.before)
+            self.task = self.bar.add_task("starting", total=None)
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.bar is not None:
-            self.bar.update(self.task, description=self.line(), completed=self.driver.sampling.queue.counts().committed)
             self.bar.stop()
-        elif error[0] is None:
-            self.say(self.line())
+        elif error[0] is None and self.snapshot is not None:
+            self.say(self.line(self.snapshot))
 
-    def update(self, driver: Driver) -> None:
-        """Called by the driver after every change."""
-        now = time.monotonic()
-        if self.first_unit is None and driver.totals.units:
+    def __call__(self, event: Event) -> None:
+        now, line = time.monotonic(), str(event)
+        if line:
+            self.say(line)
+        if isinstance(event, UnitDone) and event.stage == "sample" and self.first_unit is None:
             self.first_unit = now
+        if not isinstance(event, Tick):
+            return
+        self.snapshot = event.snapshot
         if self.bar is not None:
-            self.bar.update(self.task, description=self.line(), completed=driver.sampling.queue.counts().committed)
+            units = event.snapshot.units["sample"]
+            self.bar.update(
+                self.task, description=self.line(event.snapshot), completed=units.committed, total=units.total
+            )
         elif now - self.last >= self.every:
             self.last = now
-            self.say(self.line())
+            self.say(self.line(event.snapshot))
 
-    def line(self) -> str:
+    def line(self, snapshot: Snapshot) -> str:
         """One line: units, samples, actors, time left."""
-        driver, totals = self.driver, self.driver.totals
-        counts, described = driver.sampling.queue.counts(), driver.describing.queue.counts()
-        ready = {stage.pool.role: sum(w.ready for w in stage.pool.workers.values()) for stage in driver.stages}
-        if not totals.units and not any(ready.values()):
+        sample, describe, samples = snapshot.units["sample"], snapshot.units["describe"], snapshot.samples
+        samplers, describers = snapshot.actors["sampler"].ready, snapshot.actors["describer"].ready
+        if not samples.units and not samplers and not describers:
             return "starting: models are loading"
-        text = f"{counts.committed}/{self.total} units sampled, {described.committed} described"
-        text += f" · {totals.accepted} accepted, {totals.rejected} rejected, {totals.failed} failed"
-        text += f" · {ready['sampler']} samplers, {ready['describer']} describers"
-        if counts.quarantined:
-            text += f" · {counts.quarantined} quarantined"
-        return text + self._time_left(totals.units, counts.committed + counts.quarantined)
+        text = f"{sample.committed}/{sample.total} units sampled, {describe.committed} described"
+        text += f" · {samples.accepted} accepted, {samples.rejected} rejected, {samples.failed} failed"
+        text += f" · {samplers} samplers, {describers} describers"
+        if sample.quarantined:
+            text += f" · {sample.quarantined} quarantined"
+        return text + self._time_left(samples.units, sample.total - sample.committed - sample.quarantined)
 
-    def _time_left(self, done: int, settled: int) -> str:
-        left = self.total - settled
+    def _time_left(self, done: int, left: int) -> str:
         if not left or self.first_unit is None or done < 2:
             return ""
         seconds = left * (time.monotonic() - self.first_unit) / (done - 1)

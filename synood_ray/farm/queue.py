@@ -57,6 +57,11 @@ class Counts:
     quarantined: int
     blocked: int
 
+    @property
+    def total(self) -> int:
+        """Units of the run."""
+        return self.waiting + self.leased + self.committed + self.quarantined + self.blocked
+
 
 @dataclass(slots=True)
 class _History:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from synood_ray.config.settings import FarmSettings
+from synood_ray.farm.observers import StageName
 from synood_ray.farm.pool import Pool, Worker
 from synood_ray.farm.queue import Lease, UnitQueue
 from synood_ray.farm.retry import Retry
@@ -18,33 +20,19 @@ from synood_ray.storage.progress import Scan, scan
 from synood_ray.storage.stores.base import Store
 
 
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One call in flight. lease None: the worker is being placed, starting ("ready") or preparing.
-
-    life: the worker's at the call (`Worker.lives`). checker: who makes the unit's semantic check; checker_life: then.
-    """
-
-    stage: Stage
-    worker: Worker
-    lease: Lease | None
-    method: str
-    life: int
-    checker: Worker | None = None
-    checker_life: int = 0
-
-
 @dataclass(eq=False)
 class Stage:
-    """name: the folder its units are committed to. began, ended: when its first unit was handed out and its last one
-    came back (time.monotonic)."""
+    """folder: where its units are committed. began, ended: when its first unit was handed out and its last one came
+    back (time.monotonic); over: no unit is left, and observers know."""
 
-    name: Literal["prompts", "parts"]
+    name: StageName
+    folder: Literal["prompts", "parts"]
     queue: UnitQueue
     pool: Pool
     pace: Pace = field(default_factory=Pace)
     began: float = 0.0
     ended: float = 0.0
+    over: bool = False
 
     def size(self) -> int:
         """Actors that the stage asks for now."""
@@ -81,11 +69,17 @@ class Stage:
 
 
 def open_stages(
-    store: Store, units: int, describers: Pool, samplers: Pool, farm: FarmSettings, retry: Mapping[int, Retry]
+    store: Store,
+    units: int,
+    describers: Pool,
+    samplers: Pool,
+    farm: FarmSettings,
+    retry: Mapping[int, Retry],
+    rng: random.Random | None = None,
 ) -> tuple[Stage, Stage]:
     """The describe and the sample stage of a run, as far as the store says they have come.
 
-    retry: if there is any, only these units are to be done.
+    retry: if there is any, only these units are to be done. rng: see `UnitQueue`.
     """
 
     def queue(found: Scan, committed: np.ndarray, blocked: bool) -> UnitQueue:
@@ -93,15 +87,15 @@ def open_stages(
         quarantined = found.quarantined - retry.keys()
         history: dict[str, Any] = {"attempts": found.attempts, "quarantined": quarantined}
         limits: dict[str, Any] = {"max_attempts": farm.max_attempts, "deadline": farm.unit_deadline}
-        return UnitQueue(units, committed, blocked=blocked, **history, **limits)
+        return UnitQueue(units, committed, blocked=blocked, rng=rng, **history, **limits)
 
     prompts, parts = scan(store, "prompts"), scan(store, "parts")
     sampled = np.setdiff1d(np.arange(units), [*retry]) if retry else parts.committed
     # A unit whose samples are committed needs no prompts any more, but for those that failed for want of one.
     described = np.union1d(np.union1d(prompts.committed, parts.committed), sampled)
     described = np.setdiff1d(described, [unit for unit, again in retry.items() if again.undescribed])
-    describing = Stage("prompts", queue(prompts, described, blocked=False), describers)
-    sampling = Stage("parts", queue(parts, sampled, blocked=True), samplers)
+    describing = Stage("describe", "prompts", queue(prompts, described, blocked=False), describers)
+    sampling = Stage("sample", "parts", queue(parts, sampled, blocked=True), samplers)
     sampling.queue.add_all(described)
     if len(described) and not retry:
         for stage in (describing, sampling):

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import alternation
 from benchmarks.alternation import Alternation
+from synood_ray.farm.observers import Observer, UnitDone
 from synood_ray.farm.reports import UnitReport
 
 IN_FLIGHT = 3
@@ -22,19 +23,20 @@ class CountedDriver:
         self.units, self.clock = units, clock
         self.sampling = object()
         self.totals = SimpleNamespace(units=0, accepted=0)
-        self.calls: dict[Any, Any] = {}
-        self.on_progress: Any = None
+        self.calls = SimpleNamespace(flying={})
+        self.observers: list[Observer] = []
 
     def run(self) -> None:
         call = SimpleNamespace(stage=self.sampling, lease=object())
         starting = SimpleNamespace(stage=self.sampling, lease=None)
         for unit in range(self.units):
             flying = range(unit + 1, min(unit + 1 + IN_FLIGHT, self.units))
-            self.calls = dict.fromkeys(flying, call) | {-1: starting}
+            self.calls.flying = dict.fromkeys(flying, call) | {-1: starting}
             if unit >= self.clock.drained:
                 self.clock.now += 1.0
             self.totals.units, self.totals.accepted = unit + 1, 2 * (unit + 1)
-            self.on_progress(self)
+            for observer in self.observers:
+                observer(UnitDone("sample", unit, "sampler-0", 1, UnitReport(unit, 2), True, 1.0))
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import io
 import random
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from PIL import Image
 
 from benchmarks.stub_workers import stub_row
-from synood_ray.config.settings import Settings
+from synood_ray.farm.actors import Actors
 from synood_ray.farm.actors.describer import DescriberActor
 from synood_ray.farm.reports import UnitReport
 from synood_ray.models.describers.base import Context, EngineDeadError
@@ -23,11 +23,16 @@ from tests.cluster.crashing import CrashPoint, EngineKilled
 from tests.farm.stubs import Faults
 
 
-class Behaviour:
-    """What the words of the preset ask of an actor: "work-MS" milliseconds a unit, and a crash point."""
+def stand_ins(words: Sequence[str]) -> Actors:
+    """Actors that do as the words ask: faults (`tests.farm.stubs.Faults`), "work-MS", "tell-nodes", a crash point."""
+    told = {"words": tuple(words)}
+    return Actors(partial(Describer, **told), partial(Sampler, **told), partial(Scorer, **told))
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        words = Settings.model_validate(settings).preset.split()
+
+class Behaviour:
+    """What the words ask of an actor: "work-MS" milliseconds a unit, and a crash point."""
+
+    def __init__(self, words: Sequence[str]) -> None:
         self.seconds = sum(int(word.removeprefix("work-")) for word in words if word.startswith("work-")) / 1000
         self.crash = CrashPoint.find(words)
         if self.crash:
@@ -71,9 +76,9 @@ class Engine:
 class Describer(DescriberActor):
     """The real actor around an engine that needs no model."""
 
-    def __init__(self, settings: dict[str, Any], output: str) -> None:
+    def __init__(self, settings: dict[str, Any], output: str, words: Sequence[str]) -> None:
         super().__init__(settings, output)
-        self.behaviour = Behaviour(settings)
+        self.behaviour = Behaviour(words)
 
     @cached_property
     def describer(self) -> Engine:  # type: ignore[override]
@@ -83,8 +88,8 @@ class Describer(DescriberActor):
 class Scorer:
     """Scores seeds instead of images."""
 
-    def __init__(self, settings: dict[str, Any], output: str, class_names: list[str]) -> None:
-        self.behaviour = Behaviour(settings)
+    def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], words: Sequence[str]) -> None:
+        self.behaviour = Behaviour(words)
 
     def call(self, method: str, arguments: tuple[Any, ...]) -> Any:
         self.behaviour.asked(method)
@@ -95,12 +100,19 @@ class Scorer:
 class Sampler(Faults):
     """Asks the scorer and the checker as the real one does, and writes its parts itself.
 
-    "tell-nodes" in the preset: leaves a note of the node that it samples on.
+    "tell-nodes" among the words: leaves a note of the node that it samples on.
     """
 
-    def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], scorers: list[Any]) -> None:
-        super().__init__(settings, output)
-        self.behaviour, self.class_names, self.scorers = Behaviour(settings), class_names, scorers
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        output: str,
+        class_names: list[str],
+        scorers: list[Any],
+        words: Sequence[str],
+    ) -> None:
+        super().__init__(output, " ".join(words))
+        self.behaviour, self.class_names, self.scorers = Behaviour(words), class_names, scorers
 
     def ready(self) -> None: ...
 

@@ -40,7 +40,7 @@ class CrashPoint:
 
     @classmethod
     def find(cls, words: Iterable[str]) -> CrashPoint | None:
-        """The crash point among the words of a preset, if there is one."""
+        """The crash point among some words, if there is one."""
         for word in words:
             if word.startswith("crash|"):
                 _, victim, moment, pattern, marker, driver = word.split("|")

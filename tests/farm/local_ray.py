@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synood_ray.farm import driver
-from tests.farm.stubs import StubDescriber, StubSampler
+from synood_ray.farm.pool import Place
 
 
 class RayError(Exception):
@@ -66,8 +65,8 @@ class Call:
 class Handle:
     """An actor. It is placed on `node` and alive until it is killed; None: it waits for a machine."""
 
-    def __init__(self, ray: LocalRay, make: Callable[[], Any], number: int) -> None:
-        self.ray, self.make, self.number = ray, make, number
+    def __init__(self, ray: LocalRay, make: Callable[[], Any], number: int, name: str) -> None:
+        self.ray, self.make, self.number, self.name = ray, make, number, name
         self.actor = make()
         self.calls: list[Call] = []
         self.node: str | None = ray.place(self)
@@ -88,7 +87,7 @@ class Handle:
             failed.error = ActorUnavailableError("The actor is restarting")
             return failed
         if method == "__ray_call__":
-            work, seconds = (lambda: self.node), 0.0
+            work, seconds = (lambda: Place(str(self.node), "", str(self.node))), 0.0
         else:
             work, seconds = (
                 functools.partial(getattr(self.actor, method), *arguments),
@@ -125,7 +124,10 @@ class LocalRay(SimpleNamespace):
         self.seconds: Callable[[Handle, str, tuple[Any, ...]], float] = lambda handle, method, arguments: 0.0
         self.place: Callable[[Handle], str | None] = lambda handle: "here"
         self.exceptions = SimpleNamespace(
-            RayError=RayError, RayTaskError=RayTaskError, ActorUnavailableError=ActorUnavailableError
+            RayError=RayError,
+            RayTaskError=RayTaskError,
+            ActorUnavailableError=ActorUnavailableError,
+            OutOfMemoryError=OutOfMemoryError,
         )
         state = SimpleNamespace(get_draining_nodes=lambda: self.draining)
         self._private = SimpleNamespace(state=SimpleNamespace(state=state))
@@ -134,11 +136,19 @@ class LocalRay(SimpleNamespace):
         return True
 
     def remote(self, **options: Any) -> Callable[[type], Any]:
-        return lambda cls: SimpleNamespace(remote=functools.partial(self._create, cls))
+        def named(cls: type, name: str) -> Any:
+            assert name not in [handle.name for handle in self.handles], "names are unique in their namespace"
+            return SimpleNamespace(remote=functools.partial(self._create, name, cls))
 
-    def _create(self, cls: type, *arguments: Any) -> Handle:
-        self.handles.append(Handle(self, functools.partial(cls, *arguments), len(self.handles)))
+        return lambda cls: SimpleNamespace(options=functools.partial(named, cls))
+
+    def _create(self, name: str, cls: type, *arguments: Any, **more: Any) -> Handle:
+        self.handles.append(Handle(self, functools.partial(cls, *arguments, **more), len(self.handles), name))
         return self.handles[-1]
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """None lasts: every death is that of a node."""
+        return []
 
     def wait(self, calls: list[Call], num_returns: int, timeout: float) -> tuple[list[Call], list[Call]]:
         """Goes on to the next answer, or until the time is over."""
@@ -161,12 +171,10 @@ class LocalRay(SimpleNamespace):
 
 
 def use_local_ray(monkeypatch: pytest.MonkeyPatch) -> LocalRay:
-    """Every driver made from now on works in this process, with workers that need no models."""
+    """Every driver made from now on works in this process."""
     ray = LocalRay()
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(os, "fsync", lambda file: None)  # nobody pulls the plug here, and disks are slow
-    local = functools.partial(driver.Driver, describer=StubDescriber, sampler=StubSampler)
-    monkeypatch.setattr(driver, "Driver", local)
     return ray
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks.stub_workers import stub_row
-from synood_ray.config.settings import Settings
+from synood_ray.farm.actors import Actors
 from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
@@ -14,15 +16,27 @@ from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples, 
 from synood_ray.storage.stores.base import open_store
 
 
+def stub_actors(
+    faults: str = "",
+    describing: Callable[[int], None] = lambda unit: None,
+    sampling: Callable[[int, int], None] = lambda unit, attempt: None,
+) -> Actors:
+    """Actors with faults (see `Faults`). describing, sampling: called as a unit begins; what they raise fails it."""
+    return Actors(
+        describer=partial(StubDescriber, faults=faults, before=describing),
+        sampler=partial(StubSampler, faults=faults, before=sampling),
+    )
+
+
 class Faults:
-    """Fails where the preset says: "error-U" at unit U always, "once-U" the first time, "die-U" dies once.
+    """Fails where it is told to: "error-U" at unit U always, "once-U" the first time, "die-U" dies once.
 
     "undescribed-U": the prompts of unit U cannot be made. "bad-K": sample K fails, unless it is retried.
     "mute-K-N": sample K gets no prompt before its retry N.
     """
 
-    def __init__(self, settings: dict[str, Any], output: str) -> None:
-        self.faults = Settings.model_validate(settings).preset.split()
+    def __init__(self, output: str, faults: str) -> None:
+        self.faults = faults.split()
         self.store = open_store(output, patient=True)
 
     def fail(self, unit: int) -> None:
@@ -38,9 +52,16 @@ class Faults:
 
 
 class StubDescriber(Faults):
+    def __init__(
+        self, settings: dict[str, Any], output: str, key: str = "", *, faults: str, before: Callable[[int], None]
+    ) -> None:
+        super().__init__(output, faults)
+        self.before = before
+
     def ready(self) -> None: ...
 
     def describe(self, unit: int, tasks: list[SampleTask], retry: int = 0) -> UnitReport:
+        self.before(unit)
         if f"undescribed-{unit}" in self.faults:
             raise ValueError(f"unit {unit} cannot be described")
         key = layout.prompts_key(unit, retry)
@@ -60,9 +81,17 @@ class StubDescriber(Faults):
 
 
 class StubSampler(Faults):
-    def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], scorers: list[Any]) -> None:
-        super().__init__(settings, output)
-        self.class_names = class_names
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        output: str,
+        class_names: list[str],
+        scorers: list[Any],
+        faults: str,
+        before: Callable[[int, int], None],
+    ) -> None:
+        super().__init__(output, faults)
+        self.class_names, self.before = class_names, before
 
     def ready(self) -> None: ...
 
@@ -71,6 +100,7 @@ class StubSampler(Faults):
     def sample(
         self, unit: int, tasks: list[SampleTask], attempt: int, checker: Any | None, retry: int = 0
     ) -> UnitReport:
+        self.before(unit, attempt)
         self.fail(unit)
         key = layout.part_key(unit, retry)
         if self.store.exists(key):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
-from synood_ray.config.settings import Settings
+from synood_ray.config.settings import PoolSettings, Settings
+from synood_ray.farm.actors.named import Named
 from synood_ray.farm.driver import Driver
+from synood_ray.farm.observers import Event, Tick, WorkerLost
 from synood_ray.farm.plan import Plan
+from synood_ray.farm.pool import Pool
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
 from synood_ray.storage.stores.base import Store, open_store
-from tests.farm.stubs import StubDescriber, StubSampler
+from tests.farm.stubs import stub_actors
 
 pytestmark = pytest.mark.real
 CLASSES = ["a", "b"]
@@ -31,9 +35,8 @@ def cluster() -> Iterator[None]:
 
 
 def driver(store: Store, faults: str = "", **farm: object) -> Driver:
-    settings = Settings.model_validate({"preset": faults, "farm": {"unit_size": 4, **farm}})
-    plan = Plan(SOURCES, unit_size=4)
-    return Driver(settings, store, plan, CLASSES, say=lambda line: None, describer=StubDescriber, sampler=StubSampler)
+    settings = Settings.model_validate({"farm": {"unit_size": 4, **farm}})
+    return Driver(settings, store, Plan(SOURCES, unit_size=4), CLASSES, actors=stub_actors(faults))
 
 
 def keys(store: Store) -> list[str]:
@@ -50,6 +53,25 @@ def test_every_sample_once_whatever_fails(tmp_path: Path, faults: str) -> None:
     assert totals.accepted == 40 or "die" in faults
     assert found.quarantined == 0
     assert not any(stage.pool.workers for stage in found.stages)
+
+
+def test_a_lost_worker_is_told_with_its_machine_and_the_cause(tmp_path: Path) -> None:
+    told: list[Event] = []
+    found = driver(open_store(str(tmp_path / "run")), "die-2")
+    found.observers.append(told.append)
+    found.run()
+    lost = [event for event in told if isinstance(event, WorkerLost)]
+    assert [(event.role, event.host, event.cause) for event in lost] == [("sampler", socket.gethostname(), "crash")]
+    assert 2 in lost[0].units and lost[0].detail and "\n" not in str(lost[0])
+
+
+def test_actors_have_the_names_that_the_driver_calls_them_by() -> None:
+    """Also where another pool has, or just had, actors of the same names."""
+    for _ in range(2):
+        pool = Pool("sampler", Named, PoolSettings(cpus=0.1), (), 1, run="demo")
+        names = ray.get([worker.handle.__ray_call__.remote(repr) for worker in pool.grow(2)])
+        assert names == ["sampler-0 · demo", "sampler-1 · demo"] and list(pool.workers) == ["sampler-0", "sampler-1"]
+        pool.clear()
 
 
 def test_a_unit_that_always_fails_is_quarantined_and_blocks_nothing(tmp_path: Path) -> None:
@@ -74,8 +96,13 @@ def test_resume_samples_only_what_is_missing(tmp_path: Path) -> None:
 
 def test_pools_start_at_the_size_the_backlog_asks_for(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "run"))
-    sizes = []
+    sizes: list[int] = []
+
+    def count(event: Event) -> None:
+        if isinstance(event, Tick):
+            sizes.append(event.snapshot.actors["sampler"].total)
+
     found = driver(store, samplers={"max": 3, "cpus": 0.5}, describers={"cpus": 0.5}, in_flight=2)
-    found.on_progress = lambda d: sizes.append(len(d.sampling.pool.workers))
+    found.observers.append(count)
     found.run()
     assert max(sizes) == 3 and sizes[0] == 3

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from synood_ray.config.settings import Settings
+from synood_ray.farm.actors import Actors
 from synood_ray.farm.driver import Driver
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.reports import UnitReport
@@ -40,7 +41,7 @@ def kept(folder: Path, units: int) -> int:
     """Bytes that are there after so many units and were not before."""
     plan = Plan(SOURCES, per_image=units, unit_size=10)
     settings = Settings.model_validate({"sampling": {"mllm_check": False}})
-    driver = Driver(settings, open_store(str(folder)), plan, ["a", "b"], describer=Idle, sampler=Idle)
+    driver = Driver(settings, open_store(str(folder)), plan, ["a", "b"], actors=Actors(describer=Idle, sampler=Idle))
     gc.collect()
     tracemalloc.start()
     try:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
+from synood_ray.farm.observers import Event, Observer, StageEnded, Tick
 from synood_ray.farm.retry import WHOLE, Retry, find_retries
 from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_prompts, decode_samples, read_prompts
-from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import iter_samples, read_manifest
 from synood_ray.storage.stores.base import Store, open_store
 from tests.farm.local_ray import make_images, use_local_ray
-from tests.farm.stubs import StubSampler
+from tests.farm.stubs import StubSampler, stub_actors
 
 SAMPLES, UNITS = 16, 4
 
@@ -29,9 +30,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return Settings.model_validate({"data": data, "output": str(tmp_path / "run"), "limit": SAMPLES, "farm": farm})
 
 
-def call(settings: Settings, faults: str = "", retry_failed: bool = False) -> tuple[Synthesis, str]:
+def call(
+    settings: Settings, faults: str = "", retry_failed: bool = False, observers: Sequence[Observer] = ()
+) -> tuple[Synthesis, str]:
     said: list[str] = []
-    found = synthesize(settings.model_copy(update={"preset": faults}), said.append, retry_failed)
+    found = synthesize(settings, said.append, retry_failed, actors=stub_actors(faults), observers=observers)
     return found, "\n".join(said)
 
 
@@ -39,8 +42,10 @@ def names(store: Store, prefix: str) -> list[str]:
     return [entry.key.removeprefix(prefix) for entry in store.list(prefix)]
 
 
-def interrupted(*_: object, **__: object) -> None:
-    raise KeyboardInterrupt
+def interrupt(event: Event) -> None:
+    """An observer: all is sampled, and nothing is published yet."""
+    if isinstance(event, StageEnded):
+        raise KeyboardInterrupt
 
 
 def test_quarantined_units_and_failed_samples_and_nothing_else(settings: Settings) -> None:
@@ -89,34 +94,27 @@ def test_a_sample_that_fails_again_keeps_its_row(settings: Settings) -> None:
     assert not any(row.failed for row in iter_samples(store))
 
 
-def test_a_retry_that_is_cut_short_is_published_by_the_next_call(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_retry_that_is_cut_short_is_published_by_the_next_call(settings: Settings) -> None:
     call(settings, "bad-5")
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("synood_ray.pipeline.publish", interrupted)
-        call(settings, retry_failed=True)
+    with pytest.raises(KeyboardInterrupt):
+        call(settings, retry_failed=True, observers=[interrupt])
     found, said = call(settings, retry_failed=True)
     assert "nothing to retry" in said and "published" in said
     assert found.status.published and found.status.failed == 0
 
 
-def test_a_plain_run_beside_a_retry_does_not_hide_what_the_retry_makes(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plain_run_beside_a_retry_does_not_hide_what_the_retry_makes(settings: Settings) -> None:
     """It finds the run finished; then the retry commits and is killed before it publishes."""
     call(settings, "bad-5 error-2")
-    said = []
+    said: list[str] = []
 
-    def announce(store: Store, retries: dict[int, int]) -> None:
-        announce_retries(store, retries)
-        said.append(call(settings)[1])
+    def join(event: Event) -> None:
+        if isinstance(event, Tick) and not said:
+            said.append(call(settings)[1])
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("synood_ray.pipeline.announce_retries", announce)
-        patch.setattr("synood_ray.pipeline.publish", interrupted)
-        call(settings, retry_failed=True)
+    with pytest.raises(KeyboardInterrupt):
+        call(settings, retry_failed=True, observers=[join, interrupt])
     assert "finished already" in said[0]
     found, after = call(settings)
     assert "published" in after and "finished already" not in after

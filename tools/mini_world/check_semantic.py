@@ -59,7 +59,7 @@ def still_shows() -> dict[str, tuple[float, float]]:
 
     from synood_ray.config.settings import DescriberSettings
     from synood_ray.mini import model_path
-    from synood_ray.models.describers.base import open_describer
+    from synood_ray.models.describers import open_describer
 
     images, names, truth = questions()
     weight = sum(truth) / (len(truth) - sum(truth))

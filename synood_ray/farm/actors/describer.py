@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
+from synood_ray.farm.actors.named import Named
 from synood_ray.farm.reports import UnitReport
 from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
@@ -33,7 +34,7 @@ def keys(settings: Settings) -> tuple[str, ...]:
     return (api_key(),)
 
 
-class DescriberActor:
+class DescriberActor(Named):
     """Describe units of samples. One engine a process: when it dies, the process goes, and Ray starts another.
 
     key: see `keys`.
@@ -55,7 +56,7 @@ class DescriberActor:
 
     @cached_property
     def describer(self) -> Describer:
-        from synood_ray.models.describers.base import open_describer
+        from synood_ray.models.describers import open_describer
 
         described_before = next(iter(self.store.list(layout.PROMPTS)), None) is not None
         return open_describer(self.settings.describer, patient=described_before)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synood_ray import __version__
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
+from synood_ray.farm.actors.named import Named
 from synood_ray.farm.reports import UnitReport
 from synood_ray.locations import without_credentials
 from synood_ray.models.images import to_png, to_tensor
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 COMPANION = "+id"  # a companion task's key is its sample's key with this behind it
 
 
-class SamplerActor:
+class SamplerActor(Named):
     """One diffusion pipeline, one boundary, one refinement engine that several units share.
 
     scorers: handles of ScorerActors, or empty when the scorer lives in this process.
@@ -93,9 +94,11 @@ class SamplerActor:
     @cached_property
     def models(self) -> dict[str, str]:
         """What made a row, by role."""
+        from synood_ray.models.describers import chosen
+
         describer, scorer = self.settings.describer, self.settings.scorer
         return {
-            "describer": describer.contexts or without_credentials(describer.endpoint or "") or describer.model,
+            "describer": without_credentials(getattr(describer, chosen(describer))),
             "inpainter": self.settings.inpainter.model,
             "scorer": f"{scorer.model} {scorer.pretrained or ''}".strip(),
         }
@@ -224,7 +227,7 @@ class SamplerActor:
             if by_clip and still_there:
                 row.accepted, row.reject_reason = False, "clip"
         kept = [row for row in kept if row.accepted]
-        if not kept or checker is None or not self.recipe.checks:
+        if not kept or not self.recipe.checks or checker is None:
             return 0, 0
         pngs = [row.image for row in kept]
         answers = ray.get(checker.shows.remote(pngs, [row.source_name for row in kept]))

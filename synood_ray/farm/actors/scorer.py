@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
+from synood_ray.farm.actors.named import Named
 from synood_ray.farm.preparing import open_scorer
 from synood_ray.storage.stores.base import open_store
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from synood_ray.models.scorer import Objective, Scorer
 
 
-class ScorerActor:
+class ScorerActor(Named):
     """Holds one CLIP for several samplers. Images travel as [B, 3, H, W] float32 arrays."""
 
     def __init__(self, settings: dict[str, Any], output: str, class_names: list[str]) -> None:

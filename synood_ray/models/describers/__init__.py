@@ -1,1 +1,52 @@
-"""Multimodal LLMs that name an image's context: an own engine, a server, or recorded answers."""
+"""Multimodal LLMs that name an image's context, behind one protocol (`base.Describer`); one file per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from synood_ray.config.settings import DescriberSettings
+from synood_ray.models.describers.base import Describer
+from synood_ray.models.describers.contexts import TokenCounter, count_clip_tokens
+
+
+def _recorded(settings: DescriberSettings, count_tokens: TokenCounter, patient: bool) -> Describer:
+    from synood_ray.models.describers.recorded import RecordedDescriber
+
+    return RecordedDescriber(settings, count_tokens)
+
+
+def _endpoint(settings: DescriberSettings, count_tokens: TokenCounter, patient: bool) -> Describer:
+    from synood_ray.models.describers.endpoint import EndpointDescriber
+
+    return EndpointDescriber(settings, count_tokens, patient)
+
+
+def _vllm(settings: DescriberSettings, count_tokens: TokenCounter, patient: bool) -> Describer:
+    from synood_ray.models.describers.vllm import VllmDescriber
+
+    return VllmDescriber(settings, count_tokens)
+
+
+KINDS: dict[str, Callable[[DescriberSettings, TokenCounter, bool], Describer]] = {
+    "contexts": _recorded,
+    "endpoint": _endpoint,
+    "model": _vllm,
+}
+"""The setting of section `describer` that asks for a kind -> how it is opened. The first that is set decides."""
+
+
+def chosen(settings: DescriberSettings) -> str:
+    """The setting that decides which kind it is. `describer.model` is always set, so one always does."""
+    return next(name for name in KINDS if getattr(settings, name))
+
+
+def open_describer(
+    settings: DescriberSettings, count_tokens: TokenCounter = count_clip_tokens, *, patient: bool = False
+) -> Describer:
+    """The describer that the settings ask for.
+
+    count_tokens counts the tokens of the diffusion model's tokenizer for `settings.context_tokens`; the default is
+    CLIP's, which the Stable Diffusion family shares. patient: wait for a server that cannot be reached, because it
+    could before. Raises UserError in one line if something is not there.
+    """
+    return KINDS[chosen(settings)](settings, count_tokens, patient)

@@ -1,7 +1,7 @@
-"""The describer: a multimodal LLM that names an image's context and says whether an image still shows its class.
+"""What a describer is: it names an image's context and says whether an image still shows its class.
 
-Three ways to have one, behind one interface: an engine of our own (`describer_vllm`), a running server
-(`describer_endpoint`), or answers that somebody recorded before (`describer_recorded`).
+And what its kinds share. They are an engine of our own (`vllm`), a running server (`endpoint`), and answers that
+somebody recorded before (`recorded`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.models.describers.answers import LONGEST, Answer, named, quoted
-from synood_ray.models.describers.contexts import TokenCounter, clean_context, count_clip_tokens
+from synood_ray.models.describers.contexts import TokenCounter, clean_context
 
 MAX_SIDE = 1024  # pixels; larger images are shrunk first: a 7B model then spends about 1,300 tokens on one
 MAX_ASPECT = 50  # thinner images are padded: Qwen's processor refuses an aspect ratio above 200
@@ -58,29 +58,6 @@ class Describer(Protocol):
     def close(self) -> None:
         """Give back memory and connections; the describer must not be used afterwards."""
         ...
-
-
-def open_describer(
-    settings: DescriberSettings, count_tokens: TokenCounter | None = None, *, patient: bool = False
-) -> Describer:
-    """The describer that the settings ask for: `contexts` before `endpoint` before `model`.
-
-    count_tokens counts the tokens of the diffusion model's tokenizer for `settings.context_tokens`; the default is
-    CLIP's, which the Stable Diffusion family shares. patient: wait for a server that cannot be reached, because it
-    could before. Raises UserError in one line if something is not there.
-    """
-    counter = count_tokens or count_clip_tokens
-    if settings.contexts:
-        from synood_ray.models.describers.recorded import RecordedDescriber
-
-        return RecordedDescriber(settings, counter)
-    if settings.endpoint:
-        from synood_ray.models.describers.endpoint import EndpointDescriber
-
-        return EndpointDescriber(settings, counter, patient)
-    from synood_ray.models.describers.vllm import VllmDescriber
-
-    return VllmDescriber(settings, counter)
 
 
 def questions(template: str, subjects: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import UserError
+from synood_ray.models.describers import open_describer
 from synood_ray.models.describers.answers import Answer
 from synood_ray.models.describers.base import (
     MAX_ASPECT,
@@ -19,7 +20,6 @@ from synood_ray.models.describers.base import (
     Context,
     EngineDeadError,
     fill_prompt,
-    open_describer,
     presentable,
     questions,
 )

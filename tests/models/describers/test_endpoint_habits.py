@@ -12,7 +12,8 @@ from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import Unavailable, UserError
-from synood_ray.models.describers.base import Context, open_describer
+from synood_ray.models.describers import open_describer
+from synood_ray.models.describers.base import Context
 from synood_ray.models.describers.chat_server import BUDGET
 from synood_ray.models.describers.endpoint import KEY, EndpointDescriber
 from tests.chat_server import TREE, ChatProcess, chat_process
