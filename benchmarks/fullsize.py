@@ -80,7 +80,7 @@ def stable_diffusion_2() -> Any:
     return diffusers.StableDiffusionInpaintPipeline(
         vae=diffusers.AutoencoderKL(**VAE, sample_size=512, scaling_factor=0.18215),
         text_encoder=CLIPTextModel(CLIPTextConfig(**TEXT_H, hidden_act="gelu")),
-        tokenizer=_tokenizer(),
+        tokenizer=clip_tokenizer(),
         unet=diffusers.UNet2DConditionModel(**SD2_UNET),
         scheduler=diffusers.PNDMScheduler(**SOLVER, skip_prk_steps=True),
         safety_checker=None,
@@ -98,14 +98,14 @@ def stable_diffusion_xl() -> Any:
         vae=diffusers.AutoencoderKL(**VAE, sample_size=1024, scaling_factor=0.13025),
         text_encoder=CLIPTextModel(CLIPTextConfig(**TEXT_L, hidden_act="quick_gelu")),
         text_encoder_2=CLIPTextModelWithProjection(CLIPTextConfig(**TEXT_G, hidden_act="gelu")),
-        tokenizer=_tokenizer(),
-        tokenizer_2=_tokenizer(),
+        tokenizer=clip_tokenizer(),
+        tokenizer_2=clip_tokenizer(),
         unet=diffusers.UNet2DConditionModel(**SDXL_UNET),
         scheduler=diffusers.EulerDiscreteScheduler(**SOLVER),
     )
 
 
-def _tokenizer() -> Any:
+def clip_tokenizer() -> Any:
     """CLIP's own tokenizer, from the vocabulary that open_clip ships."""
     from open_clip.tokenizer import SimpleTokenizer
     from transformers import CLIPTokenizer
@@ -133,12 +133,13 @@ def benchmark(settings: Settings, models: tuple[str, ...] = ("sd2",), side: int 
 def _round(pipe: Any, settings: Settings, side: int) -> dict[str, Any]:
     import torch
 
-    from synood_ray.models.inpainters.base import Inpainter, Pass
+    from synood_ray.models.inpainters import take_apart
+    from synood_ray.models.inpainters.base import Pass
     from synood_ray.models.scorer import Scorer
     from synood_ray.sampling.recipes.newton import newton_step
 
     sampling = settings.sampling
-    inpainter = Inpainter.from_pipeline(pipe, settings.inpainter.model_copy(update={"resolution": side}))
+    inpainter = take_apart(pipe, settings.inpainter.model_copy(update={"resolution": side}))
     scorer = Scorer(settings.scorer.model_copy(update={"pretrained": None}), CLASSES)
     clock = _Clock(inpainter)
     image, mask = torch.rand(1, 3, side, side), torch.ones(1, 1, side, side)

@@ -50,7 +50,7 @@ class Bench:
         from synood_ray.data.selection import select_all
         from synood_ray.data.source import open_source
         from synood_ray.farm.preparing import open_scorer
-        from synood_ray.models.inpainters.base import Inpainter
+        from synood_ray.models.inpainters import open_inpainter
         from synood_ray.sampling.loader import SourceLoader
         from synood_ray.storage.stores.base import open_store
 
@@ -58,7 +58,7 @@ class Bench:
         source = open_source(DATA, settings.data)
         images, _ = select_all(source, settings.data)
         self.class_names = [info.name for info in source.classes]
-        self.inpainter = Inpainter(settings.inpainter)
+        self.inpainter = open_inpainter(settings.inpainter)
         with tempfile.TemporaryDirectory() as folder:
             self.scorer = open_scorer(settings, open_store(folder), self.class_names)
         if self.scorer.clip is None:

@@ -93,7 +93,7 @@ class BareLoop:
         import torch
 
         from synood_ray.farm.preparing import boundary, open_scorer
-        from synood_ray.models.inpainters.base import Inpainter
+        from synood_ray.models.inpainters import open_inpainter
         from synood_ray.sampling.loader import SourceLoader
         from synood_ray.sampling.refine import Refiner
 
@@ -102,7 +102,7 @@ class BareLoop:
         self.loaded = True
         torch.set_num_threads(self.threads)
         self.loader = SourceLoader(self.settings)
-        self.inpainter = Inpainter(self.settings.inpainter)
+        self.inpainter = open_inpainter(self.settings.inpainter)
         self.scorer = open_scorer(self.settings, store, self.class_names)
         calibration = boundary(self.settings, store, self.class_names, self.inpainter, self.scorer)
         self.refiner = Refiner(self.inpainter, self.scorer, calibration, self.settings.sampling)

@@ -50,9 +50,9 @@ class SamplerActor(Named):
 
     @cached_property
     def inpainter(self) -> Inpainter:
-        from synood_ray.models.inpainters.base import Inpainter
+        from synood_ray.models.inpainters import open_inpainter
 
-        return Inpainter(self.settings.inpainter)
+        return open_inpainter(self.settings.inpainter)
 
     def prepare(self) -> None:
         """Have the run's negative labels and boundary made, or read them if they are stored; then the engine."""

@@ -1,19 +1,24 @@
 from dataclasses import replace
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 
 from synood_ray.config.settings import InpainterSettings
 from synood_ray.errors import UserError
-from synood_ray.models.inpainters.base import Inpainter, Pass, Prompts
+from synood_ray.models.inpainters import open_inpainter, take_apart
+from synood_ray.models.inpainters.base import Pass, Prompts
+from synood_ray.models.inpainters.stable_diffusion import StableDiffusion
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def inpainter() -> Inpainter:
-    return Inpainter(InpainterSettings(model="mini://models/inpainting", dtype="float32"))
+def inpainter() -> StableDiffusion:
+    found = open_inpainter(InpainterSettings(model="mini://models/inpainting", dtype="float32"))
+    assert isinstance(found, StableDiffusion)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -22,19 +27,19 @@ def images() -> torch.Tensor:
     return torch.nn.functional.interpolate(smooth, size=(64, 64), mode="bilinear")
 
 
-def test_everything_is_frozen(inpainter: Inpainter) -> None:
+def test_everything_is_frozen(inpainter: StableDiffusion) -> None:
     for module in (inpainter.unet, inpainter.vae, inpainter.pipe.text_encoder):
         assert not module.training and not any(p.requires_grad for p in module.parameters())
 
 
-def test_encoding_is_deterministic_and_decoding_comes_back(inpainter: Inpainter, images: torch.Tensor) -> None:
+def test_encoding_is_deterministic_and_decoding_comes_back(inpainter: StableDiffusion, images: torch.Tensor) -> None:
     latents = inpainter.encode(images)
     assert torch.equal(latents, inpainter.encode(images))
     error = (inpainter.decode(latents) - images).square().mean()
     assert -10 * torch.log10(error) > 20  # dB
 
 
-def test_the_loop_equals_the_pipeline_at_full_strength(inpainter: Inpainter, images: torch.Tensor) -> None:
+def test_the_loop_equals_the_pipeline_at_full_strength(inpainter: StableDiffusion, images: torch.Tensor) -> None:
     """Strength 1 starts from pure noise, the one case in which the pipeline's ``latents=`` means the same."""
     mask = torch.zeros(2, 1, 64, 64)
     mask[..., 16:48, 12:52] = 1
@@ -60,7 +65,7 @@ def test_the_loop_equals_the_pipeline_at_full_strength(inpainter: Inpainter, ima
     assert torch.allclose(ours, theirs, atol=2e-4)
 
 
-def test_strength_decides_how_much_is_run(inpainter: Inpainter, images: torch.Tensor) -> None:
+def test_strength_decides_how_much_is_run(inpainter: StableDiffusion, images: torch.Tensor) -> None:
     canvas = inpainter.canvas(images, torch.ones(2, 1, 64, 64))
     encoded = Prompts.stack([inpainter.encode_prompt("")] * 2)
     noise = torch.randn(2, 4, 16, 16)
@@ -73,7 +78,7 @@ def test_strength_decides_how_much_is_run(inpainter: Inpainter, images: torch.Te
 
 
 @pytest.mark.parametrize(("guided", "calls"), [(1.0, 6), (0.67, 5), (0.34, 4), (0.01, 4)])  # of 3 steps
-def test_guidance_may_end_early(inpainter: Inpainter, images: torch.Tensor, guided: float, calls: int) -> None:
+def test_guidance_may_end_early(inpainter: StableDiffusion, images: torch.Tensor, guided: float, calls: int) -> None:
     canvas = inpainter.canvas(images, torch.ones(2, 1, 64, 64))
     encoded = Prompts.stack([inpainter.encode_prompt("A photo of a moon.")] * 2)
     noise = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(4))
@@ -85,7 +90,7 @@ def test_guidance_may_end_early(inpainter: Inpainter, images: torch.Tensor, guid
     assert torch.equal(full, part) == (calls == 6)
 
 
-def test_noise_alone_needs_no_latents_of_the_image(inpainter: Inpainter, images: torch.Tensor) -> None:
+def test_noise_alone_needs_no_latents_of_the_image(inpainter: StableDiffusion, images: torch.Tensor) -> None:
     masks = torch.ones(2, 1, 64, 64)
     whole, lean = inpainter.canvas(images, masks), inpainter.canvas(images, masks, strength=1.0)
     assert torch.equal(whole.masked, lean.masked) and not lean.latents.any()
@@ -99,7 +104,9 @@ def test_noise_alone_needs_no_latents_of_the_image(inpainter: Inpainter, images:
 
 
 @pytest.mark.parametrize("solver", ["dpm++", "ddim", None])
-def test_a_solver_serves_one_pass_after_the_other(inpainter: Inpainter, images: torch.Tensor, solver: str) -> None:
+def test_a_solver_serves_one_pass_after_the_other(
+    inpainter: StableDiffusion, images: torch.Tensor, solver: str
+) -> None:
     """Solvers remember earlier steps: nothing of one pass may reach the next, however different their walks are."""
     canvas = inpainter.canvas(images, torch.ones(2, 1, 64, 64))
     encoded = Prompts.stack([inpainter.encode_prompt("A photo of a moon.")] * 2)
@@ -113,7 +120,7 @@ def test_a_solver_serves_one_pass_after_the_other(inpainter: Inpainter, images: 
         assert torch.equal(one_pass(walk, shared), one_pass(walk, inpainter.scheduler(solver)))
 
 
-def test_the_decoders_vjp_against_finite_differences(inpainter: Inpainter, images: torch.Tensor) -> None:
+def test_the_decoders_vjp_against_finite_differences(inpainter: StableDiffusion, images: torch.Tensor) -> None:
     latents = inpainter.encode(images)
     decoded, pull_back = inpainter.decode_with_vjp(latents)
     assert torch.allclose(decoded, inpainter.decode(latents), atol=1e-5)
@@ -128,13 +135,28 @@ def test_the_decoders_vjp_against_finite_differences(inpainter: Inpainter, image
 
 def test_a_pipeline_that_is_not_there_is_one_line() -> None:
     with pytest.raises(UserError, match=r"inpainter\.model"):
-        Inpainter(InpainterSettings(model="/nowhere/at/all"))
+        open_inpainter(InpainterSettings(model="/nowhere/at/all"))
+
+
+def test_a_family_without_a_file_here_is_one_line(inpainter: StableDiffusion) -> None:
+    pipe = diffusers.StableDiffusionImg2ImgPipeline(**inpainter.pipe.components, requires_safety_checker=False)
+    with pytest.raises(UserError, match="is a StableDiffusionImg2ImgPipeline; known are StableDiffusionInp"):
+        take_apart(pipe, InpainterSettings())
+
+
+def test_a_denoiser_that_does_not_take_a_mask_is_one_line(inpainter: StableDiffusion) -> None:
+    parts = inpainter.pipe.components
+    config = {**parts["unet"].config, "in_channels": parts["vae"].config.latent_channels}
+    parts["unet"] = diffusers.UNet2DConditionModel.from_config(config)
+    pipe = diffusers.StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False)
+    with pytest.raises(UserError, match="takes 4 channels; an inpainting UNet takes 9"):
+        take_apart(pipe, InpainterSettings())
 
 
 def test_the_denoiser_alone_computes_in_bfloat16_where_the_processor_does(
-    inpainter: Inpainter, images: torch.Tensor
+    inpainter: StableDiffusion, images: torch.Tensor
 ) -> None:
-    fast = Inpainter(InpainterSettings(model="mini://models/inpainting", device="cpu"))
+    fast = open_inpainter(InpainterSettings(model="mini://models/inpainting", device="cpu"))
     native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     assert fast.unet.dtype == (torch.bfloat16 if native else torch.float32)
     assert fast.vae.dtype == fast.dtype == torch.float32
@@ -150,7 +172,7 @@ def test_the_denoiser_alone_computes_in_bfloat16_where_the_processor_does(
 
 
 def test_large_images_are_decoded_with_checkpoints_and_the_same_gradient() -> None:
-    large = Inpainter(InpainterSettings(model="mini://models/inpainting", resolution=512, dtype="float32"))
+    large = open_inpainter(InpainterSettings(model="mini://models/inpainting", resolution=512, dtype="float32"))
     latents = torch.randn(1, 4, 128, 128, generator=torch.Generator().manual_seed(4))
     weight = torch.randn(1, 3, 512, 512, generator=torch.Generator().manual_seed(5))
     assert large.vae.is_gradient_checkpointing
