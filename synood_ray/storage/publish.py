@@ -90,17 +90,19 @@ def publish(
             return manifest  # somebody has tidied up
         newest = publications[-1] if publications else None
         stands = manifest is not None and _stands(store, manifest, len(publications))
-        if newest is None or newest.lacks(parts) or (not stands and newest.misses(parts, record.units)):
-            decision = _decide(store, record, parts, counts, rows_per_shard, bytes_per_shard)
-            put_publication(store, len(publications), decision)
-            continue  # with this one, or with that of another publisher who was first
-        if manifest is not None and stands:
-            return manifest
         try:
+            if newest is None or newest.lacks(parts) or (not stands and newest.misses(parts, record.units)):
+                decision = _decide(store, record, parts, counts, rows_per_shard, bytes_per_shard)
+                put_publication(store, len(publications), decision)
+                continue  # with this one, or with that of another publisher who was first
+            if manifest is not None and stands:
+                return manifest
             units = _published_units(store, record, newest, parts, counts)
             return _write(store, record, units, publications, manifest, say)
         except _SupersededError:
             continue
+        except NotFound as error:
+            raise Unfinished(f"{store.uri}: {error} any more; run the same command again") from error
 
 
 def is_finished(store: Store) -> bool:
