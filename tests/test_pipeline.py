@@ -164,25 +164,23 @@ def test_a_malformed_key_is_told_before_anything_is_written(
 
 @pytest.mark.parametrize(("untold", "ends"), [(2, False), (3, True)])
 def test_checks_whose_answers_cannot_be_read_are_counted_and_none_if_they_are_most(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, untold: int, ends: bool
+    settings: Settings, untold: int, ends: bool
 ) -> None:
-    sample = StubSampler.sample
+    class Checked(StubSampler):
+        def sample(self, *arguments: Any) -> UnitReport:
+            return replace(super().sample(*arguments), checked=4, untold=untold)
 
-    def checked(self: StubSampler, *arguments: Any) -> UnitReport:
-        return replace(sample(self, *arguments), checked=4, untold=untold)
-
-    monkeypatch.setattr(StubSampler, "sample", checked)
+    actors = replace(stub_actors(), sampler=Checked)
     settings = settings.model_copy(update={"limit": 16})
     said: list[str] = []
     if not ends:
-        make(settings, said.append)
+        synthesize(settings, said.append, actors=actors)
         assert "of 16 answers to the semantic check 8 were neither yes nor no; their samples passed it" in said
         return
     with pytest.raises(UserError, match=r"sampling\.mllm_check: of 16 answers of the describer 12 were neither"):
-        make(settings, said.append)
+        synthesize(settings, said.append, actors=actors)
     settings = settings.model_copy(deep=True)
     settings.sampling.mllm_check = False
-    monkeypatch.setattr(StubSampler, "sample", sample)
     assert make(settings, said.append).status.published, "it goes on without the check"
     assert "sampling.mllm_check: true in the run, false now: that goes for the samples still to be made" in "".join(
         said

@@ -40,6 +40,7 @@ from synood_ray.farm.queue import Lease, State
 from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.stage import Stage, open_stages
+from synood_ray.models.describers import KINDS, chosen
 from synood_ray.sampling.recipes import RECIPES
 from synood_ray.storage.stores.base import Store
 
@@ -91,8 +92,8 @@ class Driver:
         self.others = Others(store, self.describing.queue, self.sampling.queue, self.retry)
         self.away = 0  # units in a row that found a service away: a store, a model server
         self.needs_check = settings.sampling.mllm_check and RECIPES[settings.sampling.recipe].checks
-        if self.needs_check and settings.describer.contexts:
-            self._tell(NoChecks())
+        if self.needs_check and not KINDS[chosen(settings.describer)].sees:
+            self._tell(NoChecks(chosen(settings.describer)))
             self.needs_check = False
         self.calls, self.losses = Calls(), Losses(self._tell)
         self.failures = Failures(store, self.stages, self.retry, self._tell)

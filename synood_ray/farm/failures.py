@@ -42,8 +42,8 @@ class Failures:
             self._tell(UnitQuarantined(stage.name, lease.unit, error))
         if given_up and stage is self._describing:
             self._sampling.queue.quarantine(lease.unit, NO_PROMPTS)
-        if given_up and not again and stage is self._describing:
-            self._put(self._sampling, lease.unit, 1, NO_PROMPTS, final=True)
+            if not again:
+                self._put(self._sampling, lease.unit, 1, NO_PROMPTS, final=True)
             self._tell(UnitQuarantined(self._sampling.name, lease.unit, NO_PROMPTS))
 
     def _put(self, stage: Stage, unit: int, attempt: int, error: str, *, final: bool) -> None:

@@ -45,10 +45,12 @@ class StageEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class NoChecks(Event):
-    """The describer will not be asked about finished samples."""
+    """The describer will not be asked about finished samples. setting: of section `describer`, which asks for it."""
+
+    setting: str
 
     def __str__(self) -> str:
-        return "no semantic check by the describer: its contexts are recorded, and nobody is there to ask"
+        return f"no semantic check by the describer: describer.{self.setting} cannot tell what a new image shows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,13 @@ class Faults:
 
 class StubDescriber(Faults):
     def __init__(
-        self, settings: dict[str, Any], output: str, key: str = "", *, faults: str, before: Callable[[int], None]
+        self,
+        settings: dict[str, Any],
+        output: str,
+        key: str = "",
+        *,
+        faults: str = "",
+        before: Callable[[int], None] = lambda unit: None,
     ) -> None:
         super().__init__(output, faults)
         self.before = before
@@ -87,8 +93,9 @@ class StubSampler(Faults):
         output: str,
         class_names: list[str],
         scorers: list[Any],
-        faults: str,
-        before: Callable[[int, int], None],
+        *,
+        faults: str = "",
+        before: Callable[[int, int], None] = lambda unit, attempt: None,
     ) -> None:
         super().__init__(output, faults)
         self.class_names, self.before = class_names, before

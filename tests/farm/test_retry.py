@@ -17,7 +17,7 @@ from synood_ray.storage.parts import decode_prompts, decode_samples, read_prompt
 from synood_ray.storage.publish import iter_samples, read_manifest
 from synood_ray.storage.stores.base import Store, open_store
 from tests.farm.local_ray import make_images, use_local_ray
-from tests.farm.stubs import StubSampler, stub_actors
+from tests.farm.stubs import stub_actors
 
 SAMPLES, UNITS = 16, 4
 
@@ -168,17 +168,14 @@ def test_a_describer_that_fails_again_leaves_the_samples_as_they_were(settings: 
     assert call(settings, retry_failed=True)[0].status.failed == 0
 
 
-def test_a_retry_that_goes_on_takes_the_prompts_that_are_there(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_retry_that_goes_on_takes_the_prompts_that_are_there(settings: Settings) -> None:
     call(settings, "mute-1-1")
 
-    def interrupted(*arguments: object) -> None:
+    def interrupted(unit: int, attempt: int) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(StubSampler, "sample", interrupted)
-        call(settings, retry_failed=True)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(settings, lambda line: None, retry_failed=True, actors=stub_actors(sampling=interrupted))
     store = open_store(settings.output)
     assert store.exists(layout.prompts_key(0, 1)) and not store.exists(layout.part_key(0, 1))
     assert call(settings, retry_failed=True)[0].status.failed == 0

@@ -12,6 +12,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
 from synood_ray.farm.actors.named import Named
 from synood_ray.farm.reports import UnitReport
+from synood_ray.models.describers import chosen, open_describer
 from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
 from synood_ray.sampling.loader import SourceLoader
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def keys(settings: Settings) -> tuple[str, ...]:
     """What describers on other machines lack: the key of the model server, if there is one. UserError if malformed."""
-    if settings.describer.contexts or not settings.describer.endpoint:
+    if chosen(settings.describer) != "endpoint":
         return ()
     from synood_ray.models.describers.endpoint import api_key
 
@@ -56,8 +57,6 @@ class DescriberActor(Named):
 
     @cached_property
     def describer(self) -> Describer:
-        from synood_ray.models.describers import open_describer
-
         described_before = next(iter(self.store.list(layout.PROMPTS)), None) is not None
         return open_describer(self.settings.describer, patient=described_before)
 

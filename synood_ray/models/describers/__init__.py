@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.models.describers.base import Describer
@@ -27,12 +28,20 @@ def _vllm(settings: DescriberSettings, count_tokens: TokenCounter, patient: bool
     return VllmDescriber(settings, count_tokens)
 
 
-KINDS: dict[str, Callable[[DescriberSettings, TokenCounter, bool], Describer]] = {
-    "contexts": _recorded,
-    "endpoint": _endpoint,
-    "model": _vllm,
+@dataclass(frozen=True)
+class Kind:
+    """How a describer is opened. sees: whether it can tell what a new image shows (`Describer.shows`)."""
+
+    open: Callable[[DescriberSettings, TokenCounter, bool], Describer]
+    sees: bool = True
+
+
+KINDS: dict[str, Kind] = {
+    "contexts": Kind(_recorded, sees=False),
+    "endpoint": Kind(_endpoint),
+    "model": Kind(_vllm),
 }
-"""The setting of section `describer` that asks for a kind -> how it is opened. The first that is set decides."""
+"""The setting of section `describer` that asks for a kind -> the kind. The first that is set decides."""
 
 
 def chosen(settings: DescriberSettings) -> str:
@@ -49,4 +58,4 @@ def open_describer(
     CLIP's, which the Stable Diffusion family shares. patient: wait for a server that cannot be reached, because it
     could before. Raises UserError in one line if something is not there.
     """
-    return KINDS[chosen(settings)](settings, count_tokens, patient)
+    return KINDS[chosen(settings)].open(settings, count_tokens, patient)
