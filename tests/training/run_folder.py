@@ -53,7 +53,6 @@ def make_settings(folder: Path, clip: str) -> Settings:
         {
             "output": str(folder / "run"),
             "data": {"uri": str(write_images(folder / "train", 6, 1)), "per_class": 4},
-            "farm": {"unit_size": 6},
             "scorer": {"model": clip, "pretrained": None, "templates": ["a {}."]},
             "labels": {"candidates": str(words), "keep": 0.8, "groups": 3},
             "training": {"epochs": 2, "label_epochs": 1, "batch_size": 8},
@@ -72,9 +71,10 @@ def make_run(settings: Settings, accept: bool = True) -> Store:
     store = open_store(settings.output)
     selection = select(open_source(settings.data.uri, settings.data), settings.data)
     names = [info.name for info in selection.classes]
+    half = -(-len(selection.sources) // 2)
     check_or_create_run(
         store,
-        settings,
+        settings.model_copy(update={"farm": settings.farm.model_copy(update={"unit_size": half})}),
         id_manifest_sha256=sources_digest(selection.sources),
         planned=len(selection.sources),
         units=2,
@@ -83,7 +83,6 @@ def make_run(settings: Settings, accept: bool = True) -> Store:
     store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
     store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
     put_json(store, layout.SKIPS, {"skips": [{"key": "broken <b>.jpg", "reason": "empty file"}]})
-    half = len(selection.sources) // 2
     for unit, sources in enumerate((selection.sources[:half], selection.sources[half:])):
         rows = [_row(unit, i, source, accept, sample_key(half * unit + i)) for i, source in enumerate(sources)]
         store.put_new(layout.part_key(unit), encode_samples(rows, names))
