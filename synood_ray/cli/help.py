@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
 
@@ -36,71 +36,56 @@ def page(command: Command, topic: str = "", preset: str = DEFAULT_PRESET) -> str
     preset: the preset whose values are shown beside the defaults. Raises UserError if there is no such topic.
     """
     mine = [leaf for leaf in leaves().values() if within(leaf.path, command.settings)]
-    values = {one.path: one.value for one in load_preset(preset)} if command.starts else {}
+    own = {one.path: f"; {preset}: {show(one.value)}" for one in load_preset(preset)} if command.starts else {}
     if not topic:
-        return _first_page(command, mine, preset, values)
+        return "\n".join(_first_page(command, mine, own))
     chosen = mine if topic == EVERYTHING else [leaf for leaf in mine if within(leaf.path, [topic])]
     if not chosen and topic != EVERYTHING:
         names = [name for name in (*sections(), *leaves()) if within(name, command.settings)]
         known = ", ".join(name for name in names if name in sections() and "." not in name)
         raise UserError(f"--help {topic}: no such section{did_you_mean(topic, names)} (sections: {known or 'none'})")
-    head = [_first_page(command, [], preset, values), ""] if topic == EVERYTHING else []
-    return "\n".join([*head, _wrap(_NOTE), "", *_settings(chosen, preset, values)]).rstrip()
+    lines = [*_first_page(command, [], own), ""] if topic == EVERYTHING else []
+    lines.append(_wrap(_NOTE))
+    for section, about in {"": "", **sections()}.items():
+        members = [leaf for leaf in chosen if leaf.path.rpartition(".")[0] == section]
+        if members:
+            lines += ["", _wrap(f"{section}: {about}" if section else "General settings")]
+            lines += [_setting(leaf, own) for leaf in members]
+    return "\n".join(lines)
 
 
-def _first_page(command: Command, mine: list[Leaf], preset: str, values: Mapping[str, Any]) -> str:
+def _first_page(command: Command, mine: list[Leaf], own: Mapping[str, str]) -> list[str]:
     """Usage, options, the settings that people change, and one line per section; without ``mine`` no settings."""
-    needed = [f"--{name} " for name in command.needs if name != "data"]
-    words = [option if option.startswith(tuple(needed)) else f"[{option}]" for option in command.options]
+    needed = tuple(f"--{name} " for name in command.needs if name != "data")
+    words = [option if option.startswith(needed) else f"[{option}]" for option in command.options]
     words += ["[--SETTING VALUE]…"] if command.settings else []
     usage = " ".join(word.replace(" ", "\xa0") for word in ("usage: synood", command.name, *words))  # kept together
-    lines = [_wrap(command.about), "", _wrap(usage, " " * 14).replace("\xa0", " "), ""]
+    lines = [_wrap(command.about), "", _wrap(usage, 14).replace("\xa0", " "), ""]
     lines += [_row(*pair) for pair in {**command.options, **LOGGING}.items()]
     often = [leaf for name in command.often for leaf in mine if leaf.path == name]
     if often:
-        rows = [_row(_name(leaf), f"{leaf.info.description} ({_default(leaf, preset, values)})") for leaf in often]
-        lines += ["", "settings that are changed most:", *rows]
+        lines += ["", "settings that are changed most:", *(_setting(leaf, own) for leaf in often)]
     if mine:
         lines += ["", f"sections (synood {command.name} --help SECTION; --help all: everything):"]
         tops = [name for name in sections() if "." not in name and any(within(leaf.path, [name]) for leaf in mine)]
         lines += [_row(name, sections()[name]) for name in tops]
     shown = [f"  synood {command.name} {words}".rstrip() for words in command.examples]
-    return "\n".join([*lines, "", "examples:", *shown] if shown else lines)
+    return [*lines, "", "examples:", *shown] if shown else lines
 
 
-def _settings(chosen: Iterable[Leaf], preset: str, values: Mapping[str, Any]) -> list[str]:
-    """Settings by section."""
-    by_section: dict[str, list[Leaf]] = {}
-    for leaf in chosen:
-        by_section.setdefault(leaf.path.rpartition(".")[0], []).append(leaf)
-    lines = []
-    for section, members in by_section.items():
-        lines.append(_wrap(f"{section}: {sections()[section]}" if section else "General settings"))
-        lines += [*(_setting(leaf, preset, values) for leaf in members), ""]
-    return lines
-
-
-def _setting(leaf: Leaf, preset: str, values: Mapping[str, Any]) -> str:
-    """A setting with its whole explanation beneath."""
-    text = f"{leaf.info.description} ({leaf.expected}; {_default(leaf, preset, values)})"
-    items = set(leaf.kinds) | {item for kind in leaf.kinds for item in get_args(kind)}
-    choices = [one for kind, meanings in _CHOICES.items() if kind in items for one in meanings.items()]
-    texts = [text, *(f"{name}: {meaning}" for name, meaning in choices)]
-    return "\n".join([f"  {_name(leaf)}", *(f"      {_wrap(one, ' ' * 6, room=6)}" for one in texts)])
-
-
-def _name(leaf: Leaf) -> str:
-    return f"--{leaf.path}{'.NAME' if leaf.entries else ''}{' *' if leaf.operational else ''}"
-
-
-def _default(leaf: Leaf, preset: str, values: Mapping[str, Any]) -> str:
-    own = f"; {preset}: {show(values[leaf.path])}" if leaf.path in values else ""
-    return f"default: {show(leaf.default)}{own}"
+def _setting(leaf: Leaf, own: Mapping[str, str]) -> str:
+    """own: what the preset has, by setting."""
+    name = f"--{leaf.path}{'.NAME' if leaf.entries else ''}{' *' if leaf.operational else ''}"
+    default = f"default: {show(leaf.default)}{own.get(leaf.path, '')}"
+    return _row(name, f"{leaf.info.description} ({leaf.expected}; {default})")
 
 
 def _row(name: str, text: str) -> str:
-    """A name and its explanation beside it."""
-    return f"  {name:<{_COLUMN - 2}}{_wrap(text, ' ' * _COLUMN, room=_COLUMN)}"
+    """A name and its explanation beside it, or beneath if the name is long."""
+    head = f"  {name:<{_COLUMN - 2}}"
+    if len(head) > _COLUMN or head[-1] != " ":
+        head = f"  {name}\n{' ' * _COLUMN}"
+    return head + _wrap(" " * _COLUMN + text, _COLUMN)[_COLUMN:]
 
 
 def show(value: Any) -> str:
@@ -119,9 +104,9 @@ def _reads_as_itself(text: str) -> bool:
         return False
 
 
-def _wrap(text: str, indent: str = "", room: int = 0) -> str:
-    """Wrapped text. indent: of all lines but the first, which has ``room`` columns less than the others."""
-    return textwrap.fill(" " * room + text, width(), subsequent_indent=indent, break_on_hyphens=False)[room:]
+def _wrap(text: str, indent: int = 0) -> str:
+    """Wrapped text; indent: of all lines but the first."""
+    return textwrap.fill(text, width(), subsequent_indent=" " * indent, break_on_hyphens=False)
 
 
 def width() -> int:
