@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TextIO
 
 from synood_ray.config.settings import LogSettings
-from synood_ray.errors import first_line
+from synood_ray.errors import Unavailable, UserError, first_line
 from synood_ray.locations import without_credentials
 
 _unit: ContextVar[int | None] = ContextVar("unit", default=None)
@@ -32,19 +34,29 @@ def configure(settings: LogSettings, *, run: str = "", worker: str = "") -> None
 
 
 @contextmanager
-def working_on(unit: int, logger: logging.Logger) -> Iterator[None]:
-    """Records of this thread name the unit; an error that leaves the block is logged with its traceback."""
+def working_on(unit: int | None, logger: logging.Logger) -> Iterator[None]:
+    """Records of this thread name the unit; an error that leaves the block is logged, a defect with its traceback."""
     token = _unit.set(unit)
     try:
         yield
     except Exception as error:
-        logger.exception("%s: %s", type(error).__name__, first_line(error))
+        defect = not isinstance(error, (UserError, Unavailable))
+        logger.error("%s: %s", type(error).__name__, first_line(error), exc_info=defect)
         raise
     finally:
         _unit.reset(token)
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to whatever standard error is at the time: a progress bar may stand in for it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
     def format(self, record: logging.LogRecord) -> str:
         return without_credentials(super().format(record))
 

@@ -193,12 +193,13 @@ def _drive(
     from synood_ray.farm.actors import REAL
     from synood_ray.farm.cluster import connect
     from synood_ray.farm.driver import Driver
+    from synood_ray.farm.log import log_event
     from synood_ray.farm.progress import Progress
 
     times = _Times()
     say(connect())
     with Progress(settings.farm.status_every, say) as progress:
-        told: list[Observer] = [progress, times, *observers]
+        told: list[Observer] = [progress, log_event, times, *observers]
         driver = Driver(settings, store, plan, classes, actors=actors or REAL, observers=told, retry=retry)
         totals = driver.run()
     if totals.untold:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -74,10 +74,13 @@ def _first_page(command: Command, mine: list[Leaf], own: Mapping[str, str]) -> l
 
 
 def _setting(leaf: Leaf, own: Mapping[str, str]) -> str:
-    """own: what the preset has, by setting."""
+    """A setting, and what the names that it may have stand for. own: what the preset has, by setting."""
     name = f"--{leaf.path}{'.NAME' if leaf.entries else ''}{' *' if leaf.operational else ''}"
     default = f"default: {show(leaf.default)}{own.get(leaf.path, '')}"
-    return _row(name, f"{leaf.info.description} ({leaf.expected}; {default})")
+    items = {*leaf.kinds, *(item for kind in leaf.kinds for item in get_args(kind))}
+    choices = [one for kind, meanings in _CHOICES.items() if kind in items for one in meanings.items()]
+    lines = [_wrap(f"{' ' * _COLUMN}{choice}: {meaning}", _COLUMN) for choice, meaning in choices]
+    return "\n".join([_row(name, f"{leaf.info.description} ({leaf.expected}; {default})"), *lines])
 
 
 def _row(name: str, text: str) -> str:

@@ -75,6 +75,7 @@ class Driver:
         self.retry = retry or {}
         farm, arguments = settings.farm, (settings.model_dump(mode="json"), store.uri)
         named: dict[str, Any] = {"run": store.uri.rstrip("/").rpartition("/")[2] or "run", "tell": self._tell}
+        named["threads"] = farm.threads
         self.scorers = Pool(
             "scorer", actors.scorer, farm.scorers, (*arguments, class_names), 1, task_retries=-1, **named
         )

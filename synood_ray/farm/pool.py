@@ -66,7 +66,7 @@ class Pool:
 
     task_retries: whether Ray repeats calls that were cut off; only for calls without effect. run: its name is part of
     the actors' names in the cluster, "sampler-3 · demo · 7f3a". The end, which tells this pool from any other, keeps
-    names unique in their namespace.
+    names unique in their namespace. threads: `farm.threads`.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Pool:
         task_retries: int = 0,
         run: str = "run",
         tell: Observer = lambda event: None,
+        threads: int = 0,
     ):
         import ray
 
@@ -101,6 +102,7 @@ class Pool:
             "label_selector": settings.labels or None,
             "max_restarts": -1,
             "max_task_retries": task_retries,
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}} if threads else None,  # Ray: logical CPUs
             "max_concurrency": slots + 2,  # the units, the semantic checks of others, `ready`
         }
         self._actor: Any = ray.remote(**options)(actor)

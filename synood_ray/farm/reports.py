@@ -28,6 +28,14 @@ class UnitReport:
     checked: int = 0
     untold: int = 0
 
+    def __str__(self) -> str:
+        """A line for the worker's log."""
+        if self.found:
+            return f"{self.samples} samples, in the store already"
+        kinds = ", ".join(f"{n} {kind}" for kind in ("accepted", "rejected", "failed") if (n := getattr(self, kind)))
+        times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
+        return f"{self.samples} samples{': ' * bool(kinds)}{kinds} ({times})"
+
 
 @dataclass
 class Totals:

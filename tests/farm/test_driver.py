@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
-from synood_ray.config.settings import PoolSettings, Settings
-from synood_ray.farm.actors.named import Named
+from synood_ray.config.settings import LogSettings, PoolSettings, Settings
+from synood_ray.farm.actors.named import Named, logged
 from synood_ray.farm.driver import Driver
 from synood_ray.farm.observers import Event, Tick, WorkerLost
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.pool import Pool
+from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
@@ -72,6 +76,62 @@ def test_actors_have_the_names_that_the_driver_calls_them_by() -> None:
         names = ray.get([worker.handle.__ray_call__.remote(repr) for worker in pool.grow(2)])
         assert names == ["sampler-0 · demo", "sampler-1 · demo"] and list(pool.workers) == ["sampler-0", "sampler-1"]
         pool.clear()
+
+
+class Failing(Named):
+    """Logs as the real actors do."""
+
+    def __init__(self) -> None:
+        self.start_log(LogSettings(form="json"), "s3://runs/demo")
+
+    @logged
+    def ready(self) -> None: ...
+
+    @logged
+    def sample(self, unit: int) -> UnitReport:
+        raise ValueError(f"unit {unit} does not work")
+
+    @logged
+    def describe(self, unit: int) -> UnitReport:
+        return UnitReport(unit, 4, accepted=3, rejected=1, seconds={"refine": 2.0})
+
+
+def log_lines() -> list[dict[str, Any]]:
+    """What all workers of this cluster have logged, as Ray keeps it."""
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    lines = [line for path in logs.glob("worker-*.err") for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def test_an_actors_log_names_run_worker_and_unit_and_keeps_what_was_raised() -> None:
+    pool = Pool("sampler", Failing, PoolSettings(cpus=0.1), (), 1, run="demo")
+    handle = pool.grow(1)[0].handle
+    ray.get([handle.ready.remote(), handle.describe.remote(6)])
+    with pytest.raises(ValueError, match="unit 7 does not work"):
+        ray.get(handle.sample.remote(7))
+    pool.clear()
+    found = [line for line in log_lines() if line["run"] == "s3://runs/demo"]
+    assert [(line["worker"], line["unit"], line["level"], line["message"]) for line in found] == [
+        ("sampler-0", None, "info", "ready: done"),
+        ("sampler-0", 6, "info", "describe: 4 samples: 3 accepted, 1 rejected (refine 2.0 s)"),
+        ("sampler-0", 7, "error", "ValueError: unit 7 does not work"),
+    ]
+    assert "Traceback" in found[-1]["error"] and "in sample" in found[-1]["error"]
+
+
+class Counting:
+    def threads(self) -> int:
+        import torch
+
+        return torch.get_num_threads()
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_torch_takes_as_many_threads_as_farm_threads_says(threads: int) -> None:
+    pool = Pool("sampler", Counting, PoolSettings(cpus=0.2), (), 1, threads=threads)
+    expected = threads or int(os.environ.get("OMP_NUM_THREADS", 1))  # which Ray leaves as it is
+    assert ray.get(pool.grow(1)[0].handle.threads.remote()) == expected
+    pool.clear()
 
 
 def test_a_unit_that_always_fails_is_quarantined_and_blocks_nothing(tmp_path: Path) -> None:

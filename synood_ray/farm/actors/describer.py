@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
-from synood_ray.farm.actors.named import Named
+from synood_ray.farm.actors.named import Named, logged
 from synood_ray.farm.reports import UnitReport
 from synood_ray.models.describers import chosen, open_describer
 from synood_ray.models.images import from_png
@@ -47,10 +47,12 @@ class DescriberActor(Named):
 
             os.environ[KEY] = key
         self.settings = Settings.model_validate(settings)
+        self.start_log(self.settings.log, output)
         self.store = open_store(output, patient=True)
         self.loader = SourceLoader(self.settings)
         self.lock = threading.Lock()  # units and semantic checks come in threads; the engine takes one call at a time
 
+    @logged
     def ready(self) -> None:
         """Load the engine."""
         self.describer  # noqa: B018 - made on first use
@@ -60,6 +62,7 @@ class DescriberActor(Named):
         described_before = next(iter(self.store.list(layout.PROMPTS)), None) is not None
         return open_describer(self.settings.describer, patient=described_before)
 
+    @logged
     def describe(self, unit: int, tasks: list[SampleTask], retry: int = 0) -> UnitReport:
         """Write ``prompts/part-….parquet`` for one unit; nothing is done for one that has it.
 

@@ -1,6 +1,17 @@
-"""What the actors have in common: the name by which the dashboard and the logs call them."""
+"""What the actors have in common: the name by which the dashboard and the logs call them, and what they log."""
 
 from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from synood_ray import logs
+from synood_ray.config.settings import LogSettings
+
+_LOGGER = logging.getLogger(__name__)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 class Named:
@@ -14,3 +25,24 @@ class Named:
 
         name = ray.get_runtime_context().get_actor_name() if ray.is_initialized() else None
         return name.rpartition(" · ")[0] if name else type(self).__name__
+
+    def start_log(self, settings: LogSettings, run: str) -> None:
+        """Log in this process, which Ray keeps as the actor's log; every constructor's first step. run: its URI."""
+        logs.configure(settings, run=run, worker=repr(self).partition(" · ")[0])
+
+
+def logged(method: _Method) -> _Method:
+    """A method of an actor that leaves a line when it is done, and what it raises, in the actor's log.
+
+    A first argument that is an integer is the unit that it works on. The driver logs what it is told of (`farm.log`).
+    """
+
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any) -> Any:
+        unit = arguments[0] if arguments and isinstance(arguments[0], int) else None
+        with logs.working_on(unit, _LOGGER):
+            answer = method(self, *arguments)
+            _LOGGER.info("%s: %s", method.__name__, "done" if answer is None else answer)
+            return answer
+
+    return call  # type: ignore[return-value]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from synood_ray import __version__
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
-from synood_ray.farm.actors.named import Named
+from synood_ray.farm.actors.named import Named, logged
 from synood_ray.farm.reports import UnitReport
 from synood_ray.locations import without_credentials
 from synood_ray.models.images import to_png, to_tensor
@@ -38,12 +38,14 @@ class SamplerActor(Named):
 
     def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], scorers: list[Any]) -> None:
         self.settings = Settings.model_validate(settings)
+        self.start_log(self.settings.log, output)
         self.store = open_store(output, patient=True)
         self.class_names = class_names
         self.scorers = scorers
         self.loader = SourceLoader(self.settings)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
+    @logged
     def ready(self) -> None:
         """Load the models. Not done in the constructor, whose exceptions Ray would wrap beyond recognition."""
         self.inpainter, self.scorer  # noqa: B018 - made on first use
@@ -54,6 +56,7 @@ class SamplerActor(Named):
 
         return open_inpainter(self.settings.inpainter)
 
+    @logged
     def prepare(self) -> None:
         """Have the run's negative labels and boundary made, or read them if they are stored; then the engine."""
         self.engine  # noqa: B018 - made on first use
@@ -103,6 +106,7 @@ class SamplerActor(Named):
             "scorer": f"{scorer.model} {scorer.pretrained or ''}".strip(),
         }
 
+    @logged
     def sample(
         self, unit: int, tasks: list[SampleTask], attempt: int, checker: Any | None, retry: int = 0
     ) -> UnitReport:

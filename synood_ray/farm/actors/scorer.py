@@ -22,6 +22,7 @@ class ScorerActor(Named):
 
     def __init__(self, settings: dict[str, Any], output: str, class_names: list[str]) -> None:
         self.settings = Settings.model_validate(settings)
+        self.start_log(self.settings.log, output)
         self.output, self.class_names = output, class_names
 
     @cached_property
