@@ -153,16 +153,23 @@ def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str], run: s
     return to_parquet(table.replace_schema_metadata(metadata), checksums=True)
 
 
+def read_columns(data: bytes, columns: Sequence[str] = tuple(_COLUMNS)) -> pa.Table:
+    """These columns of the samples of a part or of a published shard, in that order; the others are not decoded."""
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    table = file.read(list(columns), use_threads=False).select(columns)
+    return table.cast(pa.schema([(name, _COLUMNS[name]) for name in columns]))
+
+
 def decode_samples(data: bytes) -> list[SampleRow]:
     """Samples of a part or of a published shard."""
-    return [_row(found) for found in pq.read_table(io.BytesIO(data), page_checksum_verification=True).to_pylist()]
+    return [_row(found) for found in read_columns(data).to_pylist()]
 
 
-def read_part(store: Store, key: str) -> list[SampleRow]:
-    """Samples of a part. Raises DamagedPart if they cannot be read, NotFound."""
+def read_part(store: Store, key: str, columns: Sequence[str] = tuple(_COLUMNS)) -> pa.Table:
+    """Columns of a part as they are stored. Raises DamagedPart if they cannot be read, NotFound."""
     data = store.get(key)
     try:
-        return decode_samples(data)
+        return read_columns(data, columns)
     except _UNREADABLE as error:
         raise DamagedPart(store, key, _first_line(error)) from error
 
@@ -189,12 +196,7 @@ def read_prompts(store: Store, unit: int, retry: int = 0) -> dict[str, PromptRow
 
 def read_failed(store: Store, key: str) -> list[str]:
     """Keys of the failed samples of a part. Raises DamagedPart, NotFound."""
-    data = store.get(key)
-    try:
-        table = pq.read_table(io.BytesIO(data), columns=["key", "failed"], page_checksum_verification=True)
-    except _UNREADABLE as error:
-        raise DamagedPart(store, key, _first_line(error)) from error
-    return [row["key"] for row in table.to_pylist() if row["failed"]]
+    return [row["key"] for row in read_part(store, key, ["key", "failed"]).to_pylist() if row["failed"]]
 
 
 def read_counts(store: Store, part: Entry) -> PartCounts:

@@ -16,12 +16,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+
 from synood_ray.errors import UserError
 from synood_ray.records import SampleRow, sample_key
 from synood_ray.storage import layout
 from synood_ray.storage.card import dataset_card, is_dataset_card
 from synood_ray.storage.damage import put_aside
-from synood_ray.storage.parts import DamagedPart, PartCounts, decode_samples, read_part, samples_table, to_parquet
+from synood_ray.storage.parts import DamagedPart, PartCounts, decode_samples, read_part, sample_schema, to_parquet
 from synood_ray.storage.progress import sample_parts, scan, survey
 from synood_ray.storage.publication import (
     Publication,
@@ -256,36 +258,40 @@ def _write_shard(
 ) -> dict[str, Any]:
     """Create a shard. What stands there otherwise was left by an earlier publication, or by another pyarrow."""
     units = plan[index]
-    rows = [row for unit in units for row in _unit_rows(store, record, unit)]
-    data = to_parquet(samples_table(rows, record.classes))
+    table = pa.concat_tables([_unit_table(store, record, unit) for unit in units]).combine_chunks()
+    data = to_parquet(table.cast(sample_schema(record.classes)))
     key = layout.shard_key(index, len(plan))
     while store.put_new(key, data) is Put.DIFFERENT:
         _check_newest(store, number)
         store.delete(key)
     return {
         "path": key,
-        "rows": len(rows),
+        "rows": table.num_rows,
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
         "units": [units[0].unit, units[-1].unit],
     }
 
 
-def _unit_rows(store: Store, record: RunRecord, unit: _Unit) -> list[SampleRow]:
+def _unit_table(store: Store, record: RunRecord, unit: _Unit) -> pa.Table:
     """The rows of a unit, a failed one replaced by its latest retry."""
     planned = {sample_key(index) for index in record.unit_samples(unit.unit)}
-    rows: dict[str, SampleRow] = {}
+    tables = []
     for entry in unit.files:
         try:
-            found = read_part(store, entry.key)
-            keys = {row.key for row in found}
-            if len(keys) < len(found) or not keys <= planned or any(row.unit != unit.unit for row in found):
+            table = read_part(store, entry.key)
+            keys = set(table.column("key").to_pylist())
+            if len(keys) < len(table) or not keys <= planned or set(table.column("unit").to_pylist()) - {unit.unit}:
                 raise DamagedPart(store, entry.key, "its samples are not those of its unit")
         except DamagedPart as damaged:
             put_aside(store, record, [damaged])
             raise
-        rows.update({row.key: row for row in found})
-    return list(rows.values())
+        tables.append(table)
+    if len(tables) == 1:
+        return tables[0]
+    rows = pa.concat_tables(tables)
+    latest = {key: position for position, key in enumerate(rows.column("key").to_pylist())}
+    return rows.take(pa.array(latest.values()))
 
 
 def _remove_leftovers(store: Store, manifest: dict[str, Any], earlier: Collection[str], say: Say) -> None:

@@ -19,7 +19,7 @@ import yaml
 from synood_ray.errors import UserError
 from synood_ray.farm.plan import Plan
 from synood_ray.storage import layout
-from synood_ray.storage.parts import encode_samples
+from synood_ray.storage.parts import decode_samples, encode_samples, samples_table, to_parquet
 from synood_ray.storage.progress import run_status
 from synood_ray.storage.publication import announce_retries, read_publications
 from synood_ray.storage.publish import Unfinished, is_finished, iter_samples, publish, read_manifest
@@ -213,6 +213,18 @@ def test_a_retry_after_publication(folder: Store) -> None:
     assert {s["path"] for s in manifest["shards"]} == {e.key for e in folder.list(layout.DATA)}
     for shard in manifest["shards"]:
         assert hashlib.sha256(folder.get(shard["path"])).hexdigest() == shard["sha256"]
+
+
+def test_shards_are_the_bytes_that_their_rows_give(folder: Store) -> None:
+    """Parts are joined as columns; rows made one by one and encoded give the same."""
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000001", "00000002"])
+    _retry(folder, plan, samples=(2, 1))
+    rows = {}
+    for key in [layout.part_key(0), layout.part_key(0, 1), *(layout.part_key(unit) for unit in range(1, len(plan)))]:
+        rows |= {row.key: row for row in decode_samples(folder.get(key))}
+    publish(folder)
+    assert folder.get(layout.shard_key(0, 1)) == to_parquet(samples_table(rows.values(), CLASSES))
 
 
 def _retry(store: Store, plan: Plan, samples: Sequence[int] = (1, 2)) -> None:
