@@ -1,10 +1,10 @@
-"""Errors that are not ours: the user's to mend, or of a service that is away. Told apart from defects."""
+"""Errors that are not ours: the user's to fix, or of a service that is away. Told apart from defects."""
 
 
 class UserError(Exception):
     """A wrong setting, file or folder. The message is one line: what is wrong and what to do.
 
-    Jobs print it without a traceback and exit with code 2. Everything else that is raised is a defect
+    Commands print it without a traceback and exit with code 2. Everything else that is raised is a defect
     of ours (or of the machine) and keeps its traceback.
     """
 
