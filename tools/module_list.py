@@ -1,6 +1,6 @@
 """Write the list of modules in docs/architecture.md from the modules' own first sentences.
 
-    python -m tools.module_list
+python -m tools.module_list
 """
 
 from __future__ import annotations

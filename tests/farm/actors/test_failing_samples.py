@@ -21,7 +21,7 @@ from synood_ray.models.describers.base import Context, clean_answers
 from synood_ray.records import SampleTask, SourceImage
 from synood_ray.sampling.produce import Models
 from synood_ray.storage import layout
-from synood_ray.storage.parts import read_part, read_prompts
+from synood_ray.storage.parts import decode_samples, read_prompts
 from synood_ray.storage.stores.base import open_store
 from tests.sampling.worlds import LinearInpainter, LinearScorer, calibration
 
@@ -90,7 +90,7 @@ def test_an_image_about_which_nothing_can_be_had_fails_alone(settings: Settings,
 
     actor = sampler(settings, ["fox", "owl", "x", "y"])
     report = actor.sample(0, tasks, 1, None)
-    made, *failed = read_part(open_store(settings.output), layout.part_key(0))
+    made, *failed = decode_samples(open_store(settings.output).get(layout.part_key(0)))
     assert (report.accepted, report.failed) == (1, 3) and made.accepted and made.companion
     assert [row.reject_reason for row in failed] == [f"error: {row.error}" for row in (owl, gone, damaged)]
     assert all(row.failed and not row.accepted and math.isnan(row.margin) for row in failed)
@@ -127,7 +127,7 @@ def test_answers_that_cannot_be_told_are_counted(
     checker = SimpleNamespace(shows=SimpleNamespace(remote=lambda images, names: [True, None, False, None]))
     report = sampler(settings, ["fox"]).sample(0, foxes, 1, checker)
     assert (report.checked, report.untold) == (4, 2)
-    rows = read_part(open_store(settings.output), layout.part_key(0))
+    rows = decode_samples(open_store(settings.output).get(layout.part_key(0)))
     assert [row.reject_reason for row in rows] == ["mllm", "", "", ""]
     unasked = sampler(settings, ["fox"]).sample(0, foxes[:1], 1, None, retry=1)
     assert (unasked.checked, unasked.untold) == (0, 0) and unasked.accepted == 1
