@@ -51,15 +51,25 @@ class ClipModel:
 
     def encode_text(self, prompts: list[str], batch_size: int = 512) -> Tensor:
         """Prompts -> L2-normalised features [N, D] float32."""
-        import torch
         from torch.nn import functional as F
+
+        return F.normalize(self._text_features(prompts, batch_size), dim=-1)
+
+    def text_norms(self, prompts: list[str], batch_size: int = 512) -> Tensor:
+        """Prompts -> the length [N] float32 that their features have before they are normalised."""
+        import torch
+
+        return torch.linalg.vector_norm(self._text_features(prompts, batch_size), dim=-1)
+
+    def _text_features(self, prompts: list[str], batch_size: int) -> Tensor:
+        import torch
 
         with torch.no_grad():
             parts = [
                 self.model.encode_text(self.tokenizer(prompts[i : i + batch_size]).to(self.device)).float()
                 for i in range(0, len(prompts), batch_size)
             ]
-        return F.normalize(torch.cat(parts), dim=-1)
+        return torch.cat(parts)
 
     def encode_classes(self, names: list[str], templates: list[str]) -> Tensor:
         """Class names -> the normalised mean over templates of their normalised text features [C, D]."""

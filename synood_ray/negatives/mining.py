@@ -109,7 +109,6 @@ def mine(
     candidates = candidates.without(id_forms(id_names))
     if not candidates.words:
         raise UserError(f"labels.candidates {settings.candidates!r}: every word names an ID class; add other words")
-    prompts = {"noun": settings.noun_prompt, "adjective": settings.adjective_prompt}
     words: list[str] = []
     kinds: list[Kind] = []
     features: list[Tensor] = []
@@ -118,7 +117,7 @@ def mine(
         own = [word for word, word_kind in zip(candidates.words, candidates.kinds, strict=True) if word_kind == kind]
         if not own:
             continue
-        encoded = _encode([prompts[kind].format(word) for word in own], encode_text)
+        encoded = _encode(prompts_of(own, [kind] * len(own), settings), encode_text)
         score = _quantile(encoded @ id_features.to(encoded).T, settings.quantile)
         kept = torch.argsort(score, stable=True)[: max(1, int(settings.keep * len(own)))]
         words += [own[i] for i in kept.tolist()]
@@ -126,6 +125,12 @@ def mine(
         features.append(encoded[kept])
         scores.append(score[kept])
     return NegativeLabels(words, kinds, torch.cat(features).cpu(), torch.cat(scores).cpu().tolist())
+
+
+def prompts_of(words: list[str], kinds: list[Kind], settings: LabelSettings) -> list[str]:
+    """The prompt of every word, by its kind."""
+    prompts = {"noun": settings.noun_prompt, "adjective": settings.adjective_prompt}
+    return [prompts[kind].format(word) for word, kind in zip(words, kinds, strict=True)]
 
 
 def pair(image_features: Tensor, negatives: NegativeLabels) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from synood_ray.detection.detector import ImageEncoder
 from synood_ray.detection.features import encode_pictures, encode_sources
 from synood_ray.errors import UserError
 from synood_ray.models.images import from_png
-from synood_ray.negatives.mining import NegativeLabels, pair
+from synood_ray.negatives.mining import NegativeLabels, pair, prompts_of
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
@@ -24,6 +25,12 @@ from synood_ray.storage.stores.base import Store
 from synood_ray.training.finetune import Workers
 from synood_ray.training.outliers import far_outliers
 from synood_ray.training.recipes import TrainingData
+
+
+class Encoder(ImageEncoder, Protocol):
+    """The part of `synood_ray.models.clip.ClipModel` that fine-tuning calls."""
+
+    def text_norms(self, prompts: list[str]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class RunFeatures:
 def run_features(
     store: Store,
     settings: Settings,
-    clip: ImageEncoder,
+    clip: Encoder,
     class_names: list[str],
     negatives: NegativeLabels,
     workers: Workers,
@@ -65,18 +72,29 @@ def run_features(
     samples = _sample_features(clip, store, workers)
     ood = samples.features[samples.accepted]
     id_text = clip.encode_classes(class_names, settings.scorer.templates).float().cpu()
+    nearest = pair(ood, negatives)
     training = TrainingData(
         id_features=id_features,
         id_labels=id_labels,
         id_text=id_text,
         negative_text=negatives.features,
+        negative_norms=_label_norms(clip, settings, negatives, nearest),
         ood_features=ood,
-        ood_negatives=pair(ood, negatives),
+        ood_negatives=nearest,
         companion_features=samples.companions[samples.has_companion],
         companion_labels=samples.labels[samples.has_companion],
         far_features=far_outliers(id_features, id_labels, id_text, negatives.features, settings.seed),
     )
     return RunFeatures(training, _source_features(clip, settings, held_out, workers))
+
+
+def _label_norms(clip: Encoder, settings: Settings, negatives: NegativeLabels, nearest: Tensor) -> Tensor:
+    """`TrainingData.negative_norms` [M]: of the labels that some accepted image is nearest to, by `nearest` [K]."""
+    norms, used = torch.ones(len(negatives.words)), nearest.unique()
+    if len(used):
+        words, kinds = ([own[i] for i in used.tolist()] for own in (negatives.words, list(negatives.kinds)))
+        norms[used] = clip.text_norms(prompts_of(words, kinds, settings.labels)).cpu()
+    return norms
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ worker computes its slice of every batch, and gradients are summed. Resuming fro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,8 +21,6 @@ from synood_ray.scores import LOGIT_SCALE
 from synood_ray.training.recipes import RECIPES, SOME_NEGATIVE, Curriculum, Examples, TrainingData
 
 MOMENTUM = 0.9
-FINAL_LR = 0.01
-"""The cosine ends at this share of the projector's learning rate (1e-3 to 1e-5, as released)."""
 
 Checkpoint = dict[str, Tensor]
 OnEpoch = Callable[[int, Checkpoint], None]
@@ -105,26 +102,26 @@ class _Trainer:
         columns, width = curriculum.columns, data.id_features.shape[1]
         self.frozen_text = torch.cat([data.id_text, data.negative_text[columns]])
         self.projector = Projector(width, released=curriculum.released_projector, seed=seed).to(device)
-        self.labels = data.negative_text[columns].clone()
+        self.stage = curriculum.label_stage
+        self.labels = data.negative_text[columns] * self.stage.norms.unsqueeze(1)
         trained = [p for p in self.projector.parameters() if p.requires_grad]
         self.adam = torch.optim.Adam(trained, lr=settings.lr, weight_decay=settings.weight_decay)
-        self.sgd = torch.optim.SGD([self.labels], lr=settings.label_lr, momentum=MOMENTUM)
+        self.sgd = torch.optim.SGD(
+            [self.labels], lr=settings.label_lr, momentum=MOMENTUM, weight_decay=self.stage.decay
+        )
         # Only labels that some image is nearest to are used; the others stay where the text tower put them.
         used = torch.isin(columns, data.ood_negatives.to(device))
         self.used = used.unsqueeze(1).to(self.labels)
         self.progress = _Progress()
 
     def train_projector(self) -> None:
-        pool = self.curriculum.projector_examples
-        steps = math.ceil(len(pool.features) / self.settings.batch_size)
-        for epoch in range(self.progress.epoch, self.settings.epochs):
+        epochs, rate = self.settings.epochs, self.curriculum.projector_rate
+        for epoch in range(self.progress.epoch, epochs):
 
-            def schedule(step: int, epoch: int = epoch) -> None:
-                done = (epoch * steps + step) / (self.settings.epochs * steps)
-                scale = FINAL_LR + (1 - FINAL_LR) * (1 + math.cos(math.pi * done)) / 2
-                self.adam.param_groups[0]["lr"] = self.settings.lr * scale
+            def schedule(share: float, epoch: int = epoch) -> None:
+                self.adam.param_groups[0]["lr"] = self.settings.lr * rate(epoch + share, epochs)
 
-            self._epoch(pool, self.projector, self.adam, schedule)
+            self._epoch(self.curriculum.projector_examples, self.data.id_text, self.projector, self.adam, schedule)
         self.projector.eval().requires_grad_(False)
         self.labels.requires_grad_(True)
 
@@ -132,9 +129,15 @@ class _Trainer:
         pool = self.curriculum.label_examples
         if len(pool.features) == 0 or not self.used.any():
             return
-        project = self.projector if self.curriculum.through_projector else _unit
-        for _ in range(self.progress.epoch, self.settings.epochs + self.settings.label_epochs):
-            self._epoch(pool, project, self.sgd, lambda step: None)
+        project = self.projector if self.stage.through_projector else _unit
+        id_text = self.data.id_text if self.stage.id_texts else self.data.id_text[:0]
+        first, epochs = self.settings.epochs, self.settings.label_epochs
+        for epoch in range(self.progress.epoch - first, epochs):
+
+            def schedule(share: float, epoch: int = epoch) -> None:
+                self.sgd.param_groups[0]["lr"] = self.settings.label_lr * self.stage.rate(epoch + share, epochs)
+
+            self._epoch(pool, id_text, project, self.sgd, schedule)
 
     def result(self) -> FineTuned:
         negative_text = self.data.negative_text.clone()
@@ -144,21 +147,23 @@ class _Trainer:
     def _epoch(
         self,
         pool: Examples,
+        id_text: Tensor,
         project: Callable[[Tensor], Tensor],
         optimizer: torch.optim.Optimizer,
-        schedule: Callable[[int], None],
+        schedule: Callable[[float], None],
     ) -> None:
-        """One pass in an order that depends on the seed and the epoch alone."""
+        """One pass in an order that depends on the seed and the epoch alone; schedule is told the share done."""
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.progress.epoch)
         order = torch.randperm(len(pool.features), generator=generator).to(pool.features.device)
         total = torch.zeros((), device=pool.features.device)
-        for step, batch in enumerate(order.split(self.settings.batch_size)):
-            schedule(step)
+        batches = order.split(self.settings.batch_size)
+        for step, batch in enumerate(batches):
+            schedule(step / len(batches))
             own = batch[self.workers.rank :: self.workers.size]
             optimizer.zero_grad(set_to_none=False)
             features = pool.features[own]
-            loss = self._loss(features, project(features), pool.targets[own], pool.weights[own]) / len(batch)
+            loss = self._loss(id_text, features, project(features), pool.targets[own], pool.weights[own]) / len(batch)
             if len(own):  # a short last batch may leave nothing for this worker
                 loss.backward()
             for parameter in parameters:
@@ -175,15 +180,16 @@ class _Trainer:
         if self.on_epoch is not None:
             self.on_epoch(self.progress.epoch, self._state())
 
-    def _loss(self, features: Tensor, unit: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    def _loss(self, id_text: Tensor, features: Tensor, unit: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """Sum of the examples' losses: weighted, plus what it costs to leave the frozen model's predictions.
 
-        features [B, D]: as the image tower gives them; unit [B, D]: projected.
+        id_text [C, D] or [0, D]: the ID classes that take part; features [B, D]: as the image tower gives them; unit
+        [B, D]: projected.
         """
-        text = torch.cat([self.data.id_text, F.normalize(self.labels, dim=-1)])
+        text = torch.cat([id_text, F.normalize(self.labels, dim=-1)])
         log_share = (LOGIT_SCALE * unit @ text.T).log_softmax(dim=-1)
         named = log_share.gather(1, targets.clamp(min=0).unsqueeze(1)).squeeze(1)
-        any_negative = torch.logsumexp(log_share[:, len(self.data.id_text) :], dim=-1)
+        any_negative = torch.logsumexp(log_share[:, len(id_text) :], dim=-1)
         loss = -(weights * torch.where(targets == SOME_NEGATIVE, any_negative, named)).sum()
         if self.curriculum.keep_weight:
             before = (LOGIT_SCALE * _unit(features) @ self.frozen_text.T).log_softmax(dim=-1)

@@ -33,8 +33,11 @@ MAX_FAILURES = 3
 _WEIGHTS = re.compile(rf"{layout.DETECTOR}weights-[0-9a-f]{{12}}\.safetensors")
 _USER_ERROR = "user_error"
 
-_BEFORE = {"detector.score": "neglabel", "scorer.temperature": 1.0}
+_BEFORE = {"detector.score": "neglabel", "scorer.temperature": 1.0, "training.revision": 1}
 """What detectors were trained with whose settings do not say it."""
+
+_REVISION = {"official": 2}
+"""Recipes whose formulas have changed since the first version, and how often they have been written."""
 
 _CHECKPOINTS = 10
 """About how many checkpoints a training writes, however many epochs it has."""
@@ -257,6 +260,7 @@ def _identity(settings: Settings) -> dict[str, Any]:
     operational = {"workers", "gpus"}
     values = {f"training.{k}": v for k, v in settings.training.model_dump(mode="json").items() if k not in operational}
     values["detector.score"] = settings.detector.score
+    values["training.revision"] = _REVISION.get(settings.training.recipe, 1)
     for name in ("model", "pretrained", "templates", "temperature"):
         values[f"scorer.{name}"] = getattr(settings.scorer, name)
     return values | {"labels.groups": settings.labels.groups, "seed": settings.seed}

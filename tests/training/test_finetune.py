@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from synood_ray.config.settings import TrainingSettings
+from synood_ray.detection.projector import Projector
 from synood_ray.training.finetune import Checkpoint, FineTuned, Workers, fine_tune
 from synood_ray.training.outliers import far_outliers
 from synood_ray.training.recipes import RECIPES
@@ -47,35 +48,69 @@ def test_far_images_survive_our_recipe_better_than_the_official_one() -> None:
     assert ours > official + 0.02
 
 
-def test_official_recipe_is_the_published_two_stages() -> None:
-    """Checked against a second, plain implementation of the same steps with full batches."""
-    world = make_world(per_class=4)
-    data = world.data
-    settings = OFFICIAL.model_copy(update={"epochs": 1, "label_epochs": 1, "batch_size": 10_000})
+def test_official_projector_stage_is_the_released_script() -> None:
+    """Full batches, written out a second time: un-normalised features, no gate, cosine once an epoch to 1e-5."""
+    data = make_world(per_class=4).data
+    settings = OFFICIAL.model_copy(update={"epochs": 3, "label_epochs": 0, "batch_size": 10_000, "lr": 1e-3})
     tuned = fine_tune(data, settings, seed=3)
 
-    from synood_ray.detection.projector import Projector
-
     used = sorted(set(data.ood_negatives.tolist()))
-    projector = Projector(data.id_features.shape[1], released=True, seed=3)
+    start = Projector(data.id_features.shape[1], released=True, seed=3)
+    layers = torch.nn.Sequential(start.linear, start.norm, torch.nn.ReLU())
     text = torch.cat([data.id_text, data.negative_text[used]])
     targets = torch.cat([data.id_labels, torch.tensor([CLASSES + used.index(n) for n in data.ood_negatives.tolist()])])
-    features = torch.cat([data.id_features, data.ood_features])
-    adam = torch.optim.Adam(
-        [p for name, p in projector.named_parameters() if name != "gate"], lr=settings.lr, weight_decay=1e-5
-    )
-    F.cross_entropy(100 * projector(features) @ text.T, targets).backward()
-    adam.step()
-    assert torch.allclose(tuned.projector.linear.weight, projector.linear.weight, atol=1e-5)
+    images = torch.cat([data.id_features, data.ood_features])
+    adam = torch.optim.Adam(layers.parameters(), lr=1e-3, weight_decay=1e-5)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(adam, 3, 1e-5)
+    for _ in range(3):
+        moved = images + layers(images)
+        loss = F.cross_entropy(100 * moved / moved.norm(dim=-1, keepdim=True) @ text.T, targets)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        falling.step()
+    assert torch.allclose(tuned.projector.linear.weight, start.linear.weight, atol=1e-5)
+    assert tuned.history[-1] == pytest.approx(loss.item(), rel=1e-4)
 
-    labels = data.negative_text[used].clone().requires_grad_(True)
-    sgd = torch.optim.SGD([labels], lr=settings.label_lr, momentum=0.9)
-    all_text = torch.cat([data.id_text, F.normalize(labels, dim=1)])
-    F.cross_entropy(100 * F.normalize(data.ood_features, dim=1) @ all_text.T, targets[len(data.id_labels) :]).backward()
-    sgd.step()
-    assert torch.allclose(tuned.negative_text[used], F.normalize(labels.detach(), dim=1), atol=1e-5)
+
+def test_official_label_stage_is_the_released_script() -> None:
+    """SGD 2e-2, momentum .9, decay 1e-5 on features as long as the text tower gives them; only used labels in the
+    softmax; cosine once an epoch to 0; images as the image tower gives them, normalised."""
+    data = make_world(per_class=4).data
+    settings = OFFICIAL.model_copy(update={"epochs": 1, "label_epochs": 5, "batch_size": 10_000, "label_lr": 2e-2})
+    tuned = fine_tune(data, settings, seed=3)
+
+    used = sorted(set(data.ood_negatives.tolist()))
+    assert 1 < len(used) < NEGATIVES
+    embeddings = (data.negative_text * data.negative_norms.unsqueeze(1))[used].clone().requires_grad_(True)
+    label = torch.tensor([used.index(n) for n in data.ood_negatives.tolist()])
+    sgd = torch.optim.SGD([embeddings], lr=2e-2, momentum=0.9, weight_decay=1e-5)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 5)
+    for _ in range(5):
+        image = data.ood_features / data.ood_features.norm(dim=-1, keepdim=True)
+        loss = F.cross_entropy(100 * image @ (embeddings / embeddings.norm(dim=-1, keepdim=True)).T, label)
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        falling.step()
+    learnt = embeddings.detach()
+    assert torch.allclose(tuned.negative_text[used], learnt / learnt.norm(dim=-1, keepdim=True), atol=1e-5)
+    assert not torch.allclose(tuned.negative_text[used], data.negative_text[used], atol=1e-2)
+    assert tuned.history[-1] == pytest.approx(loss.item(), rel=1e-4)
     unused = [n for n in range(NEGATIVES) if n not in used]
     assert torch.equal(tuned.negative_text[unused], data.negative_text[unused])
+
+
+def test_longer_label_features_turn_more_slowly() -> None:
+    """A gradient through the normalisation is divided by the length, and so is the turn that it makes."""
+    data = make_world(per_class=4).data
+    settings = OFFICIAL.model_copy(update={"epochs": 1, "label_epochs": 1, "batch_size": 10_000, "label_lr": 1e-4})
+    short, long = (
+        (fine_tune(replace(data, negative_norms=torch.full((NEGATIVES,), norm)), settings).negative_text)
+        - data.negative_text
+        for norm in (1.0, 10.0)
+    )
+    assert short.norm() / long.norm() == pytest.approx(100, rel=0.05)
 
 
 @pytest.mark.parametrize("settings", [FAST, OFFICIAL], ids=["synood", "official"])

@@ -60,6 +60,7 @@ def make_world(seed: int = 0, per_class: int = 20) -> FeatureWorld:
         id_labels=labels,
         id_text=id_text,
         negative_text=negative_text,
+        negative_norms=0.5 + torch.rand(NEGATIVES, generator=torch.Generator().manual_seed(1)),
         ood_features=ood,
         ood_negatives=(ood @ negative_text.T).argmax(1),
         companion_features=images(id_text[labels], 0.0),

@@ -169,6 +169,7 @@ def _oracle(seed: int, split: int, resamples: int = 200) -> tuple[float, Any]:
         id_labels=train_labels,
         id_text=bench.id_text,
         negative_text=bench.negative_text,
+        negative_norms=torch.ones(len(bench.negative_text)),
         ood_features=near,
         ood_negatives=(near @ bench.negative_text.T).argmax(1),
         companion_features=train[:0],

@@ -5,7 +5,18 @@ from __future__ import annotations
 import torch
 
 from synood_ray.config import TrainingSettings
-from synood_ray.training.recipes.base import SOME_NEGATIVE, Curriculum, Examples, TrainingData
+from synood_ray.training.recipes.base import (
+    SOME_NEGATIVE,
+    Curriculum,
+    Examples,
+    LabelStage,
+    TrainingData,
+    constant,
+    cosine,
+)
+
+FINAL_LR = 0.01
+"""The projector's rate ends at this share of the first."""
 
 
 def curriculum(data: TrainingData, settings: TrainingSettings) -> Curriculum:
@@ -14,14 +25,17 @@ def curriculum(data: TrainingData, settings: TrainingSettings) -> Curriculum:
     Accepted images and far outliers need only *some* negative label, and together weigh ``training.ood_weight`` times
     what the ID images weigh (a half each). To it comes ``training.keep_weight`` times the divergence of the predictions
     from the frozen CLIP's, on the same images: without it few images are learnt by heart and the far ones are lost. The
-    label stage uses the same loss through the fixed projector.
+    label stage uses the same loss through the fixed projector, on labels of unit length.
     """
     examples = _examples(data, settings.ood_weight)
     return Curriculum(
         columns=torch.arange(len(data.negative_text), device=data.negative_text.device),
         projector_examples=examples,
         label_examples=examples,
-        through_projector=True,
+        projector_rate=lambda done, epochs: cosine(done, epochs, FINAL_LR),
+        label_stage=LabelStage(
+            norms=torch.ones_like(data.negative_norms), decay=0.0, rate=constant, id_texts=True, through_projector=True
+        ),
         keep_weight=settings.keep_weight,
         released_projector=False,
     )
