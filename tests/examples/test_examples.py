@@ -24,7 +24,7 @@ def test_rows_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path))
     said = run("rows_of_a_run", OLD_RUN)
     assert "8 samples, 100% accepted" in said and "none rejected" in said
-    assert "00000000: (64, 64) pixels, made from a bat, margin -0.18" in said
+    assert "00000000: (64, 64) pixels, from a bat, margin -0.18" in said
 
 
 @pytest.mark.real

@@ -119,7 +119,7 @@ def test_a_server_that_is_away_fails_no_sample(settings: Settings, tasks: list[S
 def test_answers_that_cannot_be_told_are_counted(
     settings: Settings, tasks: list[SampleTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda answers: answers))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda answers: answers, is_initialized=bool))
     settings.sampling.clip_check = False
     source = tasks[0].source
     foxes = [SampleTask(f"{i:08d}", 0, source, 0, i) for i in range(4)]
