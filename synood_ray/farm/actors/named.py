@@ -38,10 +38,10 @@ def logged(method: _Method) -> _Method:
     """
 
     @functools.wraps(method)
-    def call(self: Any, *arguments: Any) -> Any:
+    def call(self: Any, *arguments: Any, **named: Any) -> Any:
         unit = arguments[0] if arguments and isinstance(arguments[0], int) else None
         with logs.working_on(unit, _LOGGER):
-            answer = method(self, *arguments)
+            answer = method(self, *arguments, **named)
             _LOGGER.info("%s: %s", method.__name__, "done" if answer is None else answer)
             return answer
 
