@@ -1,6 +1,20 @@
 """For every test."""
 
+import logging
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 # Tests interrupt jobs. A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Commands and actors set up the log of their process; none of that outlives its test."""
+    logger = logging.getLogger("synood_ray")
+    before = logger.handlers, logger.propagate, logger.level
+    yield
+    logger.handlers, logger.propagate = before[0], before[1]
+    logger.setLevel(before[2])
