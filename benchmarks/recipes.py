@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from synood_ray.models.scorer import Scorer
     from synood_ray.sampling.calibration import Calibration
+    from synood_ray.sampling.prompts.base import Policy
     from synood_ray.sampling.sample import Refined, RefineTask
 
 DATA = "mini://data/id_test.parquet"
@@ -52,6 +53,7 @@ class Bench:
         from synood_ray.farm.preparing import open_scorer
         from synood_ray.models.inpainters import open_inpainter
         from synood_ray.sampling.loader import SourceLoader
+        from synood_ray.sampling.prompts import POLICIES
         from synood_ray.storage.stores.base import open_store
 
         self.settings = settings
@@ -65,19 +67,21 @@ class Bench:
             raise UserError("scorer.model: the sampling benchmark compares images by their features; name a CLIP")
         self.loader = SourceLoader(settings)
         contexts = pq.read_table(resolve(DATA), columns=["context"])["context"].to_pylist()
-        prompts = [settings.describer.prompt.format(context=", ".join(words)) for words in contexts]
+        policy = POLICIES[settings.sampling.policy](settings)
         first_of_class: dict[int, int] = {}
         for position, image in enumerate(images):
             first_of_class.setdefault(image.label, position)
         chosen = list(first_of_class.values())[: -(-samples // draws)]
         self.tasks = [
-            self._task(images[position], prompts[position], draw) for draw in range(draws) for position in chosen
+            self._task(images[position], policy, ", ".join(contexts[position]), draw)
+            for draw in range(draws)
+            for position in chosen
         ][:samples]
         self.label_of = {
             f"{images[position].key}#{draw}": images[position].label for draw in range(draws) for position in chosen
         }
 
-    def _task(self, image: Any, prompt: str, draw: int) -> RefineTask:
+    def _task(self, image: Any, policy: Policy, context: str, draw: int) -> RefineTask:
         from synood_ray.models.images import to_tensor
         from synood_ray.records import sample_seed
         from synood_ray.sampling.sample import RefineTask
@@ -85,7 +89,8 @@ class Bench:
         side = self.inpainter.resolution
         pixels = to_tensor([self.loader.image(image)], side)[0]
         seed = sample_seed(self.settings.seed, image.key, draw)
-        return RefineTask(f"{image.key}#{draw}", pixels, self.loader.mask(image, side), prompt, seed)
+        painting = policy.paint(image, context, self.class_names, seed)
+        return RefineTask(f"{image.key}#{draw}", pixels, self.loader.mask(image, side), painting, seed)
 
     def calibrate(self, scorer: Scorer) -> Calibration:
         """The boundary of any scorer, on the held-out ID images."""

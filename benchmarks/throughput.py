@@ -2,14 +2,13 @@
 
 The farm: driver, Ray, a describer with stored contexts, storage, and a sampler with one thread for every core. The bare
 loop: the same models, boundary and tasks in the driver's own process, torch with as many threads as there are cores,
-images read and accepted samples checked by CLIP, nothing stored. The two take turns of some seconds (`Alternation`).
-Start, loading of models and calibration are counted on neither side.
+images read, samples checked by CLIP and made into rows, nothing stored. The two take turns of some seconds
+(`Alternation`). Start, loading of models and calibration are counted on neither side.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.alternation import Alternation
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
 
     from synood_ray.data.selection import Selection
     from synood_ray.farm.driver import Driver
-    from synood_ray.sampling.sample import Refined, RefineTask
-
-CHECK = 32  # accepted samples that CLIP checks at once
+    from synood_ray.models.describers.base import Context
 
 
 def benchmark(
@@ -65,78 +62,43 @@ def _compare(
 
 
 class BareLoop:
-    """A run's units through `Refiner` alone, in this process. The models are loaded in the first call."""
+    """A run's units through `produce` alone, in this process. The models are loaded in the first call."""
 
     def __init__(self, settings: Settings, class_names: list[str], threads: int) -> None:
         self.settings, self.class_names, self.threads = settings, class_names, threads
         self.loaded = False
 
-    def rate(self, driver: Driver, first: int, units: int) -> float:
-        """Accepted samples a second of a driver's units first … first + units - 1, whose prompts are in its store."""
+    def rate(self, driver: Driver, first: int, count: int) -> float:
+        """Accepted samples a second of a driver's units first … first + count - 1, whose prompts are in its store."""
+        from synood_ray.sampling.produce import produce
+
         self._load(driver.store)
-        tasks = [task for unit in range(first, first + units) for task in driver.plan.unit(unit)]
-        prompts = _prompts(driver.store, range(first, first + units))
-        labels = {task.key: task.source.label for task in tasks}
+        units = range(first, first + count)
+        tasks = [task for unit in units for task in driver.plan.unit(unit)]
+        contexts = {key: context for unit in units for key, context in _contexts(driver.store, unit).items()}
         begin = time.monotonic()
-        accepted: list[Refined] = []
-        good = 0
-        for refined in self.refiner.run(self._work(tasks, prompts)):
-            if refined.in_band and refined.key in labels:
-                accepted.append(refined)
-            if len(accepted) == CHECK:
-                good += self._check(accepted, labels)
-                accepted = []
-        good += self._check(accepted, labels)
-        return good / (time.monotonic() - begin)
+        accepted = sum(row.accepted for row in produce(tasks, contexts, self.models))
+        return accepted / (time.monotonic() - begin)
 
     def _load(self, store: Store) -> None:
         import torch
 
         from synood_ray.farm.preparing import boundary, open_scorer
         from synood_ray.models.inpainters import open_inpainter
-        from synood_ray.sampling.loader import SourceLoader
-        from synood_ray.sampling.refine import Refiner
+        from synood_ray.sampling.produce import Models
 
         if self.loaded:
             return
         self.loaded = True
         torch.set_num_threads(self.threads)
-        self.loader = SourceLoader(self.settings)
-        self.inpainter = open_inpainter(self.settings.inpainter)
-        self.scorer = open_scorer(self.settings, store, self.class_names)
-        calibration = boundary(self.settings, store, self.class_names, self.inpainter, self.scorer)
-        self.refiner = Refiner(self.inpainter, self.scorer, calibration, self.settings.sampling)
-
-    def _work(self, tasks: Iterable[Any], prompts: dict[str, str]) -> Iterator[RefineTask]:
-        """What the sampler makes of tasks: the sample, and its ID companion if the settings ask for it."""
-        from synood_ray.farm.actors.sampler import COMPANION
-        from synood_ray.models.describers.base import Context, fill_prompt
-        from synood_ray.models.images import to_tensor
-        from synood_ray.sampling.sample import RefineTask
-
-        side, sampling = self.inpainter.resolution, self.settings.sampling
-        for task in tasks:
-            image = to_tensor([self.loader.image(task.source)], side)[0]
-            mask = self.loader.mask(task.source, side)
-            yield RefineTask(task.key, image, mask, prompts[task.key], task.seed)
-            if sampling.id_companions and self.refiner.recipe.companions:
-                own = fill_prompt(self.settings.describer, Context(task.source.name, ""))
-                yield RefineTask(task.key + COMPANION, image, mask, own, task.seed + 1, refine=False)
-
-    def _check(self, accepted: list[Refined], labels: dict[str, int]) -> int:
-        """How many of them CLIP lets pass; their negative labels are looked up too."""
-        import torch
-
-        from synood_ray.models.scorer import verdicts_of
-
-        if not accepted or not self.settings.sampling.clip_check:
-            return len(accepted)
-        own = torch.tensor([labels[one.key] for one in accepted])
-        _, shows = verdicts_of(torch.stack([one.logits for one in accepted]), own, len(self.class_names))
-        return len(accepted) - int(shows.sum())
+        inpainter = open_inpainter(self.settings.inpainter)
+        scorer = open_scorer(self.settings, store, self.class_names)
+        calibration = boundary(self.settings, store, self.class_names, inpainter, scorer)
+        self.models = Models(self.settings, self.class_names, inpainter, scorer, calibration)
 
 
-def _prompts(store: Store, units: Iterable[int]) -> dict[str, str]:
-    from synood_ray.storage.parts import decode_prompts
+def _contexts(store: Store, unit: int) -> dict[str, Context]:
+    from synood_ray.models.describers.base import Context
+    from synood_ray.storage.parts import read_prompts
 
-    return {row.key: row.prompt for unit in units for row in decode_prompts(store.get(layout.prompts_key(unit)))}
+    return {key: Context(row.context, row.raw, row.error) for key, row in read_prompts(store, unit).items()}

@@ -161,6 +161,9 @@ class SamplingSettings(Section):
     recipe: Literal["newton", "fresh", "official"] = Field(
         "newton", description="newton: ours; fresh: new noise each round, no gradient; official: the released recipe"
     )
+    policy: Literal["context"] = Field(
+        "context", description="what is painted in the subject's place; context: the scene without its subject"
+    )
     per_image: int = Field(1, ge=1, description="samples made from one selected image")
     band: float = Field(0.25, gt=0.0, description="|margin| that counts as near the boundary, ID standard deviations")
     rounds: int = Field(6, ge=1, description="denoising passes a sample may take before it is rejected")

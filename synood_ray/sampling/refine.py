@@ -99,7 +99,7 @@ class Refiner:
             own = canvas[index : index + 1]
             generator = torch.Generator().manual_seed(task.seed)
             noise = torch.randn(own.latents.shape, generator=generator).to(self.inpainter.device)
-            prompt = self.inpainter.encode_prompt(task.prompt)
+            prompt = task.painting.condition(self.inpainter.encode_prompt)
             memory = self.recipe.memory()
             started.append(Sample(task, own, prompt, generator, noise, own.latents, own.latents, memory=memory))
         return started

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from synood_ray.models.inpainters.base import Canvas, Prompts
+    from synood_ray.sampling.prompts.base import Painting
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class RefineTask:
     key: str
     image: Tensor
     mask: Tensor
-    prompt: str
+    painting: Painting
     seed: int
     refine: bool = True
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from synood_ray.config.fingerprint import fingerprint
 from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.describer import DescriberActor
-from synood_ray.farm.actors.sampler import SamplerActor
 from synood_ray.farm.plan import Plan
 from synood_ray.records import SourceImage
+from synood_ray.sampling.produce import model_names
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_prompts
 from synood_ray.storage.stores.base import open_store
@@ -28,8 +28,7 @@ actor = DescriberActor(settings.model_dump(mode="json"), str(folder / "run"))
 actor.describe(0, Plan(sources).unit(0))
 (row,) = decode_prompts(open_store(str(folder / "run")).get(layout.prompts_key(0)))
 assert (row.context, row.prompt) == ("wall", "A photo of wall."), row
-sampler = SamplerActor(settings.model_dump(mode="json"), str(folder / "run"), ["fox"], [])
-assert sampler.models["describer"] == "a wall, fox"
+assert model_names(settings)["describer"] == "a wall, fox"
 """
 
 

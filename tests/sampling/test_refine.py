@@ -6,13 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synood_ray.config.settings import SamplingSettings
+from synood_ray.sampling.prompts.base import Painting
 from synood_ray.sampling.refine import Refiner
 from synood_ray.sampling.sample import Refined, RefineTask
 from tests.sampling.worlds import SIDE, BentScorer, LinearInpainter, LinearScorer, calibration
 
 
 def task(key: str, level: float = 0.5, seed: int = 0, **extra: bool) -> RefineTask:
-    return RefineTask(key, torch.full((3, SIDE, SIDE), level), torch.ones(1, SIDE, SIDE), "", seed, **extra)
+    return RefineTask(key, torch.full((3, SIDE, SIDE), level), torch.ones(1, SIDE, SIDE), Painting(""), seed, **extra)
 
 
 def refiner(inpainter: LinearInpainter | None = None, tau: float = 0.0, **settings: object) -> Refiner:

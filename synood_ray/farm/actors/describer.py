@@ -16,6 +16,7 @@ from synood_ray.models.describers import chosen, open_describer
 from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
 from synood_ray.sampling.loader import SourceLoader
+from synood_ray.sampling.prompts.base import fill_prompt
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts
 from synood_ray.storage.stores.base import Put, open_store
@@ -92,7 +93,7 @@ class DescriberActor(Named):
 
     def _ask(self, tasks: list[SampleTask], images: dict[str, Image]) -> dict[str, PromptRow]:
         """What the describer says of the images, a row each."""
-        from synood_ray.models.describers.base import EngineDeadError, fill_prompt
+        from synood_ray.models.describers.base import EngineDeadError
 
         names, keys = [task.source.name for task in tasks], [task.source.key for task in tasks]
         try:
@@ -107,7 +108,7 @@ class DescriberActor(Named):
                 source_key=task.source.key,
                 context=context.text,
                 raw=context.raw,
-                prompt="" if context.error else fill_prompt(self.settings.describer, context),
+                prompt="" if context.error else fill_prompt(self.settings.describer, context.text),
                 error=context.error and f"describer: {context.error}",
             )
             for task, context in zip(tasks, contexts, strict=True)

@@ -65,11 +65,6 @@ def questions(template: str, subjects: Sequence[str]) -> list[str]:
     return [template.replace("{subject}", subject) for subject in subjects]
 
 
-def fill_prompt(settings: DescriberSettings, context: Context) -> str:
-    """The diffusion model's prompt for a context."""
-    return settings.prompt.replace("{context}", context.text)
-
-
 def clean_answers(
     settings: DescriberSettings, answers: Sequence[Answer], subjects: Sequence[str], count_tokens: TokenCounter
 ) -> list[Context]:

@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from benchmarks.stub_workers import stub_row
 from synood_ray.config.settings import Settings
 from synood_ray.errors import Unavailable
 from synood_ray.farm.actors.describer import DescriberActor
@@ -20,10 +19,11 @@ from synood_ray.farm.actors.sampler import SamplerActor
 from synood_ray.models.describers.answers import Answer
 from synood_ray.models.describers.base import Context, clean_answers
 from synood_ray.records import SampleTask, SourceImage
-from synood_ray.sampling.recipes import RECIPES
+from synood_ray.sampling.produce import Models
 from synood_ray.storage import layout
-from synood_ray.storage.parts import read_prompts
+from synood_ray.storage.parts import read_part, read_prompts
 from synood_ray.storage.stores.base import open_store
+from tests.sampling.worlds import LinearInpainter, LinearScorer, calibration
 
 PASSWORD = "hunter22"
 
@@ -70,6 +70,14 @@ def describer(settings: Settings) -> DescriberActor:
     return actor
 
 
+def sampler(settings: Settings, class_names: list[str]) -> SamplerActor:
+    """The real actor, in a world whose latents are pixels."""
+    actor = SamplerActor(settings.model_dump(mode="json"), settings.output, class_names, [])
+    parts: Any = (LinearInpainter(), LinearScorer(), calibration())
+    actor.models = Models(settings, class_names, *parts)
+    return actor
+
+
 def test_an_image_about_which_nothing_can_be_had_fails_alone(settings: Settings, tasks: list[SampleTask]) -> None:
     report = describer(settings).describe(0, tasks)
     rows = read_prompts(open_store(settings.output), 0)
@@ -80,14 +88,13 @@ def test_an_image_about_which_nothing_can_be_had_fails_alone(settings: Settings,
     assert "No such file" in gone.error and damaged.error
     assert not (owl.prompt or owl.context or gone.prompt or damaged.prompt)
 
-    actor = SamplerActor(settings.model_dump(mode="json"), settings.output, ["fox", "owl", "x", "y"], [])
-    actor.inpainter = SimpleNamespace(resolution=16)  # type: ignore[assignment]
-    actor.recipe = RECIPES["newton"]  # type: ignore[assignment]
-    work, failed = actor._load(tasks, rows)
-    assert [task.key for task in work] == ["00000000", "00000000+id"]
-    assert [row.reject_reason for row in failed.values()] == [f"error: {row.error}" for row in (owl, gone, damaged)]
-    assert all(row.failed and not row.accepted and math.isnan(row.margin) for row in failed.values())
-    assert failed["00000001"].models["describer"] == "http://host:8000/v1"
+    actor = sampler(settings, ["fox", "owl", "x", "y"])
+    report = actor.sample(0, tasks, 1, None)
+    made, *failed = read_part(open_store(settings.output), layout.part_key(0))
+    assert (report.accepted, report.failed) == (1, 3) and made.accepted and made.companion
+    assert [row.reject_reason for row in failed] == [f"error: {row.error}" for row in (owl, gone, damaged)]
+    assert all(row.failed and not row.accepted and math.isnan(row.margin) for row in failed)
+    assert failed[0].models["describer"] == "http://host:8000/v1"
     assert PASSWORD not in repr(failed)
 
 
@@ -109,15 +116,18 @@ def test_a_server_that_is_away_fails_no_sample(settings: Settings, tasks: list[S
     assert not read_prompts(open_store(settings.output), 0)
 
 
-def test_answers_that_cannot_be_told_are_counted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_that_cannot_be_told_are_counted(
+    settings: Settings, tasks: list[SampleTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda answers: answers))
     settings.sampling.clip_check = False
-    actor = SamplerActor(settings.model_dump(mode="json"), settings.output, ["fox"], [])
-    actor.recipe = RECIPES["newton"]  # type: ignore[assignment]
-    source = SourceImage("a.png", 0, "fox", "nowhere", 1, 16, 16)
-    rows = [stub_row(SampleTask(f"{i:08d}", 0, source, 0, i)) for i in range(4)]
+    source = tasks[0].source
+    foxes = [SampleTask(f"{i:08d}", 0, source, 0, i) for i in range(4)]
+    describer(settings).describe(0, foxes)
     checker = SimpleNamespace(shows=SimpleNamespace(remote=lambda images, names: [True, None, False, None]))
-    results = {row.key: SimpleNamespace(logits=torch.tensor([0.0, 1.0])) for row in rows}
-    assert actor._check(rows, results, checker) == (4, 2)  # type: ignore[arg-type]
+    report = sampler(settings, ["fox"]).sample(0, foxes, 1, checker)
+    assert (report.checked, report.untold) == (4, 2)
+    rows = read_part(open_store(settings.output), layout.part_key(0))
     assert [row.reject_reason for row in rows] == ["mllm", "", "", ""]
-    assert actor._check(rows, results, None) == (0, 0)  # type: ignore[arg-type]
+    unasked = sampler(settings, ["fox"]).sample(0, foxes[:1], 1, None, retry=1)
+    assert (unasked.checked, unasked.untold) == (0, 0) and unasked.accepted == 1

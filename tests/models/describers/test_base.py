@@ -17,9 +17,7 @@ from synood_ray.models.describers.answers import Answer
 from synood_ray.models.describers.base import (
     MAX_ASPECT,
     MAX_SIDE,
-    Context,
     EngineDeadError,
-    fill_prompt,
     presentable,
     questions,
 )
@@ -34,7 +32,6 @@ def words(text: str) -> int:
 
 def test_templates_are_filled() -> None:
     assert questions("Is {subject} here? {x}", ["a {b}"]) == ["Is a {b} here? {x}"]
-    assert fill_prompt(DescriberSettings(prompt="A {context}!"), Context("tree", "raw")) == "A tree!"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (64, 64), (3000, 1500), (20000, 3), (2, 500)])

@@ -1,0 +1,69 @@
+"""Whether a refined sample is accepted: its recipe's word, then CLIP's and the describer's on what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from synood_ray.config.settings import SamplingSettings
+from synood_ray.records import SampleTask
+from synood_ray.sampling.recipes import Recipe
+from synood_ray.sampling.sample import Refined
+
+Shows = Callable[[list[bytes], list[str]], "list[bool | None]"]
+"""PNG images and subjects (class names) -> whether each image shows its subject, None where that cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """reason: "" if the sample is accepted, else "rounds", "clip" or "mllm"; negative_label: the nearest, if any."""
+
+    reason: str = ""
+    negative_label: str = ""
+
+
+class Checks:
+    """The checks of a run. classes: how many ID classes there are; negative_words: the run's, none for a classifier."""
+
+    def __init__(
+        self, settings: SamplingSettings, recipe: Recipe, classes: int, negative_words: Sequence[str] = ()
+    ) -> None:
+        self.by_clip = recipe.checks and settings.clip_check
+        self.by_describer = recipe.checks
+        self.recipe, self.classes, self.negative_words = recipe, classes, negative_words
+
+    def judge(
+        self, tasks: Sequence[SampleTask], refined: Sequence[Refined], pngs: Sequence[bytes], shows: Shows | None
+    ) -> list[Verdict]:
+        """A verdict for each sample. shows: the describer's answers; None: it is not asked.
+
+        The describer sees only what the recipe and CLIP let pass, all of it at once.
+        """
+        verdicts = self._by_recipe_and_clip(tasks, refined)
+        passed = [index for index, verdict in enumerate(verdicts) if not verdict.reason]
+        if shows is None or not self.by_describer or not passed:
+            return verdicts
+        answers = shows([pngs[index] for index in passed], [tasks[index].source.name for index in passed])
+        for index, still_there in zip(passed, answers, strict=True):
+            if still_there:
+                verdicts[index] = Verdict("mllm", verdicts[index].negative_label)
+        return verdicts
+
+    def _by_recipe_and_clip(self, tasks: Sequence[SampleTask], refined: Sequence[Refined]) -> list[Verdict]:
+        import torch
+
+        from synood_ray.models.scorer import verdicts_of
+
+        if not refined:
+            return []
+        logits = torch.stack([one.logits for one in refined])
+        labels = torch.tensor([task.source.label for task in tasks])
+        nearest, shows = verdicts_of(logits, labels, self.classes)
+        verdicts = []
+        for one, index, still_there in zip(refined, nearest.tolist(), shows.tolist(), strict=True):
+            if not self.recipe.accepts(one):
+                verdicts.append(Verdict("rounds"))
+            else:
+                reason = "clip" if self.by_clip and still_there else ""
+                verdicts.append(Verdict(reason, self.negative_words[index] if self.negative_words else ""))
+        return verdicts

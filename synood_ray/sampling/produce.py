@@ -1,0 +1,202 @@
+"""From tasks to finished rows: image and mask, prompt, companion, refinement, checks. Neither farm nor store.
+
+A worker of the farm, a benchmark and a notebook make samples with `produce`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from synood_ray import __version__
+from synood_ray.config.settings import Settings
+from synood_ray.data.decode import UnusableImage
+from synood_ray.locations import without_credentials
+from synood_ray.models.describers import chosen
+from synood_ray.models.images import to_png, to_tensor
+from synood_ray.records import SampleRow, SampleTask
+from synood_ray.sampling.calibration import Calibration
+from synood_ray.sampling.checks import Checks, Shows
+from synood_ray.sampling.engine import RefineEngine
+from synood_ray.sampling.loader import SourceLoader
+from synood_ray.sampling.prompts import POLICIES
+from synood_ray.sampling.prompts.base import Painting, own_painting
+from synood_ray.sampling.refine import ImageScorer, Refiner
+from synood_ray.sampling.sample import Refined, RefineTask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from synood_ray.models.describers.base import Context
+    from synood_ray.models.inpainters.base import Inpainter
+
+COMPANION = "+id"  # a companion task's key is its sample's key with this behind it
+
+
+class Models:
+    """What samples are made with: loaded once, then used by any number of threads.
+
+    class_names: of the ID classes, by label; calibration: of this inpainter and scorer; negative_words: of the scorer's
+    negative labels, in their order.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        class_names: Sequence[str],
+        inpainter: Inpainter,
+        scorer: ImageScorer,
+        calibration: Calibration,
+        negative_words: Sequence[str] = (),
+    ) -> None:
+        self.settings, self.class_names = settings, class_names
+        refiner = Refiner(inpainter, scorer, calibration, settings.sampling)
+        self.side = inpainter.resolution
+        self.loader = SourceLoader(settings)
+        self.policy = POLICIES[settings.sampling.policy](settings)
+        self.companions = settings.sampling.id_companions and refiner.recipe.companions
+        self.checks = Checks(settings.sampling, refiner.recipe, len(class_names), negative_words)
+        self.engine = RefineEngine(refiner)
+        self.names = model_names(settings)
+
+
+def model_names(settings: Settings) -> dict[str, str]:
+    """What makes a row, by role."""
+    describer, scorer = settings.describer, settings.scorer
+    return {
+        "describer": without_credentials(getattr(describer, chosen(describer))),
+        "inpainter": settings.inpainter.model,
+        "scorer": f"{scorer.model} {scorer.pretrained or ''}".strip(),
+    }
+
+
+def produce(
+    tasks: Sequence[SampleTask],
+    contexts: Mapping[str, Context],
+    models: Models,
+    shows: Shows | None = None,
+    attempt: int = 1,
+    worker: str = "",
+) -> list[SampleRow]:
+    """Make the samples of some tasks: a finished row each, in their order; one that cannot be made is a failed row.
+
+    contexts: of every task, by its key. shows: the describer's part of the semantic check; None: it has none.
+    attempt, worker: for the rows. Their milliseconds are a sample's share of load, refine and check.
+    """
+    begin = time.perf_counter()
+    paintings = {
+        task.key: models.policy.paint(task.source, contexts[task.key].text, models.class_names, task.seed)
+        for task in tasks
+        if not contexts[task.key].error
+    }
+    errors = {task.key: contexts[task.key].error for task in tasks if task.key not in paintings}
+    work = _load([task for task in tasks if task.key in paintings], paintings, models, errors)
+    loaded = time.perf_counter()
+    results = _refine(work, models, errors)
+    refined = time.perf_counter()
+    made = _finish([task for task in tasks if task.key in results], results, models, shows)
+    checked = time.perf_counter()
+    seconds = {"load": loaded - begin, "refine": refined - loaded, "check": checked - refined}
+    milliseconds = {name: 1000 * value / len(tasks) for name, value in seconds.items()}
+    return [
+        SampleRow(
+            **_identity(task, paintings.get(task.key), models),
+            **(made.get(task.key) or _failure(errors[task.key])),
+            models=models.names,
+            attempt=attempt,
+            worker=worker,
+            milliseconds=milliseconds,
+            code_version=__version__,
+        )
+        for task in tasks
+    ]
+
+
+def _load(
+    tasks: Sequence[SampleTask], paintings: Mapping[str, Painting], models: Models, errors: dict[str, str]
+) -> list[RefineTask]:
+    """Work for the engine, a companion behind its sample; tasks whose image cannot be read are put into ``errors``."""
+    work: list[RefineTask] = []
+    for task in tasks:
+        try:
+            image, mask = _read(task, models)
+        except (UnusableImage, OSError) as error:
+            errors[task.key] = str(error)
+            continue
+        work.append(RefineTask(task.key, image, mask, paintings[task.key], task.seed))
+        if models.companions:
+            own = own_painting(models.settings.describer, task.source)
+            work.append(RefineTask(task.key + COMPANION, image, mask, own, task.seed + 1, refine=False))
+    return work
+
+
+def _read(task: SampleTask, models: Models) -> tuple[Tensor, Tensor]:
+    image = to_tensor([models.loader.image(task.source)], models.side)[0]
+    return image, models.loader.mask(task.source, models.side)
+
+
+def _refine(work: list[RefineTask], models: Models, errors: dict[str, str]) -> dict[str, Refined]:
+    """What became of the work, by key; what failed is put into ``errors``."""
+    results: dict[str, Refined] = {}
+    for one, result in zip(work, models.engine.submit(work), strict=True):
+        if isinstance(result, Exception):
+            errors[one.key] = f"{type(result).__name__}: {result}".splitlines()[0]
+        else:
+            results[one.key] = result
+    return results
+
+
+# -- a row's columns ---------------------------------------------------------------------------------------------------
+
+
+def _identity(task: SampleTask, painting: Painting | None, models: Models) -> dict[str, Any]:
+    return {
+        "key": task.key,
+        "unit": task.unit,
+        "source_key": task.source.key,
+        "source_label": task.source.label,
+        "source_name": task.source.name,
+        "mask": models.settings.sampling.mask,
+        "prompt": painting.prompt if painting else "",
+        "seed": task.seed,
+    }
+
+
+def _finish(
+    tasks: Sequence[SampleTask], results: Mapping[str, Refined], models: Models, shows: Shows | None
+) -> dict[str, dict[str, Any]]:
+    """Columns of the tasks that have been refined, by key."""
+    pngs = {key: to_png(result.image) for key, result in results.items()}
+    refined = [results[task.key] for task in tasks]
+    verdicts = models.checks.judge(tasks, refined, [pngs[task.key] for task in tasks], shows)
+    return {
+        task.key: {
+            "image": pngs[task.key],
+            "companion": pngs.get(task.key + COMPANION),
+            "negative_label": verdict.negative_label,
+            "rounds": one.rounds,
+            "score_trace": one.score_trace,
+            "margin_trace": one.margin_trace,
+            "margin": one.margin,
+            "accepted": not verdict.reason,
+            "failed": False,
+            "reject_reason": verdict.reason,
+        }
+        for task, one, verdict in zip(tasks, refined, verdicts, strict=True)
+    }
+
+
+def _failure(error: str) -> dict[str, Any]:
+    return {
+        "image": None,
+        "companion": None,
+        "negative_label": "",
+        "rounds": 0,
+        "score_trace": [],
+        "margin_trace": [],
+        "margin": float("nan"),
+        "accepted": False,
+        "failed": True,
+        "reject_reason": f"error: {error}",
+    }

@@ -1,0 +1,159 @@
+"""Tasks to rows in a world without models: what is painted, kept, rejected and why."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from synood_ray.config.settings import Settings
+from synood_ray.models.describers.base import Context
+from synood_ray.models.inpainters.base import Prompts
+from synood_ray.records import SampleRow, SampleTask, SourceImage
+from synood_ray.sampling.produce import Models, produce
+from tests.sampling.worlds import SIDE, LinearInpainter, LinearScorer, calibration
+
+CLASSES, WORDS = ["crane", "fox"], ["stone", "cloud"]
+LEVELS = [0.1, 0.3, 0.5, 0.7]
+CONTEXTS = {str(index): Context(f"reeds {index}", "raw") for index in range(len(LEVELS))}
+
+
+class Reader(LinearInpainter):
+    """Remembers the prompts that it has been asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompts: list[str] = []
+
+    def encode_prompt(self, prompt: str) -> Prompts:
+        self.prompts.append(prompt)
+        return super().encode_prompt(prompt)
+
+
+class Seer(LinearScorer):
+    """Sees the same in every image: a crane, a fox, a stone, a cloud."""
+
+    logits = torch.tensor([0.0, 1.0, 3.0, 2.0])
+
+    def judge(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.score(images), self.logits.expand(len(images), -1)
+
+    def judge_with_gradient(
+        self, images: torch.Tensor, objective: Any = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return *self.judge(images), self.slope(images)
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> list[SampleTask]:
+    found = []
+    for index, level in enumerate(LEVELS):
+        path = tmp_path / f"{index}.png"
+        Image.new("RGB", (16, 16), (round(255 * level),) * 3).save(path)
+        source = SourceImage(f"{index}.png", index % 2, CLASSES[index % 2], str(path), path.stat().st_size, 16, 16)
+        found.append(SampleTask(str(index), 7, source, 0, seed=100 + index))
+    return found
+
+
+@pytest.fixture
+def inpainter() -> Reader:
+    return Reader()
+
+
+@pytest.fixture
+def scorer() -> Seer:
+    return Seer()
+
+
+@pytest.fixture
+def make(tasks: list[SampleTask], inpainter: Reader, scorer: Seer) -> Iterator[Any]:
+    """``make(shows, **sampling)``: rows of the tasks."""
+    opened = []
+
+    def rows(shows: Any = None, contexts: dict[str, Context] = CONTEXTS, **sampling: Any) -> list[SampleRow]:
+        settings = Settings.model_validate(
+            {"sampling": {"max_step": 10.0, "mask": "whole", **sampling}, "data": {"uri": "nowhere"}}
+        )
+        models = Models(settings, CLASSES, inpainter, scorer, calibration(tau=5.0), WORDS)  # type: ignore[arg-type]
+        opened.append(models)
+        return produce(tasks, contexts, models, shows, attempt=2, worker="here")
+
+    yield rows
+    for models in opened:
+        models.engine.close()
+
+
+def test_every_task_becomes_a_row_with_its_companion(make: Any, tasks: list[SampleTask], inpainter: Reader) -> None:
+    rows = make()
+    assert [row.key for row in rows] == [task.key for task in tasks]
+    for row, task in zip(rows, tasks, strict=True):
+        assert row.accepted and not row.reject_reason and not row.failed and abs(row.margin) <= 0.25
+        assert (row.unit, row.seed, row.source_name, row.attempt, row.worker) == (
+            7,
+            task.seed,
+            task.source.name,
+            2,
+            "here",
+        )
+        assert row.prompt == f"A photo of reeds {row.key}." and row.negative_label == "stone"
+        assert row.rounds == len(row.score_trace) == len(row.margin_trace)
+        assert row.image and row.companion and row.image != row.companion
+        assert set(row.milliseconds) == {"load", "refine", "check"}
+        assert Image.open(io.BytesIO(row.image)).size == (SIDE, SIDE) and row.margin == min(row.margin_trace, key=abs)
+    own = [f"A photo of {task.source.name}." for task in tasks]
+    assert sorted(inpainter.prompts) == sorted([row.prompt for row in rows] + own)
+
+
+def test_a_sample_that_clip_still_takes_for_its_class_is_rejected(make: Any, scorer: Seer) -> None:
+    scorer.logits = torch.tensor([0.0, 5.0, 3.0, 4.0])  # "fox", then "cloud"
+    rows = make()
+    assert [row.reject_reason for row in rows] == ["", "clip", "", "clip"]
+    assert all(row.negative_label == "cloud" and row.accepted == (row.source_name == "crane") for row in rows)
+    assert all(row.accepted for row in make(clip_check=False))
+
+
+def test_the_describer_is_asked_about_what_is_left_and_rejects_what_it_still_sees(make: Any, scorer: Seer) -> None:
+    scorer.logits = torch.tensor([5.0, 0.0, 3.0, 4.0])
+    asked = []
+
+    def shows(pngs: list[bytes], subjects: list[str]) -> list[bool | None]:
+        asked.append((pngs, subjects))
+        return [True, None]
+
+    rows = make(shows)
+    assert [row.reject_reason for row in rows] == ["clip", "mllm", "clip", ""]
+    assert asked == [([rows[1].image, rows[3].image], ["fox", "fox"])]
+
+
+def test_out_of_rounds_has_a_reason_and_no_negative_label(make: Any) -> None:
+    rows = make(rounds=1, recipe="fresh", band=1e-6)
+    assert {row.reject_reason for row in rows} == {"rounds"}
+    assert all(row.image and not row.accepted and not row.negative_label for row in rows)
+
+
+def test_the_released_recipe_keeps_and_checks_nothing(make: Any, scorer: Seer) -> None:
+    scorer.logits = torch.tensor([5.0, 5.0, 3.0, 4.0])
+    rows = make(lambda pngs, subjects: pytest.fail("it was asked"), recipe="official")
+    assert all(row.accepted and row.rounds == 3 and row.companion is None for row in rows)
+    assert any(abs(row.margin) > 0.25 for row in rows)
+
+
+def test_what_cannot_be_made_is_a_failed_row_and_the_others_are_made(
+    make: Any, tasks: list[SampleTask], inpainter: Reader
+) -> None:
+    Path(tasks[1].source.uri).write_bytes(b"no image")
+    inpainter.fail_on = float(torch.tensor(round(255 * LEVELS[2]) / 255))
+    rows = make(contexts={**CONTEXTS, "0": Context("", "No.", "describer: it refuses")})
+    assert [row.failed for row in rows] == [True, True, True, False]
+    assert rows[0].reject_reason == "error: describer: it refuses" and rows[0].prompt == ""
+    assert rows[1].reject_reason.startswith("error: ") and rows[1].prompt == "A photo of reeds 1."
+    assert rows[2].reject_reason == "error: RuntimeError: the denoiser met an image that it cannot bear"
+    for row in rows[:3]:
+        assert not row.accepted and row.image is None and row.companion is None and math.isnan(row.margin)
+    assert rows[3].accepted
