@@ -21,6 +21,18 @@ def _operational(default: Any, description: str, **limits: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"operational": True}, **limits)
 
 
+PolicyName = Literal[  # a name per line
+    "context",
+]
+"""The names of `synood_ray.sampling.prompts.POLICIES`."""
+
+RecipeName = Literal[
+    "newton",
+    "fresh",
+    "official",
+]
+"""The names of `synood_ray.sampling.recipes.RECIPES`."""
+
 ScoreName = Literal[
     "mcm",
     "msp",
@@ -158,10 +170,10 @@ class ScorerSettings(Section):
 class SamplingSettings(Section):
     """Boundary sampling: how an ID image becomes an image on the ID/OOD boundary."""
 
-    recipe: Literal["newton", "fresh", "official"] = Field(
+    recipe: RecipeName = Field(
         "newton", description="newton: ours; fresh: new noise each round, no gradient; official: the released recipe"
     )
-    policy: Literal["context"] = Field(
+    policy: PolicyName = Field(
         "context", description="what is painted in the subject's place; context: the scene without its subject"
     )
     per_image: int = Field(1, ge=1, description="samples made from one selected image")

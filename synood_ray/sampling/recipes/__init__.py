@@ -7,4 +7,8 @@ from synood_ray.sampling.recipes.fresh import Fresh
 from synood_ray.sampling.recipes.newton import Newton
 from synood_ray.sampling.recipes.official import Official
 
-RECIPES: dict[str, type[Recipe]] = {"newton": Newton, "fresh": Fresh, "official": Official}
+RECIPES: dict[str, type[Recipe]] = {
+    "newton": Newton,
+    "fresh": Fresh,
+    "official": Official,
+}

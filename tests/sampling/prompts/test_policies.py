@@ -1,6 +1,6 @@
 from typing import get_args
 
-from synood_ray.config.settings import DescriberSettings, SamplingSettings, Settings
+from synood_ray.config.settings import DescriberSettings, PolicyName, Settings
 from synood_ray.records import SourceImage
 from synood_ray.sampling.prompts import POLICIES
 from synood_ray.sampling.prompts.base import fill_prompt, own_painting
@@ -9,7 +9,7 @@ SOURCE = SourceImage("fox/1.png", 1, "red fox", "fox/1.png", 100, 64, 64)
 
 
 def test_the_setting_offers_every_policy_of_the_table() -> None:
-    assert get_args(SamplingSettings.model_fields["policy"].annotation) == tuple(POLICIES)
+    assert get_args(PolicyName) == tuple(POLICIES)
 
 
 def test_templates_are_filled() -> None:

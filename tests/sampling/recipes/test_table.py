@@ -2,12 +2,12 @@ import subprocess
 import sys
 from typing import get_args
 
-from synood_ray.config.settings import SamplingSettings
+from synood_ray.config.settings import RecipeName
 from synood_ray.sampling.recipes import RECIPES
 
 
 def test_the_setting_offers_every_recipe_of_the_table() -> None:
-    assert get_args(SamplingSettings.model_fields["recipe"].annotation) == tuple(RECIPES)
+    assert get_args(RecipeName) == tuple(RECIPES)
 
 
 def test_the_table_is_light() -> None:
