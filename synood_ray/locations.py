@@ -21,6 +21,11 @@ def is_folder(location: str) -> bool:
     return Path(resolve(location)).is_dir()
 
 
+def run_name(output: str) -> str:
+    """What a run is called where people see it: the last part of its location."""
+    return output.rstrip("/").rpartition("/")[2] or "run"
+
+
 _USERINFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _QUERY = re.compile(r"(https?://[^?\s'\"<>]*)\?[^\s'\"<>]*")
 

@@ -14,6 +14,7 @@ from synood_ray.farm.actors.describer import keys
 from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.retry import Retry, find_retries
+from synood_ray.locations import run_name
 from synood_ray.negatives.mining import load_candidates
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
@@ -194,12 +195,13 @@ def _drive(
     from synood_ray.farm.cluster import connect
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.log import log_event
+    from synood_ray.farm.metrics import Metrics
     from synood_ray.farm.progress import Progress
 
     times = _Times()
     say(connect())
     with Progress(settings.farm.status_every, say) as progress:
-        told: list[Observer] = [progress, log_event, times, *observers]
+        told: list[Observer] = [progress, log_event, times, Metrics(run_name(store.uri)), *observers]
         driver = Driver(settings, store, plan, classes, actors=actors or REAL, observers=told, retry=retry)
         totals = driver.run()
     if totals.untold:

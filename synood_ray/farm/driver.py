@@ -40,6 +40,7 @@ from synood_ray.farm.queue import Lease, State
 from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.stage import Stage, open_stages
+from synood_ray.locations import run_name
 from synood_ray.models.describers import KINDS, chosen
 from synood_ray.sampling.recipes import RECIPES
 from synood_ray.storage.stores.base import Store
@@ -74,8 +75,7 @@ class Driver:
         self.totals = Totals()
         self.retry = retry or {}
         farm, arguments = settings.farm, (settings.model_dump(mode="json"), store.uri)
-        named: dict[str, Any] = {"run": store.uri.rstrip("/").rpartition("/")[2] or "run", "tell": self._tell}
-        named["threads"] = farm.threads
+        named: dict[str, Any] = {"run": run_name(store.uri), "tell": self._tell, "threads": farm.threads}
         self.scorers = Pool(
             "scorer", actors.scorer, farm.scorers, (*arguments, class_names), 1, task_retries=-1, **named
         )

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from synood_ray.farm.pool import Place
+from tests.farm.recorded import Recorded
 
 
 class RayError(Exception):
@@ -112,6 +113,7 @@ class LocalRay(SimpleNamespace):
     """A stand-in for the module.
 
     seconds(handle, method, arguments): how long a call takes. place(handle): the node of an actor. draining: nodes.
+    metrics: what was recorded with `ray.util.metrics` by the latest observer.
     """
 
     __version__ = "here"
@@ -121,6 +123,7 @@ class LocalRay(SimpleNamespace):
         self.now = 1000.0
         self.handles: list[Handle] = []
         self.draining: dict[str, int] = {}
+        self.metrics = Recorded()
         self.seconds: Callable[[Handle, str, tuple[Any, ...]], float] = lambda handle, method, arguments: 0.0
         self.place: Callable[[Handle], str | None] = lambda handle: "here"
         self.exceptions = SimpleNamespace(
@@ -170,10 +173,23 @@ class LocalRay(SimpleNamespace):
         handle.killed = True
 
 
+class Util:
+    """Stands where the module `ray.util` does: metrics that begin anew each time, as in a process of their own."""
+
+    def __init__(self, ray: LocalRay) -> None:
+        self.ray = ray
+
+    @property
+    def metrics(self) -> Recorded:
+        self.ray.metrics = Recorded()
+        return self.ray.metrics
+
+
 def use_local_ray(monkeypatch: pytest.MonkeyPatch) -> LocalRay:
     """Every driver made from now on works in this process."""
     ray = LocalRay()
     monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.util", Util(ray))
     monkeypatch.setattr(os, "fsync", lambda file: None)  # nobody pulls the plug here, and disks are slow
     return ray
 

@@ -1,0 +1,137 @@
+"""The farm's numbers for Prometheus: an observer that records events with `ray.util.metrics`.
+
+Ray serves them beside its own, on every node's metrics port, under "ray_" and, for counters, with "_total" behind.
+docs/operating/metrics.md shows the table below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from synood_ray.farm.observers import (
+    Event,
+    Tick,
+    UnitDone,
+    UnitFailed,
+    UnitQuarantined,
+    WorkerLost,
+    WorkerReady,
+    WorkerReplaced,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One line of the table. labels: beside `run`, which all have. bounds: of a histogram's buckets, in seconds."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    about: str
+    bounds: tuple[float, ...] = ()
+
+
+SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
+
+TABLE: Mapping[str, Metric] = {
+    "synood_units": Metric(
+        "gauge", ("stage", "state"), "units of the run: waiting, leased, committed, quarantined, blocked"
+    ),
+    "synood_workers": Metric("gauge", ("role", "state"), "workers: waiting for a place, starting, ready, draining"),
+    "synood_samples": Metric(
+        "counter", ("outcome",), "samples committed by this run's workers: accepted, rejected, failed"
+    ),
+    "synood_prompts": Metric("counter", (), "samples described by this run's workers"),
+    "synood_checks": Metric(
+        "counter", ("outcome",), "semantic checks by the describer: told, or untold (neither yes nor no)"
+    ),
+    "synood_unit_seconds": Metric(
+        "histogram",
+        ("stage",),
+        "seconds from handing out a unit to its commit, waiting at its worker included",
+        SECONDS,
+    ),
+    "synood_work_seconds": Metric(
+        "counter", ("stage",), "seconds that workers spent on committed units: describe, load, refine, check"
+    ),
+    "synood_start_seconds": Metric(
+        "histogram", ("role",), "seconds from asking for a worker, or losing it, until its models are loaded", SECONDS
+    ),
+    "synood_failed_attempts": Metric("counter", ("stage",), "attempts at a unit that ended in an error"),
+    "synood_quarantined_units": Metric("counter", ("stage",), "units given up"),
+    "synood_lost_workers": Metric(
+        "counter", ("role", "cause"), "workers that died: out of memory, node, preempted, crash, unknown"
+    ),
+    "synood_replaced_workers": Metric("counter", ("role",), "workers ended because they hung"),
+}
+"""Name -> what it is. Units stand in the names."""
+
+UNIT_STATES = ("waiting", "leased", "committed", "quarantined", "blocked")
+WORKER_STATES = ("waiting", "starting", "ready", "draining")
+
+
+class Metrics:
+    """An observer. run: value of the label `run`, the name of the run's folder. kinds: has Counter, Gauge and
+    Histogram; None: Ray's.
+
+    Counters begin with this call of the job; gauges of units are of the whole run, whoever works on it.
+    """
+
+    def __init__(self, run: str, kinds: Any = None) -> None:
+        if kinds is None:
+            from ray.util import metrics
+
+            kinds = metrics
+        self._metrics: dict[str, Any] = {}
+        for name, metric in TABLE.items():
+            make = {"counter": kinds.Counter, "gauge": kinds.Gauge, "histogram": kinds.Histogram}[metric.kind]
+            more = {"boundaries": list(metric.bounds)} if metric.bounds else {}
+            made = make(name, description=metric.about, tag_keys=("run", *metric.labels), **more)
+            made.set_default_tags({"run": run})
+            self._metrics[name] = made
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Tick):
+            self._sizes(event)
+        elif isinstance(event, UnitDone):
+            self._unit(event)
+        elif isinstance(event, UnitFailed):
+            self._count("synood_failed_attempts", stage=event.stage)
+        elif isinstance(event, UnitQuarantined):
+            self._count("synood_quarantined_units", stage=event.stage)
+        elif isinstance(event, WorkerReady):
+            self._metrics["synood_start_seconds"].observe(event.seconds, tags={"role": event.role})
+        elif isinstance(event, WorkerLost):
+            self._count("synood_lost_workers", role=event.role, cause=event.cause)
+        elif isinstance(event, WorkerReplaced):
+            self._count("synood_replaced_workers", role=event.role)
+
+    def _count(self, name: str, value: float = 1, **tags: str) -> None:
+        if value > 0:  # Ray refuses to add nothing
+            self._metrics[name].inc(value, tags=tags)
+
+    def _sizes(self, event: Tick) -> None:
+        units, workers = self._metrics["synood_units"], self._metrics["synood_workers"]
+        for stage, counts in event.snapshot.units.items():
+            for state in UNIT_STATES:
+                units.set(getattr(counts, state), tags={"stage": stage, "state": state})
+        for role, actors in event.snapshot.actors.items():
+            for state in WORKER_STATES:
+                workers.set(getattr(actors, state), tags={"role": role, "state": state})
+
+    def _unit(self, event: UnitDone) -> None:
+        """A unit that this run's workers committed, and were the first to; others would count twice."""
+        report = event.report
+        if not event.first or report.found:
+            return
+        self._metrics["synood_unit_seconds"].observe(event.seconds, tags={"stage": event.stage})
+        for stage, seconds in report.seconds.items():
+            self._count("synood_work_seconds", seconds, stage=stage)
+        if event.stage == "describe":
+            self._count("synood_prompts", report.samples)
+            return
+        for outcome in ("accepted", "rejected", "failed"):
+            self._count("synood_samples", getattr(report, outcome), outcome=outcome)
+        self._count("synood_checks", report.checked - report.untold, outcome="told")
+        self._count("synood_checks", report.untold, outcome="untold")
