@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synood_ray.config.settings import Settings
-from synood_ray.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,19 +26,17 @@ def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
     from synood_ray.detection.sets import encode_sets, open_sets
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
-    from synood_ray.storage.run import read_run
-    from synood_ray.storage.stores.base import open_store
+    from synood_ray.storage.run import Run
+    from synood_ray.storage.stores import open_store
     from synood_ray.training.features import run_features
     from synood_ray.training.finetune import Workers, fine_tune
 
     store = open_store(run)
-    record = read_run(store)
-    if record is None:
-        raise UserError(f"{run}: no run here; make one with synood synthesize, and name it with --run")
-    sources = open_sets(settings, record)
+    made = Run.open(store)
+    sources = open_sets(settings, made.record)
     clip = ClipModel(settings.scorer)
-    negatives = negative_labels(settings, store, record.classes, clip)
-    data = run_features(store, settings, clip, record.classes, negatives, Workers()).training
+    negatives = negative_labels(settings, store, made.classes, clip)
+    data = run_features(made, settings, clip, negatives, Workers()).training
     variants = {"accepted images": data, "far outliers only": data.far_only(), "ID images only": data.id_only()}
     methods = {
         (name, seed): _method(fine_tune(chosen, settings.training, seed), data.id_text, settings.labels.groups)
@@ -47,7 +44,7 @@ def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
         for name, chosen in variants.items()
     }
     named = {f"{name}, seed {seed}": method for (name, seed), method in methods.items()}
-    id_set, ood_sets = encode_sets(store, settings, sources, clip, lambda line: None)
+    id_set, ood_sets = encode_sets(made, settings, sources, clip, lambda line: None)
     found = evaluate(id_set, ood_sets, named, draws=0)["sets"]
     return {
         where: {

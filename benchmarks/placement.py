@@ -52,7 +52,7 @@ class Side:
         from synood_ray.farm.pool import Pool
         from synood_ray.storage import layout
         from synood_ray.storage.sources import encode_sources
-        from synood_ray.storage.stores.base import open_store
+        from synood_ray.storage.stores import open_store
 
         farm, names = settings.farm, [info.name for info in selection.classes]
         output = str(folder)

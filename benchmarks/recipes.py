@@ -54,7 +54,7 @@ class Bench:
         from synood_ray.models.inpainters import open_inpainter
         from synood_ray.sampling.loader import SourceLoader
         from synood_ray.sampling.prompts import POLICIES
-        from synood_ray.storage.stores.base import open_store
+        from synood_ray.storage.stores import open_store
 
         self.settings = settings
         source = open_source(DATA, settings.data)

@@ -145,9 +145,9 @@ def make_parts(settings: Settings) -> None:
     from synood_ray.data.source import open_source
     from synood_ray.farm.plan import Plan
     from synood_ray.storage.parts import encode_samples
-    from synood_ray.storage.run import check_or_create_run
+    from synood_ray.storage.record import check_or_create_run
     from synood_ray.storage.sources import encode_sources, sources_digest
-    from synood_ray.storage.stores.base import open_store
+    from synood_ray.storage.stores import open_store
 
     store = open_store(settings.output)
     found = select(open_source(settings.data.uri, settings.data), settings.data)

@@ -17,7 +17,8 @@ from benchmarks.small_farm import small_farm
 from benchmarks.targets import Target
 from synood_ray.config.settings import Settings
 from synood_ray.storage import layout
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
     from pathlib import Path

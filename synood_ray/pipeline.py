@@ -20,11 +20,14 @@ from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
 from synood_ray.storage.publication import announce_retries
-from synood_ray.storage.publish import ROWS_PER_SHARD, Unfinished, is_finished, publish, read_manifest
-from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, check_vacant, put_json, read_run
-from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
-from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
-from synood_ray.storage.timings import record_timings
+from synood_ray.storage.publish import ROWS_PER_SHARD, Unfinished, is_finished, publish
+from synood_ray.storage.record import check_or_create_run, check_settings, check_vacant
+from synood_ray.storage.run import Run
+from synood_ray.storage.shards import read_manifest
+from synood_ray.storage.sources import encode_sources, sources_digest
+from synood_ray.storage.stored_json import put_json
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store, StoreUnavailable
 
 if TYPE_CHECKING:
     from synood_ray.data.selection import Selection
@@ -65,13 +68,11 @@ def synthesize(
     seconds: dict[str, float] = {}
     keys(settings)  # a malformed one is the user's to mend, before anything is written or loaded
     store = open_store(settings.output)
-    record = read_run(store)
-    if record is not None:
-        check_settings(record, settings, settings.output)
-        for change in changes(record.config, settings):
+    run = Run.open(store) if retry_failed else Run.find(store)
+    if run is not None:
+        check_settings(run.record, settings, settings.output)
+        for change in changes(run.config, settings):
             say(f"{change}: that goes for the samples still to be made, those that are there stay as they are")
-    elif retry_failed:
-        raise UserError(f"{settings.output}: no run here to retry; leave out --retry-failed")
     else:
         check_vacant(store)
     retry = _find_retries(store, say) if retry_failed else None
@@ -81,9 +82,9 @@ def synthesize(
         return Synthesis(run_status(store), 0, seconds)
     computed = 0
     if retry or not retry_failed:
-        plan, record = _plan(settings, store, record, say)
+        plan, run = _plan(settings, store, run, say)
         seconds["select"] = time.perf_counter() - begin
-        computed, by_stage = _drive(settings, store, plan, record.classes, say, retry, actors, observers)
+        computed, by_stage = _drive(settings, store, plan, run.classes, say, retry, actors, observers)
         seconds |= by_stage
     begin = time.perf_counter()
     try:
@@ -96,7 +97,7 @@ def synthesize(
             return Synthesis(run_status(store), computed, seconds)
         say(f"published {len(manifest['shards'])} shards, manifest.json")
         seconds["publish"] = time.perf_counter() - begin
-        record_timings(store, "synthesize", seconds)
+        Run.open(store).record_timings("synthesize", seconds)
     return Synthesis(run_status(store), computed, seconds)
 
 
@@ -112,15 +113,14 @@ def _find_retries(store: Store, say: Say) -> dict[int, Retry]:
     return retry
 
 
-def _plan(settings: Settings, store: Store, record: RunRecord | None, say: Say) -> tuple[Plan, RunRecord]:
+def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[Plan, Run]:
     """The plan of this run: from its stored ID manifest, or from a new selection, which is then stored.
 
     run.json comes first and decides whose run this is; a start that died before the manifests were written is
     repeated, and must select the same images.
     """
-    if record is not None and all(map(store.exists, MANIFESTS)):
-        sources: Sequence[SourceImage] = decode_sources(store.get(layout.ID_MANIFEST))
-        return _plan_of(settings, sources), record
+    if run is not None and all(map(store.exists, MANIFESTS)):
+        return _plan_of(settings, run.sources()), run
     load_candidates(settings.labels)  # a wrong file is the user's to mend, before anything is written or loaded
     selection = _select(settings, say)
     plan = _plan_of(settings, selection.sources)
@@ -135,7 +135,7 @@ def _plan(settings: Settings, store: Store, record: RunRecord | None, say: Say) 
     put_json(store, layout.SKIPS, {"skips": [asdict(skip) for skip in selection.skips]})
     store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
     store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
-    return plan, record
+    return plan, Run(store, record)
 
 
 def _plan_of(settings: Settings, sources: Sequence[SourceImage]) -> Plan:

@@ -22,8 +22,10 @@ from synood_ray.farm.reports import UnitReport
 from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
 from synood_ray.storage.progress import scan
-from synood_ray.storage.publish import iter_samples, retract
-from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
+from synood_ray.storage.publish import retract
+from synood_ray.storage.run import Run
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store, StoreUnavailable
 from tests.farm.local_ray import make_images, use_local_ray
 from tests.farm.stubs import StubDescriber, StubSampler, stub_actors
 
@@ -49,7 +51,7 @@ def job(*argv: str, actors: Actors | None = None) -> int:
 
 
 def made(settings: Settings) -> list[str]:
-    return [row.key for row in iter_samples(open_store(settings.output))]
+    return [row.key for row in Run.open(open_store(settings.output)).samples()]
 
 
 def test_a_start_that_died_before_the_manifests_goes_on(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

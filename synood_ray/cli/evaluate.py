@@ -12,22 +12,19 @@ def run(arguments: Arguments) -> int:
     from synood_ray.report.page import write_report
     from synood_ray.report.table import print_summary
     from synood_ray.storage import layout
-    from synood_ray.storage.progress import run_status
-    from synood_ray.storage.run import read_run, stored_config
-    from synood_ray.storage.stores.base import open_store
-    from synood_ray.storage.timings import read_timings, record_timings
+    from synood_ray.storage.run import Run
+    from synood_ray.storage.stores import open_store
 
     uri = arguments.options["run"]
     store = open_store(uri)
-    settings = arguments.over(stored_config(store))
+    made = Run.open(store)
+    settings = arguments.over(made.config)
     begin = time.perf_counter()
     evaluation = run_evaluation(store, settings, say=lambda line: print(line, flush=True))
     if not store.exists(layout.REPORT_PAGE):
         write_report(store, settings, evaluation)
-    record_timings(store, "evaluate", {"evaluate": time.perf_counter() - begin})
-    record = read_run(store)
-    assert record is not None
-    print_summary(run_status(store), record.planned, read_timings(store), evaluation, f"{uri}/{layout.REPORT_PAGE}")
+    made.record_timings("evaluate", {"evaluate": time.perf_counter() - begin})
+    print_summary(made.status(), made.record.planned, made.timings(), evaluation, f"{uri}/{layout.REPORT_PAGE}")
     return 0
 
 

@@ -7,17 +7,15 @@ from synood_ray.errors import UserError
 
 
 def run(arguments: Arguments) -> int:
-    from synood_ray.storage.publish import Unfinished
-    from synood_ray.storage.run import stored_config
-    from synood_ray.storage.stores.base import open_store
+
+    from synood_ray.storage.run import Run
+    from synood_ray.storage.stores import open_store
     from synood_ray.storage.webdataset import export
 
-    source, target = open_store(arguments.options["run"], write=False), arguments.options["to"]
-    stored_config(source)  # there is a run at all, before anything is made
+    source, target = Run.open(open_store(arguments.options["run"], write=False)), arguments.options["to"]
+    source.published()  # before anything is made
     try:
         keys = export(source, open_store(target))
-    except Unfinished as error:
-        raise UserError(f"{error}; finish it with synood synthesize --output {source.uri}") from error
     except FileExistsError as error:
         raise UserError(f"{error}; choose another --to") from error
     print(f"exported {len(keys)} tar file{'s' * (len(keys) != 1)} to {target}")

@@ -9,20 +9,20 @@ from synood_ray.cli.command import RUN, Arguments, Command
 
 def run(arguments: Arguments) -> int:
     from synood_ray.farm.cluster import connect
-    from synood_ray.storage.run import stored_config
-    from synood_ray.storage.stores.base import open_store
-    from synood_ray.storage.timings import record_timings
+    from synood_ray.storage.run import Run
+    from synood_ray.storage.stores import open_store
     from synood_ray.training.job import run_finetune
 
     uri = arguments.options["run"]
     store = open_store(uri)
-    settings = arguments.over(stored_config(store))
+    made = Run.open(store)
+    settings = arguments.over(made.config)
     begin = time.perf_counter()
     result = run_finetune(store, settings, connect=lambda: print(connect(), flush=True))
     if not result.fresh:
         print(f"{uri}: the detector is trained already: nothing to do")
         return 0
-    record_timings(store, "finetune", {"finetune": time.perf_counter() - begin})
+    made.record_timings("finetune", {"finetune": time.perf_counter() - begin})
     images = ", ".join(f"{count} {kind}" for kind, count in result.images.items())
     for note in result.notes:
         print(f"note: {note}")

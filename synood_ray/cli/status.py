@@ -9,7 +9,7 @@ from synood_ray.cli.command import RUN, Arguments, Command
 
 def run(arguments: Arguments) -> int:
     from synood_ray.storage.progress import run_status
-    from synood_ray.storage.stores.base import open_store
+    from synood_ray.storage.stores import open_store
 
     status = run_status(open_store(arguments.options["run"], write=False)).asdict()
     if "json" in arguments.options:

@@ -9,7 +9,7 @@ from synood_ray.cli.command import Arguments, Command
 
 
 def run(arguments: Arguments) -> int:
-    from synood_ray.storage.run import package_versions
+    from synood_ray.storage.record import package_versions
 
     print(f"synood_ray {__version__}")
     print(f"Python {platform.python_version()}, {platform.platform()}")

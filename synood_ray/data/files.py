@@ -17,7 +17,8 @@ from typing import BinaryIO
 from synood_ray.errors import UserError
 from synood_ray.locations import MINI, resolve
 from synood_ray.storage.stored_file import StoredFile
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 
 S3 = "s3://"
 _RANGE = 65536  # bytes a small read fetches at least: most image headers fit

@@ -14,8 +14,10 @@ from PIL import Image, ImageOps
 from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.scores import SCORES, IdImages, ScoreInput
-from synood_ray.storage.run import load_json
-from synood_ray.storage.stores.base import Put, Store, open_store
+from synood_ray.storage.shards import manifest_digest
+from synood_ray.storage.stored_json import load_json
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Put, Store
 
 if TYPE_CHECKING:  # torch comes with the first detector, not with the import of its class
     import torch
@@ -268,7 +270,5 @@ class Detector:
 
 def is_stale(store: Store, prefix: str = FOLDER) -> bool:
     """Whether the detector in this folder of a run was trained on samples that a retry has changed since."""
-    from synood_ray.storage.publish import manifest_digest  # needs pyarrow; a detector does not
-
     found, now = load_json(store, prefix + DESCRIPTION), manifest_digest(store, prefix.removesuffix(FOLDER))
     return found is not None and now is not None and found["training"].get("samples", now) != now

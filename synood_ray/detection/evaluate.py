@@ -16,9 +16,7 @@ from synood_ray.detection.metrics import METRICS, class_bootstrap, ood_metrics
 from synood_ray.detection.sets import Say, TestSet, encode_own_images, encode_sets, open_sets
 from synood_ray.errors import UserError
 from synood_ray.locations import public
-from synood_ray.storage import layout
-from synood_ray.storage.publish import manifest_digest
-from synood_ray.storage.run import load_json, put_json, read_run
+from synood_ray.storage.run import Run
 from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
@@ -66,14 +64,13 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     run itself is named in ``notes``. An evaluation of the same sets, models and detectors is not computed again.
     Raises UserError for a missing run, set, detector or CLIP.
     """
-    record = read_run(store)
-    if record is None:
-        raise UserError(f"{store.uri}: no run here; make one with synood synthesize")
+    run = Run.open(store)
+    record = run.record
     if settings.scorer.model.startswith("timm:"):
         raise UserError("scorer.model names a classifier; the evaluation needs a CLIP: set scorer.model to one")
     detectors, notes = find_detectors(store, settings, record)
-    inputs = _inputs(store, settings, detectors)
-    found = load_json(store, layout.EVALUATION)
+    inputs = _inputs(run, settings, detectors)
+    found = run.evaluation()
     if isinstance(found, dict) and found.get("inputs") == inputs:
         say("evaluated already: nothing to do")
         return found
@@ -84,40 +81,33 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
 
     clip = ClipModel(settings.scorer)
     negatives = negative_labels(settings, store, record.classes, clip)
-    own_images = functools.partial(encode_own_images, store, settings, clip, say)
+    own_images = functools.partial(encode_own_images, run, settings, clip, say)
     methods, left_out = frozen_methods(settings, clip, record.classes, negatives.features, own_images)
     methods |= detector_methods(detectors, clip)
     notes += left_out
     if not methods:
         raise UserError(f"evaluation.scores: nothing is left to measure ({'; '.join(notes)})")
-    id_set, ood_sets = encode_sets(store, settings, sources, clip, say)
+    id_set, ood_sets = encode_sets(run, settings, sources, clip, say)
     if settings.evaluation.id_test is None:
         notes.append("ID test: the held-out calibration images (evaluation.id_test is not set); thresholds saw them")
     result = evaluate(id_set, ood_sets, methods, settings.evaluation.bootstrap, settings.seed)
     result |= {"notes": notes, "inputs": inputs}
-    store.delete(layout.REPORT_PAGE)  # first: a page about other figures never outlives them
-    _replace(store, layout.EVALUATION, result)
+    run.put_evaluation(result)
     return result
 
 
-def _inputs(store: Store, settings: Settings, detectors: Mapping[str, FoundDetector]) -> dict[str, Any]:
+def _inputs(run: Run, settings: Settings, detectors: Mapping[str, FoundDetector]) -> dict[str, Any]:
     """What an evaluation depends on; equal inputs give equal results."""
     scorer = settings.scorer
     inputs: dict[str, Any] = {
         "evaluation": settings.evaluation.model_dump(mode="json"),
         "scorer": {name: getattr(scorer, name) for name in ("model", "pretrained", "templates", "temperature")},
         "groups": settings.labels.groups,
-        "samples": manifest_digest(store),
+        "samples": run.digest(),
         "detectors": {name: one.sha256 for name, one in detectors.items()},
         "metrics": list(METRICS),
     }
     return public(json.loads(json.dumps(inputs)))  # type: ignore[no-any-return]
-
-
-def _replace(store: Store, key: str, value: Any) -> None:
-    """An evaluation is derived from the run: a newer one takes the older one's place."""
-    store.delete(key)
-    put_json(store, key, value)
 
 
 def _numbers(scores: Tensor) -> np.ndarray:

@@ -12,8 +12,9 @@ from synood_ray.detection.detector import DESCRIPTION, FOLDER, Detector, Detecto
 from synood_ray.errors import UserError
 from synood_ray.locations import without_credentials
 from synood_ray.scores import SCORES, IdImages, Score, ScoreInput, State, lacking
-from synood_ray.storage.run import RunRecord
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.record import RunRecord
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
     from torch import Tensor

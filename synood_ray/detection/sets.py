@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,9 @@ from synood_ray.config import Settings
 from synood_ray.data.images import UNLABELLED, ClassInfo
 from synood_ray.data.source import open_source
 from synood_ray.errors import UserError
-from synood_ray.storage import layout
-from synood_ray.storage.run import RunRecord
-from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.stores.base import Store
+from synood_ray.records import SourceImage
+from synood_ray.storage.record import RunRecord
+from synood_ray.storage.run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,11 +60,11 @@ def _open_ood(uri: str, settings: Settings, setting: str) -> Any:
 
 
 def encode_sets(
-    store: Store, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say
+    run: Run, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say
 ) -> tuple[TestSet, dict[str, TestSet]]:
     """The features of `open_sets`: the ID test (the calibration images if none is set), and the others by name."""
     ood_sets = {name: _encode(settings, name, source, clip, say) for name, source in sources.items() if name != "id"}
-    return _id_set(store, settings, sources, clip, say), ood_sets
+    return _id_set(run, settings, sources, clip, say), ood_sets
 
 
 def _encode(settings: Settings, name: str, source: Any, clip: ImageEncoder, say: Say) -> TestSet:
@@ -81,34 +80,33 @@ def _encode(settings: Settings, name: str, source: Any, clip: ImageEncoder, say:
     return TestSet(features, classes, len(skips) + len(scan.skips))
 
 
-def _id_set(store: Store, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say) -> TestSet:
+def _id_set(run: Run, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say) -> TestSet:
     if "id" in sources:
         return _encode(settings, "id", sources["id"], clip, say)
-    features, labels, skipped = _encode_manifest(store, settings, layout.CALIBRATION_MANIFEST, "id", clip, say)
+    features, labels, skipped = _encode_own(settings, run.held_out(), "id", clip, say)
     if not len(labels):
         raise UserError("evaluation.id_test is not set and the run's calibration images are gone; name a test set")
     return TestSet(features, labels, skipped)
 
 
-def encode_own_images(store: Store, settings: Settings, clip: ImageEncoder, say: Say) -> tuple[Tensor, Tensor, Tensor]:
+def encode_own_images(run: Run, settings: Settings, clip: ImageEncoder, say: Say) -> tuple[Tensor, Tensor, Tensor]:
     """The run's own images that can still be read: features [N, D] and labels [N] of the ID images it was made from,
     and features [H, D] of the held-out ones. Raises UserError if there are no longer two of the latter."""
     import torch
 
-    features, labels, _ = _encode_manifest(store, settings, layout.ID_MANIFEST, "the run's ID images", clip, say)
-    held_out, _, _ = _encode_manifest(store, settings, layout.CALIBRATION_MANIFEST, "held-out images", clip, say)
+    features, labels, _ = _encode_own(settings, run.sources(), "the run's ID images", clip, say)
+    held_out, _, _ = _encode_own(settings, run.held_out(), "held-out images", clip, say)
     if len(held_out) < 2:
-        raise UserError(f"{store.uri}: the run's calibration images are gone, which evaluation.scores learn from")
+        raise UserError(f"{run.uri}: the run's calibration images are gone, which evaluation.scores learn from")
     return features, torch.from_numpy(labels), held_out
 
 
-def _encode_manifest(
-    store: Store, settings: Settings, key: str, name: str, clip: ImageEncoder, say: Say
+def _encode_own(
+    settings: Settings, sources: Sequence[SourceImage], name: str, clip: ImageEncoder, say: Say
 ) -> tuple[Tensor, np.ndarray, int]:
     """Features, labels, and how many images could not be read."""
     from synood_ray.detection.features import encode_sources
 
-    sources = list(decode_sources(store.get(key)))
     say(f"{name}: encoding {len(sources)} images")
-    features, kept, skips = encode_sources(clip, settings.data, sources)
+    features, kept, skips = encode_sources(clip, settings.data, list(sources))
     return features, np.array([image.label for image in kept], dtype=np.int64), len(skips)

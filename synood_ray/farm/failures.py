@@ -9,7 +9,7 @@ from synood_ray.farm.queue import Lease, State
 from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.stage import Stage
 from synood_ray.storage import layout
-from synood_ray.storage.run import put_json
+from synood_ray.storage.stored_json import put_json
 from synood_ray.storage.stores.base import Store
 
 NO_PROMPTS = "its prompts failed"

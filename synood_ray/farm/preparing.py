@@ -14,8 +14,8 @@ from synood_ray.sampling.calibration import Calibration, calibrate
 from synood_ray.sampling.loader import SourceLoader
 from synood_ray.scores import SCORES, IdImages, ScoreInput, State, lacking
 from synood_ray.storage import layout
-from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.stores.base import NotFound, Store
+from synood_ray.storage.sources import read_held_out, read_sources
+from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
     from synood_ray.models.inpainters.base import Inpainter
@@ -49,16 +49,16 @@ def _learned(settings: Settings, store: Store, class_names: list[str], scorer: S
     learn = SCORES[settings.scorer.score].learn
     if learn is None:
         return {}
-    if not store.exists(layout.SCORE):
-        sources = decode_sources(store.get(layout.ID_MANIFEST))
+
+    def learned() -> bytes:
+        sources, held_out = read_sources(store), read_held_out(store)
         labels = torch.tensor([source.label for source in sources])
         if why := lacking(settings.scorer.score, labels, class_names):
             raise UserError(f"scorer.score: {why}; choose another")
-        held_out = decode_sources(store.get(layout.CALIBRATION_MANIFEST))
         images = IdImages(_look(settings, sources, scorer).features, labels, _look(settings, held_out, scorer))
-        state = {name: value.cpu().contiguous() for name, value in learn(images).items()}
-        store.put_new(layout.SCORE, save(state))
-    return load(store.get(layout.SCORE))  # another sampler may have been first
+        return save({name: value.cpu().contiguous() for name, value in learn(images).items()})
+
+    return load(store.keep(layout.SCORE, learned))
 
 
 def _look(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) -> ScoreInput:
@@ -80,18 +80,17 @@ def boundary(
     settings: Settings, store: Store, class_names: list[str], inpainter: Inpainter, scorer: Scorer
 ) -> Calibration:
     """The calibrated boundary of this run: read and checked if it is stored, else measured and stored create-only."""
-    try:
-        calibration = Calibration.from_json(store.get(layout.CALIBRATION))
-    except NotFound:
-        sources = decode_sources(store.get(layout.CALIBRATION_MANIFEST))
+
+    def measured() -> bytes:
+        sources = read_held_out(store)
         loader = SourceLoader(settings)
         size = max(1, settings.sampling.batch_size)
         batches = (
             to_tensor([loader.image(source) for source in sources[i : i + size]], inpainter.resolution)
             for i in range(0, len(sources), size)
         )
-        calibration = calibrate(batches, inpainter, scorer, settings, class_names)
-        store.put_new(layout.CALIBRATION, calibration.to_json())
-        calibration = Calibration.from_json(store.get(layout.CALIBRATION))  # another sampler may have been first
+        return calibrate(batches, inpainter, scorer, settings, class_names).to_json()
+
+    calibration = Calibration.from_json(store.keep(layout.CALIBRATION, measured))
     calibration.check(settings, class_names)
     return calibration

@@ -9,7 +9,7 @@ from synood_ray.records import SampleTask
 from synood_ray.storage.damage import put_aside
 from synood_ray.storage.parts import read_prompts
 from synood_ray.storage.progress import failed_samples, sample_parts, scan, survey
-from synood_ray.storage.run import read_run
+from synood_ray.storage.record import require_record
 from synood_ray.storage.stores.base import Store
 
 
@@ -42,8 +42,7 @@ def find_retries(store: Store, say: Callable[[str], None] = lambda line: None) -
 
     Damaged parts are put aside, and say is told: their units are among it then.
     """
-    record = read_run(store)
-    assert record is not None
+    record = require_record(store)
     parts = sample_parts(store)
     counts, damaged = survey(store, record, (entry for files in parts.values() for entry in files))
     while damaged:

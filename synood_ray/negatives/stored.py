@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from synood_ray.config.settings import Settings
 from synood_ray.negatives.mining import NegativeLabels, load_candidates, mine
 from synood_ray.storage import layout
-from synood_ray.storage.stores.base import NotFound, Store
+from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,10 +26,11 @@ def negative_labels(settings: Settings, store: Store, class_names: list[str], cl
 
     Several workers may do this at once: what was stored first is what all of them return.
     """
-    try:
-        return NegativeLabels.from_bytes(store.get(layout.NEGATIVES))
-    except NotFound:
+
+    def made() -> bytes:
         features = clip.encode_classes(class_names, settings.scorer.templates)
-        mined = mine(load_candidates(settings.labels), class_names, features, clip.encode_text, settings.labels)
-        store.put_new(layout.NEGATIVES, mined.to_bytes())
-        return NegativeLabels.from_bytes(store.get(layout.NEGATIVES))
+        return mine(
+            load_candidates(settings.labels), class_names, features, clip.encode_text, settings.labels
+        ).to_bytes()
+
+    return NegativeLabels.from_bytes(store.keep(layout.NEGATIVES, made))

@@ -23,9 +23,7 @@ from synood_ray.models.images import from_png, to_square
 from synood_ray.report.charts import Series, histogram, roc, sparkline
 from synood_ray.report.rows import Sample, Samples
 from synood_ray.storage import layout
-from synood_ray.storage.progress import run_status
-from synood_ray.storage.run import load_json, read_run
-from synood_ray.storage.sources import decode_sources
+from synood_ray.storage.run import Run
 from synood_ray.storage.stores.base import Store
 
 GALLERY, REJECTS, SKIPS = 24, 8, 20
@@ -59,16 +57,17 @@ def write_report(store: Store, settings: Settings, evaluation: Mapping[str, Any]
     evaluation: the contents of evaluation.json; None: as stored, or left out if there is none.
     Images are shown by their bytes in the page; nothing is loaded from anywhere.
     """
-    html = render(store, settings, evaluation or load_json(store, layout.EVALUATION))
+    run = Run.open(store)
+    html = render(run, settings, evaluation or run.evaluation())
     store.delete(layout.REPORT_PAGE)
     store.put_new(layout.REPORT_PAGE, html.encode())
     return layout.REPORT_PAGE
 
 
-def render(store: Store, settings: Settings, evaluation: Mapping[str, Any] | None) -> str:
+def render(run: Run, settings: Settings, evaluation: Mapping[str, Any] | None) -> str:
     """The page as text."""
-    samples = Samples(store)
-    sources = {source.key: source for source in decode_sources(store.get(layout.ID_MANIFEST))}
+    samples = Samples(run)
+    sources = {source.key: source for source in run.sources()}
     reader = ImageReader(settings.data)
 
     def picture(key: str) -> str | None:
@@ -84,7 +83,7 @@ def render(store: Store, settings: Settings, evaluation: Mapping[str, Any] | Non
             Card(s, picture(s.source_key), data_uri(from_png(png)), sparkline(s.margin_trace, band)) for s, png in drawn
         ]
 
-    record, status = read_run(store), run_status(store)
+    record, status = run.record, run.status()
     rows = samples.rows
     accepted_rounds = [s.rounds for s in rows if s.accepted]
     environment = Environment(
@@ -92,17 +91,17 @@ def render(store: Store, settings: Settings, evaluation: Mapping[str, Any] | Non
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
     return environment.get_template("page.html.j2").render(
-        title=store.uri.rstrip("/").rpartition("/")[2],
-        uri=store.uri,
+        title=run.uri.rstrip("/").rpartition("/")[2],
+        uri=run.uri,
         settings=settings,
         record=record,
         status=status,
-        planned=record.planned if record else len(rows),
+        planned=record.planned,
         rounds=np.mean(accepted_rounds) if accepted_rounds else None,
         gallery=cards(GALLERY, accepted=True),
         rejects=cards(REJECTS, accepted=False),
         reasons=Counter(_reason(s) for s in rows if not s.accepted).most_common(),
-        skips=(load_json(store, layout.SKIPS) or {"skips": []})["skips"],
+        skips=run.skips(),
         most_skips=SKIPS,
         margins=_margin_chart(rows, settings.sampling.band),
         evaluation=evaluation,
@@ -111,7 +110,7 @@ def render(store: Store, settings: Settings, evaluation: Mapping[str, Any] | Non
         methods=_methods(evaluation) if evaluation else [],
         before=_before(evaluation) if evaluation else BEFORE,
         metrics=METRICS,
-        config=_flat(record.config if record else {}),
+        config=_flat(run.config),
     )
 
 

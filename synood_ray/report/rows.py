@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from synood_ray.storage.shards import read_manifest, read_shard
+from synood_ray.storage.run import Run
+from synood_ray.storage.shards import read_shard
 from synood_ray.storage.stored_file import StoredFile
 from synood_ray.storage.stores.base import Store
 
@@ -42,14 +43,14 @@ class Samples:
     Every shard is read once as a whole, one at a time. Raises UserError if one is not the one that was published.
     """
 
-    def __init__(self, store: Store) -> None:
-        shards = (read_manifest(store) or {"shards": []})["shards"]
+    def __init__(self, run: Run) -> None:
+        shards = (run.manifest() or {"shards": []})["shards"]
         self.rows = [
             Sample(values, number, group, row)
             for number, shard in enumerate(shards)
-            for group, row, values in _scalars(read_shard(store, shard))
+            for group, row, values in _scalars(read_shard(run.store, shard))
         ]
-        self._files = [pq.ParquetFile(_open(store, shard["path"], shard["bytes"])) for shard in shards]
+        self._files = [pq.ParquetFile(_open(run.store, shard["path"], shard["bytes"])) for shard in shards]
 
     def draw(self, count: int, *, accepted: bool) -> list[tuple[Sample, bytes]]:
         """Up to `count` samples with their images: drawn by a hash of the key, so not picked, every class once before

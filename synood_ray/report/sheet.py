@@ -16,27 +16,25 @@ from synood_ray.data.decode import decode
 from synood_ray.data.reader import ImageReader
 from synood_ray.models.images import from_png, to_square
 from synood_ray.records import SampleRow
-from synood_ray.storage import layout
-from synood_ray.storage.publish import iter_samples
-from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.run import Run
+from synood_ray.storage.stores import open_store
 
 CELL, GAP, TEXT = 96, 6, 16  # pixels
 
 
-def one_a_class(store: Store, count: int) -> Iterator[SampleRow]:
+def one_a_class(run: Run, count: int) -> Iterator[SampleRow]:
     """Accepted samples, the first of each class, at most ``count``."""
     seen: set[int] = set()
-    for row in iter_samples(store):
+    for row in run.samples():
         if row.accepted and row.source_label not in seen and len(seen) < count:
             seen.add(row.source_label)
             yield row
 
 
-def draw_sheet(store: Store, columns: int = 9, rows: int = 2) -> Image.Image:
+def draw_sheet(run: Run, columns: int = 9, rows: int = 2) -> Image.Image:
     """``columns`` x ``rows`` pairs of source and boundary image, with class and margin."""
-    samples = list(one_a_class(store, columns * rows))
-    sources = {source.key: source for source in decode_sources(store.get(layout.ID_MANIFEST))}
+    samples = list(one_a_class(run, columns * rows))
+    sources = {source.key: source for source in run.sources()}
     data = DataSettings()
     reader = ImageReader(data)
     height = 2 * (CELL + TEXT) + 2 * GAP
@@ -58,7 +56,7 @@ def main() -> None:
     parser.add_argument("--run", required=True, help="run folder, published")
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
     arguments = parser.parse_args()
-    sheet = draw_sheet(open_store(arguments.run, write=False))
+    sheet = draw_sheet(Run.open(open_store(arguments.run, write=False)))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(arguments.output, optimize=True)
 

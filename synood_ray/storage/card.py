@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from synood_ray.config.fingerprint import counted_fields
-from synood_ray.storage.run import RunRecord
+from synood_ray.storage.record import RunRecord
 
 _SEAL = re.compile(r"\n<!-- synood_ray [0-9a-f]{64} -->\n\Z")
 

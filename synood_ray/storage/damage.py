@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from synood_ray.storage import layout
 from synood_ray.storage.parts import DamagedPart
 from synood_ray.storage.progress import scan
-from synood_ray.storage.run import RunRecord, put_json
+from synood_ray.storage.record import RunRecord
+from synood_ray.storage.stored_json import put_json
 from synood_ray.storage.stores.base import NotFound, Put, Store
 
 

@@ -10,7 +10,7 @@ import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,9 @@ _COLUMNS: dict[str, pa.DataType] = {
     "code_version": pa.string(),
 }
 """Columns of a sample, one a field of `SampleRow`."""
+
+SAMPLE_COLUMNS = tuple(_COLUMNS)
+"""Their names, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +156,16 @@ def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str], run: s
     return to_parquet(table.replace_schema_metadata(metadata), checksums=True)
 
 
-def read_columns(data: bytes, columns: Sequence[str] = tuple(_COLUMNS)) -> pa.Table:
+def read_columns(data: bytes, columns: Sequence[str] = SAMPLE_COLUMNS) -> pa.Table:
     """These columns of the samples of a part or of a published shard, in that order; the others are not decoded."""
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     table = file.read(list(columns), use_threads=False).select(columns)
     return table.cast(pa.schema([(name, _COLUMNS[name]) for name in columns]))
+
+
+def picture(image: Mapping[str, Any] | None) -> bytes | None:
+    """The bytes of an image column's value; None where there is no image."""
+    return image["bytes"] if image else None
 
 
 def decode_samples(data: bytes) -> list[SampleRow]:
@@ -165,7 +173,7 @@ def decode_samples(data: bytes) -> list[SampleRow]:
     return [_row(found) for found in read_columns(data).to_pylist()]
 
 
-def read_part(store: Store, key: str, columns: Sequence[str] = tuple(_COLUMNS)) -> pa.Table:
+def read_part(store: Store, key: str, columns: Sequence[str] = SAMPLE_COLUMNS) -> pa.Table:
     """Columns of a part as they are stored. Raises DamagedPart if they cannot be read, NotFound."""
     data = store.get(key)
     try:
@@ -249,7 +257,7 @@ def _flat(row: SampleRow) -> dict[str, Any]:
 
 def _row(found: dict[str, Any]) -> SampleRow:
     for name in ("image", "companion"):
-        found[name] = found[name] and found[name]["bytes"]
+        found[name] = picture(found[name])
     for name in ("models", "milliseconds"):
         found[name] = {pair["name"]: pair["value"] for pair in found[name]}
     return SampleRow(**found)

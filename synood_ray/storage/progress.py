@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.parts import DamagedPart, PartCounts, read_counts, read_failed
 from synood_ray.storage.publication import is_outdated, read_publications
-from synood_ray.storage.run import RunRecord, read_run
+from synood_ray.storage.record import RunRecord, require_record
 from synood_ray.storage.shards import read_manifest
 from synood_ray.storage.stores.base import Entry, Store
 
@@ -134,9 +133,7 @@ def sample_parts(store: Store) -> dict[int, list[Entry]]:
 
 def run_status(store: Store) -> RunStatus:
     """Progress of the run in this store; of a published one, from its manifest. UserError where there is none."""
-    record = read_run(store)
-    if record is None:
-        raise UserError(f"{store.uri}: no run here ({layout.RUN} is missing)")
+    record = require_record(store)
     manifest, publications = read_manifest(store), read_publications(store)
     if manifest and not (publications and is_outdated(store, publications[-1])):
         quarantined = len(manifest["quarantined_units"])

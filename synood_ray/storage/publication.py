@@ -13,7 +13,7 @@ from typing import Any
 
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
-from synood_ray.storage.run import load_json, put_json
+from synood_ray.storage.stored_json import load_json, put_json
 from synood_ray.storage.stores.base import Entry, Put, Store
 
 _ASKERS = 16

@@ -12,18 +12,18 @@ dataset card that nobody has changed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from synood_ray.errors import UserError
-from synood_ray.records import SampleRow, sample_key
+from synood_ray.records import sample_key
 from synood_ray.storage import layout
 from synood_ray.storage.card import dataset_card, is_dataset_card
 from synood_ray.storage.damage import put_aside
-from synood_ray.storage.parts import DamagedPart, PartCounts, decode_samples, read_part, sample_schema, to_parquet
+from synood_ray.storage.parts import DamagedPart, PartCounts, read_part, sample_schema, to_parquet
 from synood_ray.storage.progress import sample_parts, scan, survey
 from synood_ray.storage.publication import (
     Publication,
@@ -32,8 +32,9 @@ from synood_ray.storage.publication import (
     put_publication,
     read_publications,
 )
-from synood_ray.storage.run import RunRecord, put_json, read_run
-from synood_ray.storage.shards import absent_shards, read_manifest, read_shard
+from synood_ray.storage.record import RunRecord, require_record
+from synood_ray.storage.shards import absent_shards, read_manifest
+from synood_ray.storage.stored_json import put_json
 from synood_ray.storage.stores.base import Entry, NotFound, Put, Store
 
 ROWS_PER_SHARD = 1000
@@ -82,9 +83,7 @@ def publish(
     Raises Unfinished while units are missing that are not quarantined; UserError, naming it, if a part is damaged: it
     is put aside then, and its unit can be tried again.
     """
-    record = read_run(store)
-    if record is None:
-        raise Unfinished(f"{store.uri}: no run here")
+    record = require_record(store)
     counts: dict[Entry, PartCounts] = {}
     while True:
         parts, publications, manifest = sample_parts(store), read_publications(store), read_manifest(store)
@@ -126,29 +125,6 @@ def retract(store: Store) -> None:
     if _is_own_card(store):
         store.delete(layout.CARD)
     store.delete(layout.MANIFEST)
-
-
-def manifest_digest(store: Store, prefix: str = "") -> str | None:
-    """Hex sha256 of the manifest (of a run below prefix): which samples are published. None if none are.
-
-    What is derived from a run's samples keeps it, and so can tell when a retry has changed them.
-    """
-    try:
-        return hashlib.sha256(store.get(prefix + layout.MANIFEST)).hexdigest()
-    except NotFound:
-        return None
-
-
-def iter_samples(store: Store) -> Iterator[SampleRow]:
-    """All rows of a published run in order, one shard in memory at a time.
-
-    Raises Unfinished if it is not published, UserError if a shard is not the one that was.
-    """
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise Unfinished(f"{store.uri}: not published yet")
-    for shard in manifest["shards"]:
-        yield from decode_samples(read_shard(store, shard))
 
 
 def plan_shards(units: Sequence[_Unit], rows_per_shard: int, bytes_per_shard: int) -> list[list[_Unit]]:

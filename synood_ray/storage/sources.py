@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from synood_ray.records import SourceImage
+from synood_ray.storage import layout
 from synood_ray.storage.parts import to_parquet
+from synood_ray.storage.stores.base import Store
 
 ROW_GROUP = 100_000
 """Rows a row group: the manifest is read as a whole, and each group costs (0.4 ms, 40 kB while it is read)."""
@@ -75,3 +77,13 @@ def sources_digest(sources: Iterable[SourceImage]) -> str:
     for s in sources:
         digest.update(repr((s.key, s.label, s.name, s.n_bytes, s.width, s.height, s.box)).encode())
     return digest.hexdigest()
+
+
+def read_sources(store: Store) -> SourceTable:
+    """The ID images that a run was made from."""
+    return decode_sources(store.get(layout.ID_MANIFEST))
+
+
+def read_held_out(store: Store) -> SourceTable:
+    """The ID images that a run holds out, to calibrate its boundary and to set thresholds on."""
+    return decode_sources(store.get(layout.CALIBRATION_MANIFEST))

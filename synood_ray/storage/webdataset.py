@@ -5,28 +5,27 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from typing import Any
 
-from synood_ray.records import SampleRow
-from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.publish import Unfinished
-from synood_ray.storage.shards import read_manifest, read_shard
+from synood_ray.storage.parts import picture
+from synood_ray.storage.run import Run
 from synood_ray.storage.stores.base import Put, Store
 
+_ABOUT = ("key", "source_key", "source_name", "prompt", "negative_label", "margin", "seed")
+_NEEDED = (*_ABOUT, "image", "source_label", "accepted")
 
-def export(store: Store, destination: Store) -> list[str]:
+
+def export(run: Run, destination: Store) -> list[str]:
     """Write one tar a shard with the accepted samples: ``<key>.png``, ``.txt`` (caption), ``.cls`` and ``.json``.
 
     The caption is the sample's negative label, or its prompt where it has none; cls is the source's class. Equal runs
-    give equal tars; an interrupted export goes on where it was. Returns the keys of the tars. Raises Unfinished if
-    the run is not published, UserError if a shard is not the one that was, FileExistsError if the destination holds
-    another export.
+    give equal tars; an interrupted export goes on where it was. Returns the keys of the tars. Raises UserError if
+    the run is not published or a shard is not the one that was, FileExistsError if the destination holds another
+    export.
     """
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise Unfinished(f"{store.uri}: not published yet")
     keys = []
-    for index, shard in enumerate(manifest["shards"]):
-        rows = [row for row in decode_samples(read_shard(store, shard)) if row.accepted]
+    for index, table in enumerate(run.rows(_NEEDED)):
+        rows = [row for row in table.to_pylist() if row["accepted"]]
         key = f"synood-{index:05d}.tar"
         if destination.put_new(key, _tar(rows)) is Put.DIFFERENT:
             raise FileExistsError(f"{destination.uri}/{key}: belongs to another export")
@@ -34,27 +33,19 @@ def export(store: Store, destination: Store) -> list[str]:
     return keys
 
 
-def _tar(rows: list[SampleRow]) -> bytes:
+def _tar(rows: list[dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for row in rows:
-            about = {
-                "key": row.key,
-                "source_key": row.source_key,
-                "source_name": row.source_name,
-                "prompt": row.prompt,
-                "negative_label": row.negative_label,
-                "margin": row.margin,
-                "seed": row.seed,
-            }
+            about = {name: row[name] for name in _ABOUT}
             files = {
-                "png": row.image or b"",
-                "txt": (row.negative_label or row.prompt).encode(),
-                "cls": str(row.source_label).encode(),
+                "png": picture(row["image"]) or b"",
+                "txt": (row["negative_label"] or row["prompt"]).encode(),
+                "cls": str(row["source_label"]).encode(),
                 "json": json.dumps(about, sort_keys=True, ensure_ascii=False).encode(),
             }
             for suffix, data in files.items():
-                member = tarfile.TarInfo(f"{row.key}.{suffix}")  # time and owner stay 0: equal runs, equal bytes
+                member = tarfile.TarInfo(f"{row['key']}.{suffix}")  # time and owner stay 0: equal runs, equal bytes
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()

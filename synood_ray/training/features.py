@@ -17,11 +17,9 @@ from synood_ray.errors import UserError
 from synood_ray.models.images import from_png
 from synood_ray.negatives.mining import NegativeLabels, pair, prompts_of
 from synood_ray.records import SourceImage
-from synood_ray.storage import layout
-from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.shards import changed_shard, read_manifest, read_shard
-from synood_ray.storage.sources import decode_sources
-from synood_ray.storage.stores.base import Store
+from synood_ray.storage.parts import picture
+from synood_ray.storage.run import Run
+from synood_ray.storage.shards import changed_shard
 from synood_ray.training.finetune import Workers
 from synood_ray.training.outliers import far_outliers
 from synood_ray.training.recipes import TrainingData
@@ -53,10 +51,9 @@ class RunFeatures:
 
 
 def run_features(
-    store: Store,
+    run: Run,
     settings: Settings,
     clip: Encoder,
-    class_names: list[str],
     negatives: NegativeLabels,
     workers: Workers,
 ) -> RunFeatures:
@@ -65,13 +62,12 @@ def run_features(
     Every worker takes every size-th image and published shard. Raises UserError if the run is not published, if a
     shard is not the one that was, or if an image that the run was made from is gone.
     """
-    sources = decode_sources(store.get(layout.ID_MANIFEST))
-    held_out = decode_sources(store.get(layout.CALIBRATION_MANIFEST))
+    sources, held_out = run.sources(), run.held_out()
     id_features = _source_features(clip, settings, sources, workers)
     id_labels = torch.tensor([source.label for source in sources])
-    samples = _sample_features(clip, store, workers)
+    samples = _sample_features(clip, run, workers)
     ood = samples.features[samples.accepted]
-    id_text = clip.encode_classes(class_names, settings.scorer.templates).float().cpu()
+    id_text = clip.encode_classes(run.classes, settings.scorer.templates).float().cpu()
     nearest = pair(ood, negatives)
     training = TrainingData(
         id_features=id_features,
@@ -108,11 +104,8 @@ class _Samples:
     has_companion: Tensor
 
 
-def _sample_features(clip: ImageEncoder, store: Store, workers: Workers) -> _Samples:
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise UserError(f"{store.uri}: the run is not finished; run synood synthesize with the same --output again")
-    shards = manifest["shards"]
+def _sample_features(clip: ImageEncoder, run: Run, workers: Workers) -> _Samples:
+    shards = run.published()["shards"]
     starts = np.cumsum([0, *(shard["rows"] for shard in shards)])
     width = clip.encode_classes(["x"], ["{}"]).shape[1]
     rows = int(starts[-1])
@@ -121,23 +114,24 @@ def _sample_features(clip: ImageEncoder, store: Store, workers: Workers) -> _Sam
     changed = torch.zeros(len(shards))
     for number in range(workers.rank, len(shards), workers.size):
         try:
-            samples = decode_samples(read_shard(store, shards[number]))
+            samples = run.table(shards[number], ["image", "source_label", "accepted", "companion"]).to_pylist()
         except UserError:
             changed[number] = 1
             break
         at = torch.arange(int(starts[number]), int(starts[number + 1]))
-        kept = [row.image if row.accepted else None for row in samples]
-        regenerated = [row.companion for row in samples]
+        kept = [picture(row["image"]) if row["accepted"] else None for row in samples]
+        regenerated = [picture(row["companion"]) for row in samples]
         for target, images in ((features, kept), (companions, regenerated)):
             present = torch.tensor([image is not None for image in images])
             target[at[present]] = encode_pictures(clip, (from_png(image) for image in images if image is not None))
         flags[at] = torch.tensor(
-            [[row.source_label, row.accepted, row.companion is not None] for row in samples], dtype=torch.float32
+            [[row["source_label"], row["accepted"], row["companion"] is not None] for row in samples],
+            dtype=torch.float32,
         )
     workers.sum([changed])  # all workers give up together
     if changed.any():
         first = shards[int(changed.nonzero()[0])]
-        raise changed_shard(store, first, "it is gone, or its SHA-256 differs")
+        raise changed_shard(run.store, first, "it is gone, or its SHA-256 differs")
     workers.sum([features, companions, flags])
     return _Samples(features, companions, flags[:, 0].long(), flags[:, 1].bool(), flags[:, 2].bool())
 

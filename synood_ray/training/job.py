@@ -19,10 +19,11 @@ from synood_ray.detection.detector import DESCRIPTION, is_stale
 from synood_ray.errors import UserError
 from synood_ray.scores import FALLBACK, lacking
 from synood_ray.storage import layout
-from synood_ray.storage.publish import manifest_digest, read_manifest
-from synood_ray.storage.run import load_json, read_run
-from synood_ray.storage.shards import check_shards
-from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
+from synood_ray.storage.run import Run
+from synood_ray.storage.shards import manifest_digest
+from synood_ray.storage.stored_json import load_json
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store, StoreUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,11 +118,10 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
     from synood_ray.training.finetune import Workers, fine_tune
 
     workers = workers or Workers()
-    record = read_run(store)
-    assert record is not None
+    run = Run.open(store)
     clip = ClipModel(settings.scorer)
-    negatives = negative_labels(settings, store, record.classes, clip)
-    data = run_features(store, settings, clip, record.classes, negatives, workers)
+    negatives = negative_labels(settings, store, run.classes, clip)
+    data = run_features(run, settings, clip, negatives, workers)
     checkpoints = Checkpoints(store, settings)
     tuned = fine_tune(
         data.training.to(clip.device),
@@ -134,10 +134,10 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
     if workers.rank != 0:
         return
     scorer = settings.scorer
-    score, note = _score(settings, data.training.id_labels, record.classes)
+    score, note = _score(settings, data.training.id_labels, run.classes)
     description = DetectorDescription(
         recipe=settings.training.recipe,
-        class_names=record.classes,
+        class_names=run.classes,
         negative_words=negatives.words,
         negative_kinds=list(negatives.kinds),
         groups=settings.labels.groups,
@@ -241,17 +241,13 @@ def _check(store: Store, settings: Settings) -> None:
     """What can be known to be wrong before a model loads."""
     from synood_ray.negatives.mining import load_candidates
 
-    if read_run(store) is None:
-        raise UserError(f"{store.uri}: no run here; make one with synood synthesize")
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise UserError(f"{store.uri}: the run is not finished; run synood synthesize with the same --output again")
-    check_shards(store, manifest)
-    if manifest["accepted"] == 0:
+    run = Run.open(store)
+    run.check_shards()
+    if run.published()["accepted"] == 0:
         raise UserError(f"{store.uri}: no sample was accepted, so there is nothing to learn from; see sampling.band")
     if settings.scorer.model.startswith("timm:"):
         raise UserError("scorer.model names a classifier; fine-tuning needs a CLIP: set scorer.model to one")
-    if not store.exists(layout.NEGATIVES):
+    if not run.has_negatives:
         load_candidates(settings.labels)
 
 

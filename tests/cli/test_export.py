@@ -8,7 +8,7 @@ import pytest
 
 from synood_ray.cli.main import main
 from synood_ray.storage.publish import publish
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 from tests.storage.builders import commit, make_run
 
 
@@ -34,7 +34,7 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path, capsys: pytest.Capt
     other, unfinished = make(tmp_path / "other", samples=9), make(tmp_path / "unfinished", published=False)
     for wrong, message in (
         (other, "belongs to another export; choose another --to"),
-        (unfinished, "not published yet; finish it with synood synthesize --output"),
+        (unfinished, "the run is not finished; finish it with synood synthesize --output"),
         (str(target), "no run here"),
     ):
         assert main(["export", "--run", wrong, "--to", str(target)]) == 2

@@ -17,7 +17,7 @@ from typing import Any
 import ray
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 from tests.cluster.runs import Command, wait_for
 from tests.farm.local_ray import make_images
 

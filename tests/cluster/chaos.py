@@ -25,7 +25,8 @@ import boto3
 import psutil
 
 from synood_ray.storage import layout
-from synood_ray.storage.stores.base import TEMPORARY, Store, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import TEMPORARY, Store
 from synood_ray.storage.stores.s3 import S3Store
 from tests.cluster.nodes import Nodes
 from tests.cluster.runs import Command, contents, inspect, samples, wait_for

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from synood_ray.storage import layout
-from synood_ray.storage.publish import iter_samples, read_manifest
+from synood_ray.storage.run import Run
+from synood_ray.storage.shards import read_manifest
 from synood_ray.storage.stores.base import Store
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ def inspect(store: Store, calm: Mapping[str, str], samples: Mapping[str, int]) -
     if manifest is None:
         return Findings([], [], [], ["not published"])
     found = contents(store)
-    keys = Counter(row.key for row in iter_samples(store))
+    keys = Counter(row.key for row in Run.open(store).samples())
     other = [
         f"{name}: {manifest[name]} instead of {samples[name]}" for name in samples if manifest[name] != samples[name]
     ]

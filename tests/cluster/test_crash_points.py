@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from synood_ray.storage import layout
-from synood_ray.storage.publish import iter_samples
-from synood_ray.storage.stores.base import TEMPORARY, Store, open_store
+from synood_ray.storage.run import Run
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import TEMPORARY, Store
 from tests.cluster.crashing import CrashPoint, Moment, Victim
 from tests.cluster.nodes import TAG, Nodes, living
 from tests.cluster.runs import Command, contents, inspect, samples, wait_for
@@ -135,10 +136,10 @@ def test_killed_in_a_retry(name: str, nodes: Nodes, calm: Calm, tmp_path: Path) 
     finish(plain, nodes, log)
     finish(retry, nodes, log)
     store = open_store(str(output))
-    found = list(iter_samples(store))
+    found = list(Run.open(store).samples())
     assert [row.key for row in found] == [f"{i:08d}" for i in range(calm.samples["planned"])]
     assert samples(store)["failed"] == 0
-    kept = {row.key: row for row in iter_samples(calm.store) if not row.failed}
+    kept = {row.key: row for row in Run.open(calm.store).samples() if not row.failed}
     assert all(row == kept[row.key] for row in found if row.key in kept)
     wait_for(lambda: not nodes.actors(), "no actor is left")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from synood_ray.storage import layout
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 from tests.cluster.crashing import CrashPoint
 from tests.cluster.nodes import Nodes
 from tests.cluster.runs import Command, contents, inspect, samples, wait_for

@@ -16,7 +16,7 @@ from synood_ray.records import SourceImage
 from synood_ray.sampling.produce import model_names
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_prompts
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 from tests.farm.local_ray import make_images
 
 folder = Path(sys.argv[1])

@@ -13,7 +13,7 @@ from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples, read_prompts
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 
 
 def stub_actors(

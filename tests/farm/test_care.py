@@ -18,7 +18,8 @@ from synood_ray.farm.plan import Plan
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.stores.base import Store, StoreUnavailable, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store, StoreUnavailable
 from tests.farm.local_ray import (
     Handle,
     LocalRay,

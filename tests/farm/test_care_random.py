@@ -14,7 +14,7 @@ from synood_ray.farm import driver
 from synood_ray.farm.observers import Event, Tick, UnitHandedOut
 from synood_ray.farm.queue import State
 from synood_ray.storage import layout
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 from tests.farm.local_ray import ActorUnavailableError, RayActorError, use_its_clock, use_local_ray
 from tests.farm.test_care import UNITS, complete, make
 

@@ -22,7 +22,8 @@ from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 from tests.farm.stubs import stub_actors
 
 pytestmark = pytest.mark.real

@@ -15,7 +15,7 @@ from synood_ray.farm.driver import Driver
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.reports import UnitReport
 from synood_ray.records import SampleTask, SourceImage
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 from tests.farm.local_ray import use_local_ray
 
 SOURCES = [SourceImage(f"{i % 2}/{i}.png", i % 2, "ab"[i % 2], "nowhere", 1, 8, 8) for i in range(10)]

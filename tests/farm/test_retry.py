@@ -14,8 +14,10 @@ from synood_ray.farm.retry import WHOLE, Retry, find_retries
 from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_prompts, decode_samples, read_prompts
-from synood_ray.storage.publish import iter_samples, read_manifest
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.run import Run
+from synood_ray.storage.shards import read_manifest
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 from tests.farm.local_ray import make_images, use_local_ray
 from tests.farm.stubs import stub_actors
 
@@ -61,7 +63,7 @@ def test_quarantined_units_and_failed_samples_and_nothing_else(settings: Setting
     assert "2 quarantined units, 2 failed samples of 1 other units" in said
     assert after.computed == 3
     assert (after.status.accepted, after.status.failed, after.status.quarantined) == (SAMPLES, 0, 0)
-    assert [row.key for row in iter_samples(store)] == [f"{i:08d}" for i in range(SAMPLES)]
+    assert [row.key for row in Run.open(store).samples()] == [f"{i:08d}" for i in range(SAMPLES)]
     assert sorted(row.key for row in decode_samples(store.get(layout.part_key(0, retry=1)))) == sorted(retries[0].keys)
     assert store.get(layout.part_key(1)) == untouched and len(names(store, layout.PARTS)) == UNITS + 1
     assert names(store, layout.ERRORS) == errors
@@ -79,7 +81,7 @@ def test_attempts_go_on_and_a_retry_in_vain_is_quarantined_again(settings: Setti
     found, _ = call(settings, "error-2", retry_failed=True)
     assert names(store, layout.ERRORS)[2:] == ["part-000002-a3.json", "part-000002-a4-final.json"]
     assert found.status.quarantined == 1 and found.status.published
-    assert len(list(iter_samples(store))) == SAMPLES - 4
+    assert len(list(Run.open(store).samples())) == SAMPLES - 4
 
 
 def test_a_sample_that_fails_again_keeps_its_row(settings: Settings) -> None:
@@ -89,9 +91,9 @@ def test_a_sample_that_fails_again_keeps_its_row(settings: Settings) -> None:
     assert (found.status.failed, found.status.quarantined) == (1, 0)
     assert "1 units could not be tried again and stay as they were" in said and "quarantined; " not in said
     assert names(store, layout.ERRORS) == ["part-000001-a1.json", "part-000001-a2.json"]
-    assert [row.key for row in iter_samples(store) if row.failed] == ["00000005"]
+    assert [row.key for row in Run.open(store).samples() if row.failed] == ["00000005"]
     call(settings, retry_failed=True)
-    assert not any(row.failed for row in iter_samples(store))
+    assert not any(row.failed for row in Run.open(store).samples())
 
 
 def test_a_retry_that_is_cut_short_is_published_by_the_next_call(settings: Settings) -> None:
@@ -119,7 +121,7 @@ def test_a_plain_run_beside_a_retry_does_not_hide_what_the_retry_makes(settings:
     found, after = call(settings)
     assert "published" in after and "finished already" not in after
     assert (found.status.published, found.status.failed, found.status.quarantined) == (True, 0, 0)
-    assert not any(row.failed for row in iter_samples(open_store(settings.output)))
+    assert not any(row.failed for row in Run.open(open_store(settings.output)).samples())
     assert "finished already" in call(settings)[1]
 
 
@@ -133,7 +135,7 @@ def test_waiting_units_are_left_alone(settings: Settings) -> None:
 
 
 def test_no_run_to_retry(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run here to retry"):
+    with pytest.raises(UserError, match="no run here"):
         call(settings, retry_failed=True)
     assert not (tmp_path / "run").exists()
 
@@ -152,7 +154,7 @@ def test_samples_without_a_prompt_are_described_again(settings: Settings) -> Non
     assert "0 quarantined units, 3 failed samples of 1 other units" in said and first.status.failed == 1
     assert names(store, layout.PROMPTS) == ["part-000000-r1.parquet", *(f"part-{i:06d}.parquet" for i in range(UNITS))]
     assert sorted(row.key for row in decode_prompts(store.get(layout.prompts_key(0, 1)))) == ["00000001", "00000002"]
-    assert [row.reject_reason for row in iter_samples(store) if row.failed] == ["error: nothing is named"]
+    assert [row.reject_reason for row in Run.open(store).samples() if row.failed] == ["error: nothing is named"]
 
     second, _ = call(settings, faults, retry_failed=True)
     assert second.status.failed == 0 and find_retries(store) == {}

@@ -18,8 +18,9 @@ from synood_ray.farm.retry import find_retries
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples
-from synood_ray.storage.run import check_or_create_run
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.record import check_or_create_run
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 from tests.farm.local_ray import Handle, use_its_clock, use_local_ray
 from tests.farm.stubs import stub_actors
 

@@ -17,7 +17,7 @@ from PIL import Image
 from synood_ray import Detector
 from synood_ray.config.settings import from_stored
 from synood_ray.storage.publish import publish
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 from synood_ray.training.job import train
 from tests.jobs.conftest import run, status
 

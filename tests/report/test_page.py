@@ -11,6 +11,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.report.charts import Series, histogram, roc, sparkline
 from synood_ray.report.page import data_uri, headlines, render, set_order, write_report
 from synood_ray.report.rows import Samples
+from synood_ray.storage.run import Run
 from synood_ray.storage.stores.base import Store
 from tests.training.run_folder import make_run, make_settings
 
@@ -152,7 +153,7 @@ def test_shards_are_read_once_and_drawn_from_by_row_group(store: Store, settings
             Counting.fetched += len(data)
             return data
 
-    samples = Samples(Counting())  # type: ignore[arg-type]
+    samples = Samples(Run(Counting(), Run.open(store).record))  # type: ignore[arg-type]
     scalars = Counting.fetched
     assert len(samples.rows) == 12
     drawn = samples.draw(4, accepted=True)

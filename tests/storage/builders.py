@@ -11,7 +11,7 @@ from synood_ray.farm.plan import Plan
 from synood_ray.records import SampleRow, SampleTask, SourceImage
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples
-from synood_ray.storage.run import check_or_create_run
+from synood_ray.storage.record import check_or_create_run
 from synood_ray.storage.sources import sources_digest
 from synood_ray.storage.stores.base import Store
 

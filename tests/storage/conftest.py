@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 from tests.storage.seaweed import AWS_ENVIRONMENT, Seaweed
 
 BUCKET = "synood-test"

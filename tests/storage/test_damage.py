@@ -15,9 +15,12 @@ from synood_ray.report.rows import Samples
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, encode_samples, to_parquet
 from synood_ray.storage.progress import run_status
-from synood_ray.storage.publish import is_finished, iter_samples, publish, read_manifest
-from synood_ray.storage.run import put_json
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.publish import is_finished, publish
+from synood_ray.storage.run import Run
+from synood_ray.storage.shards import read_manifest
+from synood_ray.storage.stored_json import put_json
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 from synood_ray.storage.webdataset import export
 from tests.storage.builders import CLASSES, commit, fail, make_row, make_run
 
@@ -101,7 +104,7 @@ def test_a_wrong_part_is_named_and_its_unit_is_made_again(store: Store, wrong: C
     assert find_retries(store) == {UNIT: WHOLE}
     store.put_new(KEY, right)
     assert publish(store)["quarantined"] == 0
-    assert [row.key for row in iter_samples(store)] == [f"{i:08d}" for i in range(20)]
+    assert [row.key for row in Run.open(store).samples()] == [f"{i:08d}" for i in range(20)]
 
 
 def test_a_run_goes_on_without_a_damaged_unit_if_told_to_twice(folder: Store) -> None:
@@ -134,10 +137,10 @@ def test_a_damaged_retry_is_made_again_and_those_after_it(folder: Store) -> None
     (again,) = find_retries(folder).values()
     assert (again.number, again.keys) == (1, {"00000006", "00000007"})
     assert [e.key for e in folder.list("damaged/")] == [f"damaged/part-000001-r{n}.parquet" for n in (1, 2)]
-    assert not any(row.failed for row in iter_samples(folder))  # what is published stays, until there is more
+    assert not any(row.failed for row in Run.open(folder).samples())  # what is published stays, until there is more
     folder.put_new(layout.part_key(UNIT, 1), encode_samples([make_row(t) for t in plan.unit(UNIT)[:2]], CLASSES))
     publish(folder)
-    assert not any(row.failed for row in iter_samples(folder))
+    assert not any(row.failed for row in Run.open(folder).samples())
 
 
 def test_a_part_beyond_the_plan_is_none_of_this_run(folder: Store) -> None:
@@ -162,9 +165,9 @@ def test_a_status_names_a_damaged_part_and_moves_nothing(folder: Store) -> None:
 # Shards
 
 READERS: dict[str, Callable[[Store, Path], object]] = {
-    "rows": lambda store, folder: list(iter_samples(store)),
-    "export": lambda store, folder: export(store, open_store(str(folder / "tars"))),
-    "report": lambda store, folder: Samples(store),
+    "rows": lambda store, folder: list(Run.open(store).samples()),
+    "export": lambda store, folder: export(Run.open(store), open_store(str(folder / "tars"))),
+    "report": lambda store, folder: Samples(Run.open(store)),
 }
 
 
@@ -190,14 +193,14 @@ def test_a_shard_moved_elsewhere_is_made_anew(folder: Store) -> None:
     """What the message says to do."""
     commit(folder, make_run(folder))
     manifest = publish(folder, rows_per_shard=6)
-    before = list(iter_samples(folder))
+    before = list(Run.open(folder).samples())
     key = layout.shard_key(1, 4)
     replaced(folder, key, bytes(manifest["shards"][1]["bytes"]))
     with pytest.raises(UserError, match="SHA-256 differs"):
-        list(iter_samples(folder))
+        list(Run.open(folder).samples())
     folder.delete(key)
     assert not is_finished(folder)
-    assert publish(folder) == manifest and list(iter_samples(folder)) == before
+    assert publish(folder) == manifest and list(Run.open(folder).samples()) == before
 
 
 @pytest.mark.parametrize("found", [[], {}, {"format": 2, "shards": []}, {"format": 1, "shards": [{"path": 3}]}])

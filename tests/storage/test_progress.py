@@ -9,7 +9,8 @@ from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples
 from synood_ray.storage.progress import RunStatus, failed_samples, part_counts, run_status, sample_parts, scan
 from synood_ray.storage.publish import publish
-from synood_ray.storage.run import put_json, read_run
+from synood_ray.storage.record import read_record
+from synood_ray.storage.stored_json import put_json
 from synood_ray.storage.stores.base import Store
 from tests.storage.builders import CLASSES, commit, fail, make_row, make_run
 
@@ -69,7 +70,7 @@ def test_a_unit_without_prompts_is_given_up_too(folder: Store) -> None:
 
 
 def _failed(store: Store) -> dict[int, list[str]]:
-    record = read_run(store)
+    record = read_record(store)
     assert record is not None
     entries = [entry for files in sample_parts(store).values() for entry in files]
     return failed_samples(store, part_counts(store, record, entries))

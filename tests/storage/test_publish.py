@@ -22,9 +22,12 @@ from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, encode_samples, samples_table, to_parquet
 from synood_ray.storage.progress import run_status
 from synood_ray.storage.publication import announce_retries, read_publications
-from synood_ray.storage.publish import Unfinished, is_finished, iter_samples, publish, read_manifest
-from synood_ray.storage.run import load_json, put_json
-from synood_ray.storage.stores.base import Put, Store, open_store
+from synood_ray.storage.publish import Unfinished, is_finished, publish
+from synood_ray.storage.run import Run
+from synood_ray.storage.shards import read_manifest
+from synood_ray.storage.stored_json import load_json, put_json
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Put, Store
 from synood_ray.storage.stores.local import LocalStore
 from tests.storage.builders import CLASSES, commit, make_row, make_run
 
@@ -58,8 +61,8 @@ def test_the_manifest_tells_the_truth(store: Store) -> None:
         data = store.get(shard["path"])
         assert (len(data), hashlib.sha256(data).hexdigest()) == (shard["bytes"], shard["sha256"])
         assert pq.read_metadata(io.BytesIO(data)).num_rows == shard["rows"]
-    assert [row.key for row in iter_samples(store)] == [f"{i:08d}" for i in range(50)]
-    assert [row.key for row in iter_samples(store) if row.failed] == ["00000004"]
+    assert [row.key for row in Run.open(store).samples()] == [f"{i:08d}" for i in range(50)]
+    assert [row.key for row in Run.open(store).samples() if row.failed] == ["00000004"]
 
 
 def test_again_is_nothing(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,12 +149,12 @@ def test_many_publishers_at_once(store: Store) -> None:
     with ThreadPoolExecutor(4) as publishers:
         manifests = list(publishers.map(run, [5, 10, 15, 20]))
     assert all(m == manifests[0] for m in manifests)
-    assert [row.key for row in iter_samples(store)] == [f"{i:08d}" for i in range(50)]
+    assert [row.key for row in Run.open(store).samples()] == [f"{i:08d}" for i in range(50)]
     assert {s["path"] for s in manifests[0]["shards"]} == {e.key for e in store.list(layout.DATA)}
 
 
 def test_an_unfinished_run_is_not_published(folder: Store) -> None:
-    with pytest.raises(Unfinished, match="no run"):
+    with pytest.raises(UserError, match="no run here"):
         publish(folder)
     plan = make_run(folder)
     commit(folder, plan, units=[0, 1])
@@ -159,8 +162,8 @@ def test_an_unfinished_run_is_not_published(folder: Store) -> None:
     with pytest.raises(Unfinished, match="2 of 4 units"):
         publish(folder)
     assert _contents(folder) == {}
-    with pytest.raises(Unfinished, match="not published"):
-        next(iter_samples(folder))
+    with pytest.raises(UserError, match="not finished"):
+        next(Run.open(folder).samples())
 
 
 def test_what_was_given_up_is_counted(folder: Store) -> None:
@@ -179,7 +182,7 @@ def test_a_run_of_which_nothing_came(folder: Store) -> None:
     for unit in range(len(plan)):
         put_json(folder, layout.error_key("parts", unit, 1, final=True), {})
     assert publish(folder)["shards"] == []
-    assert list(iter_samples(folder)) == []
+    assert list(Run.open(folder).samples()) == []
 
 
 def test_a_unit_that_comes_after_the_decision_makes_another(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +197,7 @@ def test_a_unit_that_comes_after_the_decision_makes_another(folder: Store, monke
     commit(folder, plan, units=[3])
     manifest = publish(folder)
     assert (manifest["publication"], manifest["quarantined_units"], manifest["quarantined"]) == (1, [], 0)
-    assert len(list(iter_samples(folder))) == 20
+    assert len(list(Run.open(folder).samples())) == 20
 
 
 def test_a_retry_after_publication(folder: Store) -> None:
@@ -204,7 +207,7 @@ def test_a_retry_after_publication(folder: Store) -> None:
     _retry(folder, plan)
     manifest = publish(folder, rows_per_shard=8)  # fewer shards than before: the old ones must go
     assert (manifest["failed"], manifest["accepted"] + manifest["rejected"]) == (0, 20)
-    assert [(row.key, row.attempt) for row in iter_samples(folder)][:4] == [
+    assert [(row.key, row.attempt) for row in Run.open(folder).samples()][:4] == [
         ("00000000", 1),
         ("00000001", 2),
         ("00000002", 2),
@@ -259,7 +262,7 @@ def test_many_publishers_after_a_retry(store: Store) -> None:
     with ThreadPoolExecutor(4) as publishers:
         manifests = list(publishers.map(run, [5, 10, 15, 20]))
     assert all(m == manifests[0] for m in manifests) and manifests[0] == read_manifest(store)
-    assert [row.attempt for row in iter_samples(store)][:4] == [1, 2, 2, 1]
+    assert [row.attempt for row in Run.open(store).samples()][:4] == [1, 2, 2, 1]
     assert {s["path"] for s in manifests[0]["shards"]} == {e.key for e in store.list(layout.DATA)}
 
 

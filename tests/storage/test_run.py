@@ -11,7 +11,8 @@ import pytest
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
-from synood_ray.storage.run import RunRecord, check_or_create_run, check_settings, load_json, put_json, read_run
+from synood_ray.storage.record import RunRecord, check_or_create_run, check_settings, read_record
+from synood_ray.storage.stored_json import load_json, put_json
 from synood_ray.storage.stores.base import Put, Store
 from synood_ray.storage.stores.s3 import S3Store
 from tests.faultproxy import Fault, FaultProxy
@@ -23,11 +24,11 @@ def _start(store: Store, settings: Settings, digest: str = "d1") -> RunRecord:
 
 
 def test_the_first_creates_and_the_second_agrees(store: Store) -> None:
-    assert read_run(store) is None
+    assert read_record(store) is None
     record = _start(store, Settings())
     assert (record.planned, record.units, record.classes) == (20, 4, ["a", "ä"])
     assert record.packages["pyarrow"]
-    assert _start(store, Settings(output="x", preset="y")) == record == read_run(store)
+    assert _start(store, Settings(output="x", preset="y")) == record == read_record(store)
 
 
 def test_other_settings_are_refused_by_name(folder: Store) -> None:
@@ -55,7 +56,7 @@ def test_before_the_selection_the_place_of_the_images_must_agree(folder: Store) 
 def test_a_driver_that_loses_the_race_compares(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between this driver's look and its write another one creates the run."""
     reads = iter([None, replace(_start(folder, Settings(seed=7)))])
-    monkeypatch.setattr("synood_ray.storage.run.read_run", lambda _: next(reads))
+    monkeypatch.setattr("synood_ray.storage.record.read_record", lambda _: next(reads))
     with pytest.raises(UserError, match="seed: 7 in the run, 0 now"):
         _start(folder, Settings())
 
@@ -64,7 +65,7 @@ def test_a_driver_that_loses_the_race_compares(folder: Store, monkeypatch: pytes
 def test_a_folder_that_is_not_a_run(folder: Store, text: str) -> None:
     folder.put_new(layout.RUN, text.encode())
     with pytest.raises(UserError, match=r"run.json"):
-        read_run(folder)
+        read_record(folder)
 
 
 @pytest.mark.parametrize("foreign", ["data/photo.jpg", "README.md", ".DS_Store", "data/train-00000-of-00001.parquet"])

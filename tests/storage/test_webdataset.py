@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.storage.publish import Unfinished, publish
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.errors import UserError
+from synood_ray.storage.publish import publish
+from synood_ray.storage.run import Run
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 from synood_ray.storage.webdataset import export
 from tests.storage.builders import commit, make_run, png
 
@@ -23,7 +26,7 @@ def _published(store: Store) -> None:
 def test_the_accepted_samples_are_there_with_their_captions(folder: Store, tmp_path: Path) -> None:
     _published(folder)
     destination = open_store(str(tmp_path / "tars"))
-    assert export(folder, destination) == ["synood-00000.tar", "synood-00001.tar"]
+    assert export(Run.open(folder), destination) == ["synood-00000.tar", "synood-00001.tar"]
     names = []
     for entry in destination.list():
         with tarfile.open(fileobj=io.BytesIO(destination.get(entry.key))) as tar:
@@ -41,15 +44,15 @@ def test_the_accepted_samples_are_there_with_their_captions(folder: Store, tmp_p
 def test_an_export_can_be_repeated_but_not_mixed(folder: Store, tmp_path: Path) -> None:
     _published(folder)
     destination = open_store(str(tmp_path / "tars"))
-    assert export(folder, destination) == export(folder, destination)
+    assert export(Run.open(folder), destination) == export(Run.open(folder), destination)
     other = open_store(str(tmp_path / "other"))
     commit(other, make_run(other, samples=9))
     publish(other)
     with pytest.raises(FileExistsError, match="another export"):
-        export(other, destination)
+        export(Run.open(other), destination)
 
 
 def test_only_what_is_published_is_exported(folder: Store) -> None:
     make_run(folder)
-    with pytest.raises(Unfinished):
-        export(folder, folder)
+    with pytest.raises(UserError, match="not finished"):
+        export(Run.open(folder), folder)

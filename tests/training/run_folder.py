@@ -13,9 +13,11 @@ from synood_ray.records import SampleRow, SourceImage, sample_key
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples
 from synood_ray.storage.publish import publish
-from synood_ray.storage.run import check_or_create_run, put_json
+from synood_ray.storage.record import check_or_create_run
 from synood_ray.storage.sources import encode_sources, sources_digest
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.stored_json import put_json
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 
 COLOURS = {"red fox": (220, 60, 30), "blue bus": (30, 60, 220), "green frog": (40, 200, 60)}
 WORDS = ["kite", "drum", "cloud", "anvil", "ladder", "spoon", "violin", "candle", "piano", "bridge", "mirror", "bus"]

@@ -15,7 +15,8 @@ from synood_ray.models.clip import ClipModel
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, encode_samples
 from synood_ray.storage.publish import publish, retract
-from synood_ray.storage.stores.base import Store, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 from synood_ray.training.finetune import Workers
 from synood_ray.training.job import Checkpoints, run_finetune, train
 from tests.detection.tiny_clip import save_tiny_clip

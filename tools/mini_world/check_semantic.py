@@ -38,7 +38,7 @@ def open_scorer() -> Scorer:
     """The mini preset's scorer with its mined negative labels."""
     from synood_ray.cli.layers import load_preset, resolve
     from synood_ray.farm import preparing
-    from synood_ray.storage.stores.base import open_store
+    from synood_ray.storage.stores import open_store
 
     settings, _ = resolve([load_preset("mini")])
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,8 @@ from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.prompts.base import fill_prompt
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts
-from synood_ray.storage.stores.base import Put, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Put
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -15,8 +15,9 @@ from synood_ray.records import SampleTask
 from synood_ray.sampling.produce import Models, produce
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples, read_prompts
-from synood_ray.storage.run import read_run
-from synood_ray.storage.stores.base import Put, open_store
+from synood_ray.storage.record import read_record
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Put
 
 if TYPE_CHECKING:
     from synood_ray.models.inpainters.base import Inpainter
@@ -79,7 +80,7 @@ class SamplerActor(Named):
     @cached_property
     def run(self) -> str:
         """Fingerprint of the run that parts are made for."""
-        record = read_run(self.store)
+        record = read_record(self.store)
         return record.fingerprint if record else ""
 
     @logged

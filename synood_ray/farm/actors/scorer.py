@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.named import Named
 from synood_ray.farm.preparing import open_scorer
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 
 if TYPE_CHECKING:
     from torch import Tensor

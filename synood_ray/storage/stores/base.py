@@ -9,11 +9,10 @@ from __future__ import annotations
 import enum
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from synood_ray.errors import Unavailable, UserError
-from synood_ray.extras import missing_extra
+from synood_ray.errors import Unavailable
 
 TEMPORARY = ".tmp"
 """First segment that no key may have: the local store keeps unfinished files there."""
@@ -82,6 +81,17 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is fine. Only for what can be derived again (see `publish`)."""
 
+    def keep(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """The object under a key; if there is none, what make returns is stored first.
+
+        Several processes may do this at once: what was stored first is what all of them return.
+        """
+        try:
+            return self.get(key)
+        except NotFound:
+            self.put_new(key, make())
+            return self.get(key)
+
     def occupant(self) -> str | None:
         """The name of something that is there, an object or anything else; None if the place is empty.
 
@@ -89,30 +99,6 @@ class Store(ABC):
         """
         found = next(iter(self.list()), None)
         return found.key if found else None
-
-
-def open_store(uri: str, *, write: bool = True, patient: bool = False) -> Store:
-    """Open ``s3://bucket/prefix`` or a local folder. Checks that it can be used; creates and writes nothing.
-
-    write: the folder need not exist yet but must be creatable; False: it must exist already and hold a file.
-    patient: wait for a server that does not answer as long as any later call does, instead of seconds; for workers,
-    which may be restarted while it is down and whose driver has found the location to be right.
-    Raises UserError with one line that says what is wrong with the location.
-    """
-    if not uri:
-        raise UserError("output: no location given; name a folder or s3://bucket/prefix")
-    if uri.startswith("s3://"):
-        try:
-            from synood_ray.storage.stores.s3 import S3Store  # boto3 takes a while to import, and is in an extra
-        except ModuleNotFoundError as error:
-            raise missing_extra(error) or error from error
-
-        return S3Store.open(uri, write=write, patient=patient)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", uri) and not uri.startswith("file://"):
-        raise UserError(f"{uri}: this kind of location is not supported; use a local folder or s3://bucket/prefix")
-    from synood_ray.storage.stores.local import LocalStore
-
-    return LocalStore.open(uri.removeprefix("file://"), write=write)
 
 
 def check_key(key: str) -> str:

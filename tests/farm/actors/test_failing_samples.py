@@ -22,7 +22,7 @@ from synood_ray.records import SampleTask, SourceImage
 from synood_ray.sampling.produce import Models
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, read_prompts
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 from tests.sampling.worlds import LinearInpainter, LinearScorer, calibration
 
 PASSWORD = "hunter22"

@@ -18,8 +18,8 @@ from synood_ray.data.selection import select
 from synood_ray.data.source import open_source
 from synood_ray.pipeline import synthesize
 from synood_ray.storage.parts import VOLATILE
-from synood_ray.storage.publish import iter_samples
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.run import Run
+from synood_ray.storage.stores import open_store
 
 pytestmark = pytest.mark.real
 SAMPLES = 6
@@ -48,7 +48,7 @@ def rows(settings: Settings, placement: str, output: Path) -> list[dict[str, Any
     changed.scorer = changed.scorer.model_copy(update={"placement": placement})
     found = synthesize(changed, say=lambda line: None)
     assert found.status.published and found.status.failed == 0
-    made = [dataclasses.asdict(row) for row in iter_samples(open_store(str(output)))]
+    made = [dataclasses.asdict(row) for row in Run.open(open_store(str(output))).samples()]
     return [{name: value for name, value in row.items() if name not in VOLATILE} for row in made]
 
 

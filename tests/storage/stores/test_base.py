@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from synood_ray.errors import UserError
-from synood_ray.storage.stores.base import Entry, NotFound, Put, Store, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Entry, NotFound, Put, Store
 from synood_ray.storage.stores.s3 import S3Store
 
 ODD_KEYS = ["a b/c+d", "a/ü/日本.json", "a/50%.txt", "a/%2e%2e", "a/#?&=;:@!$'()*,~", 'a/"<>|', "a/.hidden", "a/ x "]

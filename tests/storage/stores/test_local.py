@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from synood_ray.errors import UserError
-from synood_ray.storage.stores.base import NotFound, Put, Store, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import NotFound, Put, Store
 from synood_ray.storage.stores.local import LocalStore
 
 # Writes half of an object, says so, and waits to be killed; the fsync of the real code is where it stops.
 _DIES_WHILE_WRITING = """
 import os, sys, time
-from synood_ray.storage.stores.base import open_store
+from synood_ray.storage.stores import open_store
 def stop(fd):
     print("writing", flush=True)
     time.sleep(600)

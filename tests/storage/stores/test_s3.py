@@ -13,7 +13,8 @@ import pytest
 import urllib3
 
 from synood_ray.errors import UserError
-from synood_ray.storage.stores.base import Put, StoreUnavailable, open_store
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Put, StoreUnavailable
 from synood_ray.storage.stores.s3 import S3Store
 from tests.faultproxy import Fault, FaultProxy
 from tests.storage.conftest import BUCKET, use_s3
