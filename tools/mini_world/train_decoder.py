@@ -35,13 +35,14 @@ ENCODED, TOUCHED, INVENTED = 8, 4, 4  # of each kind in a batch
 CROP, WHOLE_EVERY = 8, 8  # side of the latents' crop in most steps; every eighth sees whole scenes
 POOL, FIRST_REFILLS = 3072, 3  # latents kept of each kind, at most
 REFILL, REFILL_STEPS = 96, 64  # how many are new, and how often
-RATES = (1e-3, 1.5e-3)  # decoder, critic
+RATES = (1e-3, 2e-3)  # decoder, critic
 BETAS = (0.5, 0.99)
-ADVERSARIAL = 1.0  # length of the critic's gradient at the image, over the other losses'
-MATCHING = 1.0  # weight of the distance in the critic's features
+ADVERSARIAL = 1.2  # length of the critic's gradient at the image, over the other losses'
+MATCHING = 2.0  # weight of the distance in the critic's features
 STRUCTURE = 2.0  # weight of `structure_loss`
 WINDOW = 8  # px: within it structure may lie where it likes
 AVERAGE = 0.998
+CRITIC_ALONE = 150  # steps at the start: a critic that knows nothing yet pulls anywhere
 REPORT_STEPS = 100
 
 
@@ -52,12 +53,12 @@ class Critic(nn.Module):
     find it under the colours.
     """
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 32) -> None:
         super().__init__()
         sizes = [(6, width, 3, 1), (width, 2 * width, 4, 2), (2 * width, 4 * width, 4, 2), (4 * width, 4 * width, 3, 1)]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, k, stride, padding=1) for a, b, k, stride in sizes)
-        self.head = nn.Conv2d(4 * width, 1, 3)
-        for layer in self.layers:
+        layers = [nn.Conv2d(a, b, k, stride, padding=1) for a, b, k, stride in sizes]
+        self.layers, self.head = nn.ModuleList(layers), nn.Conv2d(4 * width, 1, 3)
+        for layer in layers:
             nn.init.kaiming_normal_(layer.weight, 0.2, nonlinearity="leaky_relu")
 
     def forward(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -190,8 +191,8 @@ def save(vae: Any, decoder: nn.Module, folder: Path) -> None:
 
     tensors = {k: v.half() for k, v in vae.state_dict().items()}
     tensors |= {f"decoder.{k}": v.half() for k, v in decoder.state_dict().items()}
-    half: Any = AutoencoderKL(**{k: v for k, v in vae.config.items() if not k.startswith("_")}).half()
-    half.load_state_dict(tensors)
+    half: Any = AutoencoderKL(**{k: v for k, v in vae.config.items() if not k.startswith("_")})
+    half.half().load_state_dict(tensors)
     half.save_pretrained(folder)
     (folder / "diffusion_pytorch_model.safetensors").chmod(0o644)
 
@@ -214,8 +215,8 @@ class Trainer:
         torch.manual_seed(seed)
         self.decoder: Any = copy.deepcopy(self.vae.decoder)
         self.critic = Critic()
-        parts = nn.ModuleDict({"decoder": self.decoder, "critic": self.critic}).to(memory_format=torch.channels_last)
-        self.model = parts
+        parts: Any = nn.ModuleDict({"decoder": self.decoder, "critic": self.critic})
+        self.model = parts.to(memory_format=torch.channels_last)
         self.average: Any = AveragedModel(parts, multi_avg_fn=get_ema_multi_avg_fn(AVERAGE))
         groups = [{"params": list(part.parameters())} for part in (self.decoder, self.critic)]
         self.optimiser = torch.optim.AdamW(groups, betas=BETAS, weight_decay=0.0, fused=True)
@@ -251,7 +252,8 @@ class Trainer:
         with torch.autocast("cpu", torch.bfloat16):
             decoded = self.decoder(latents.contiguous(memory_format=torch.channels_last))
         gradient, parts = decoder_gradient(self.critic, decoded, target, ENCODED, ENCODED + TOUCHED)
-        decoded.backward(gradient)
+        if self.step >= CRITIC_ALONE:
+            decoded.backward(gradient)
         with torch.autocast("cpu", torch.bfloat16):
             verdicts = [self.critic(x)[0].float() for x in (real[1], decoded.detach())]
         loss = critic_loss(*verdicts)
