@@ -38,7 +38,7 @@ class Run:
     def find(cls, store: Store) -> Run | None:
         """The run in this store, or None if there is none yet."""
         record = read_record(store)
-        return record and cls(store, record)
+        return None if record is None else cls(store, record)
 
     @classmethod
     def open(cls, store: Store) -> Run:

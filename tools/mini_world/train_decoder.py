@@ -205,11 +205,11 @@ class Trainer:
         from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
         from synood_ray.config.settings import InpainterSettings
-        from synood_ray.models.inpainters.base import Inpainter
+        from synood_ray.models.inpainters import open_inpainter
         from tools.mini_world.scenes import SceneComposer
 
         self.vae: Any = AutoencoderKL.from_pretrained(vae_folder).float().eval()
-        inpainter = Inpainter(InpainterSettings(model=str(model_path("inpainting")), device="cpu"))
+        inpainter: Any = open_inpainter(InpainterSettings(model=str(model_path("inpainting")), device="cpu"))
         inpainter.vae = copy.deepcopy(self.vae).requires_grad_(False).to(memory_format=torch.channels_last)
         self.post = inpainter.vae.post_quant_conv
         torch.manual_seed(seed)
