@@ -1,31 +1,60 @@
-"""The map from a class folder (or wnid) to the name that people use: a JSON object or a CSV of two columns."""
+"""The map from a class folder (or wnid) to the name that people use: JSON object, CSV of two columns, or ImageNet's."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
 
 from synood_ray.data import files
 from synood_ray.data.images import ClassInfo, display_name
 from synood_ray.errors import UserError
 
+IMAGENET = "imagenet"
+"""``data.class_names``: the bundled names of ImageNet-1k's wnids."""
+
+BY_KEY = "keys"
+"""``data.class_names``: classes are called as the data call them, even where that looks like a wnid."""
+
+_WNID = re.compile(r"n\d{8}")
+
 
 def name_classes(keys: Sequence[str], address: str | None) -> list[ClassInfo]:
     """Classes in the order of ``keys``, named by the file at ``address``, or by themselves without one.
 
+    Without one, ImageNet-1k's wnids get their names, and other wnids are refused: they would go into prompts as such.
     Raises UserError if the file cannot be read or lacks a key. Keys that it has beyond are ignored (so a CSV may
     have a heading); equal names of different keys stay different classes.
     """
-    if address is None:
+    wnids = address is None and bool(keys) and all(_WNID.fullmatch(key) for key in keys)
+    if address == BY_KEY or (address is None and not wnids):
         return [ClassInfo(key, display_name(key)) for key in keys]
-    names = read_class_names(address)
+    if wnids:
+        unknown = [key for key in keys if key not in imagenet_names()]
+        if unknown:
+            raise UserError(
+                f"the classes are wnids, and {unknown[0]!r} is none of ImageNet-1k's: set data.class_names to a JSON or "
+                f"CSV file that maps each to its name ({len(unknown)} of {len(keys)} are unknown)"
+            )
+        address = IMAGENET
+    assert address is not None
+    names = imagenet_names() if address == IMAGENET else read_class_names(address)
     missing = [key for key in keys if key not in names]
     if missing:
         shown = ", ".join(repr(key) for key in missing[:5]) + (" …" if len(missing) > 5 else "")
         raise UserError(f"data.class_names: {address} has no name for {len(missing)} of {len(keys)} classes: {shown}")
     return [ClassInfo(key, names[key]) for key in keys]
+
+
+@lru_cache(maxsize=1)
+def imagenet_names() -> dict[str, str]:
+    """wnid -> name of ImageNet-1k's classes; two names occur twice (missile, sunglasses)."""
+    text = resources.files("synood_ray.data").joinpath("imagenet.txt").read_text(encoding="utf-8")
+    return dict(line.split(" ", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
 def read_class_names(address: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synood_ray.config import Settings
+from synood_ray.data.class_names import BY_KEY
 from synood_ray.data.images import UNLABELLED, ClassInfo
 from synood_ray.data.source import open_source
 from synood_ray.errors import UserError
@@ -53,10 +54,11 @@ def open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
 
 def _open_ood(uri: str, settings: Settings, setting: str) -> Any:
     """An OOD set with its classes, which the intervals are drawn over, or without if it has none."""
+    data = settings.data.model_copy(update={"class_names": BY_KEY})  # they are other classes than the names are for
     try:
-        return open_source(uri, settings.data, setting=setting)
+        return open_source(uri, data, setting=setting)
     except UserError:
-        return open_source(uri, settings.data, labelled=False, setting=setting)
+        return open_source(uri, data, labelled=False, setting=setting)
 
 
 def encode_sets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synood_ray.config.settings import ScorerSettings
@@ -48,7 +49,8 @@ class TimmClassifier:
 
     settings.model: ``timm:`` and a timm name, ``hf-hub:ID``, or a folder as `timm.models.save_for_hf` writes it. Its
     columns are reordered to the run's class names by the ``label_names`` of its configuration; a model without these
-    must have exactly the run's classes, in the run's order (the order of ImageNet's folders).
+    must have exactly the run's classes, in the run's order (the order of ImageNet's folders). Images are resized and
+    cut as timm does it for tests: torchvision's ResNet-50 sees the centre 224 pixels of 232, bilinear.
     """
 
     def __init__(self, settings: ScorerSettings, class_names: list[str]) -> None:
@@ -60,15 +62,22 @@ class TimmClassifier:
             model: Any = timm.create_model(f"local-dir:{resolve(name)}" if is_folder(name) else name, pretrained=True)
         except (RuntimeError, OSError, KeyError, ValueError) as error:
             raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {first_line(error)}") from error
-        config = model.pretrained_cfg
-        columns = _columns(config.get("label_names"), model.num_classes, class_names, settings.model)
+        columns = _columns(model.pretrained_cfg.get("label_names"), model.num_classes, class_names, settings.model)
+        config = timm.data.resolve_data_config(pretrained_cfg=model.pretrained_cfg, use_test_size=True)
         side = config["input_size"][-1]
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device, on_gpu="float32")
         model = speed_up(model.eval().requires_grad_(False), torch.zeros(1, 3, side, side))
         self.model = model.to(self.device, self.dtype).to(memory_format=torch.channels_last)
         self.columns = torch.tensor(columns, device=self.device)
-        self.preprocess = Preprocess(side, tuple(config["mean"]), tuple(config["std"]), self.device)
+        self.preprocess = Preprocess(
+            side,
+            tuple(config["mean"]),
+            tuple(config["std"]),
+            self.device,
+            resized=math.floor(side / config["crop_pct"]),
+            mode=config["interpolation"],
+        )
 
     def look(self, images: Tensor, negatives: Tensor | None = None) -> ScoreInput:
         logits = self.model(self.preprocess(images.to(self.device)).to(self.dtype)).float()

@@ -33,7 +33,9 @@ class ClipModel:
             name = f"local-dir:{resolve(name)}"
         try:
             pretrained = None if folder else settings.pretrained
-            model, _, _ = open_clip.create_model_and_transforms(name, pretrained=pretrained)
+            model, _, _ = open_clip.create_model_and_transforms(
+                name, pretrained=pretrained, force_quick_gelu=_needs_quick_gelu(name, pretrained)
+            )
             self.tokenizer = open_clip.get_tokenizer(name)
         except (RuntimeError, FileNotFoundError, OSError) as error:
             raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {first_line(error)}") from error
@@ -80,13 +82,34 @@ class ClipModel:
         return F.normalize(torch.stack(features).mean(0), dim=-1)
 
 
-class Preprocess:
-    """Resize to the model's square input (bicubic, antialiased) and normalise; differentiable."""
+def _needs_quick_gelu(name: str, pretrained: str | None) -> bool:
+    """Whether these weights were trained with QuickGELU, as OpenAI's were: open_clip builds plain GELU and only warns.
 
-    def __init__(self, size: int, mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> None:
+    False for a folder, a hub ID or a checkpoint file, which say themselves what they are.
+    """
+    import open_clip
+
+    return pretrained is not None and bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"))
+
+
+class Preprocess:
+    """Resize to the model's square input (bicubic, antialiased) and normalise; differentiable.
+
+    size: of the input; resized: the side that images are resized to before the centre is cut out; None: it is size.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        device: torch.device,
+        resized: int | None = None,
+        mode: str = "bicubic",
+    ) -> None:
         import torch
 
-        self.size = size
+        self.size, self.resized, self.mode = size, resized or size, mode
         self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, -1, 1, 1)
 
@@ -99,19 +122,24 @@ class Preprocess:
 
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        if (height, width) != (self.size, self.size):
+        if (height, width) != (self.resized, self.resized):
             # Resizing is linear in rows and in columns; as two products it and its gradient are cheaper on a CPU.
-            rows, columns = (bicubic(side, self.size, images.device).to(images.dtype) for side in (height, width))
+            rows, columns = (
+                resizing(side, self.resized, images.device, self.mode).to(images.dtype) for side in (height, width)
+            )
             images = (rows @ images @ columns.T).clamp(0, 1)  # bicubic overshoots; 8-bit images cannot
+        if self.resized != self.size:
+            first = round((self.resized - self.size) / 2)
+            images = images[..., first : first + self.size, first : first + self.size]
         return (images - self.mean) / self.std
 
 
 @functools.cache
-def bicubic(side: int, size: int, device: torch.device) -> Tensor:
+def resizing(side: int, size: int, device: torch.device, mode: str = "bicubic") -> Tensor:
     """What `torch.nn.functional.interpolate` does to rows, as a matrix [size, side]; antialiased where it shrinks."""
     import torch
     from torch.nn import functional as F
 
     with torch.inference_mode(False):  # it is remembered, and a gradient may want it
         one = torch.eye(side, device=device)[None, None]
-        return F.interpolate(one, size=(size, side), mode="bicubic", antialias=side > size)[0, 0]
+        return F.interpolate(one, size=(size, side), mode=mode, antialias=side > size)[0, 0]

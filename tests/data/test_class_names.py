@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from synood_ray.config.settings import DataSettings
-from synood_ray.data.class_names import name_classes, read_class_names
+from synood_ray.data.class_names import BY_KEY, IMAGENET, imagenet_names, name_classes, read_class_names
 from synood_ray.data.images import ClassInfo
 from synood_ray.data.source import open_source
 from synood_ray.errors import UserError
@@ -74,3 +74,26 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     for name in ("x.csv", "nowhere.csv"):
         with pytest.raises(UserError, match=rf"data\.class_names: cannot read .*{name}"):
             read_class_names(str(tmp_path / name))
+
+
+def test_imagenet_wnids_are_recognised_and_get_the_curated_names() -> None:
+    assert len(imagenet_names()) == 1000 and list(imagenet_names()) == sorted(imagenet_names())
+    wnids = ["n01440764", "n02012849", "n03126707", "n03710721"]
+    expected = ["tench", "crane bird", "construction crane", "one-piece bathing suit"]
+    assert [one.name for one in name_classes(wnids, None)] == expected
+    assert name_classes(wnids, IMAGENET) == name_classes(wnids, None)
+    assert [one.name for one in name_classes(wnids, BY_KEY)] == wnids
+
+
+def test_other_wnids_are_refused_with_the_cure() -> None:
+    with pytest.raises(UserError, match=r"'n09999999' is none of ImageNet-1k's: set data\.class_names to"):
+        name_classes(["n01440764", "n09999999"], None)
+    assert [one.name for one in name_classes(["n01440764", "fox"], None)] == ["n01440764", "fox"]  # no set of wnids
+
+
+def test_the_bundled_names_are_open_clips() -> None:
+    from open_clip import IMAGENET_CLASSNAMES
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo()
+    assert imagenet_names() == {info.index_to_label_name(i): name for i, name in enumerate(IMAGENET_CLASSNAMES)}

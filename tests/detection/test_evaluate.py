@@ -103,6 +103,19 @@ def test_evaluation_of_a_run_before_and_after_fine_tuning(store: Store, settings
     assert said == ["evaluated already: nothing to do"]
 
 
+def test_ood_sets_keep_their_own_classes_beside_a_map_of_id_names(settings: Settings, tmp_path: Path) -> None:
+    """Their intervals are over classes, wnids or not, though data.class_names knows none of them."""
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({name: name for name in COLOURS}))
+    near = tmp_path / "near"
+    for wnid in ("n09999991", "n09999992"):
+        (near / wnid).mkdir(parents=True)
+    wanted = settings.evaluation.model_copy(update={"id_test": None, "near": {"own": str(near)}, "far": {}})
+    data = settings.data.model_copy(update={"class_names": str(names)})
+    opened = open_sets(settings.model_copy(update={"evaluation": wanted, "data": data}), None)  # type: ignore[arg-type]
+    assert [one.key for one in opened["near/own"].classes] == ["n09999991", "n09999992"]
+
+
 def test_without_an_id_test_set_the_calibration_images_stand_in(store: Store, settings: Settings) -> None:
     other = settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update={"id_test": None})})
     result = run_evaluation(store, other)

@@ -7,7 +7,8 @@ import torch
 
 from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
-from synood_ray.models.clip import bicubic
+from synood_ray.models.classifier import TimmClassifier
+from synood_ray.models.clip import _needs_quick_gelu, resizing
 from synood_ray.models.scorer import Scorer, verdicts_of
 from synood_ray.scores import SCORES, IdImages, Score
 from tools.mini_world.check import read_images
@@ -127,12 +128,15 @@ def saved_classifier(folder: Path, label_names: list[str] | None) -> Any:
 def test_a_classifier_that_timm_saved(tmp_path: Path) -> None:
     model = saved_classifier(tmp_path, ["fox", "red apple", "bus"])
     scorer = Scorer(ScorerSettings(model=f"timm:{tmp_path}", pretrained=None, temperature=2.0), NAMES)
-    config = timm.data.resolve_data_config(model=model)
-    side = config["input_size"][-1]
-    images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    config = timm.data.resolve_data_config(model=model, use_test_size=True)
+    side, cut = config["input_size"][-1], scorer.classifier.preprocess  # type: ignore[attr-defined]
+    assert (cut.size, cut.resized) == (side, int(side / config["crop_pct"]))
+    images = torch.rand(2, 3, cut.resized, cut.resized, generator=torch.Generator().manual_seed(1))
+    first = round((cut.resized - side) / 2)
+    centre = images[:, :, first : first + side, first : first + side]
     mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
-        expected = model((images - mean) / std)[:, [1, 2, 0]]
+        expected = model((centre - mean) / std)[:, [1, 2, 0]]
     assert torch.allclose(scorer.judge(images)[1], expected, atol=1e-4)
     assert torch.allclose(scorer.score(images), 2 * (expected / 2).exp().sum(-1).log(), atol=1e-4)
     nearest, shows = scorer.verdicts(images, expected.argmax(-1))
@@ -159,6 +163,49 @@ def test_a_classifier_without_names_needs_exactly_the_runs_classes(tmp_path: Pat
 @pytest.mark.parametrize("side", [5, 31, 64])
 def test_resizing_by_matrices_is_bicubic_interpolation(side: int) -> None:
     images = torch.rand(2, 3, side, side + 3, generator=torch.Generator().manual_seed(2))
-    rows, columns = (bicubic(one, 16, images.device) for one in (side, side + 3))
+    rows, columns = (resizing(one, 16, images.device) for one in (side, side + 3))
     expected = torch.nn.functional.interpolate(images, size=(16, 16), mode="bicubic", antialias=side > 16)
     assert torch.allclose(rows @ images @ columns.T, expected, atol=1e-5)
+
+
+def test_the_released_energy_model_sees_224_of_232_pixels_bilinear(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's ResNet-50 IMAGENET1K_V2: resize to 232, crop 224, bilinear, antialiased: as torchvision does."""
+    from torchvision.transforms import functional
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: create(name, pretrained=False))  # no download
+    released = TimmClassifier(ScorerSettings(model="timm:resnet50.tv2_in1k"), [str(i) for i in range(1000)])
+    images = torch.rand(2, 3, 300, 300, generator=torch.Generator().manual_seed(1))
+    cut = functional.center_crop(functional.resize(images, [232, 232], antialias=True), [224, 224])
+    expected = functional.normalize(cut, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert torch.allclose(released.preprocess(images), expected, atol=1e-5)
+
+
+def test_openai_weights_are_computed_with_quick_gelu() -> None:
+    import open_clip
+
+    assert _needs_quick_gelu("ViT-B-16", "openai") and _needs_quick_gelu("ViT-B-16-quickgelu", "openai")
+    assert not _needs_quick_gelu("ViT-B-16", "laion2b_s34b_b88k") and not _needs_quick_gelu("ViT-B-16", None)
+    with torch.device("meta"):
+        built = open_clip.create_model(
+            "ViT-B-16", force_quick_gelu=_needs_quick_gelu("ViT-B-16", "openai"), device="meta", load_weights=False
+        )
+    found = [type(block.mlp.gelu).__name__ for tower in (built.visual, built) for block in tower.transformer.resblocks]
+    assert found == ["QuickGELU"] * 24
+
+
+def test_clip_passes_quick_gelu_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    import open_clip
+
+    from synood_ray.models.clip import ClipModel
+
+    asked: dict[str, Any] = {}
+
+    def refuse(name: str, **options: Any) -> None:
+        asked.update(options, name=name)
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", refuse)
+    with pytest.raises(UserError, match="no network"):
+        ClipModel(ScorerSettings())  # the defaults, which the ImageNet preset has too
+    assert asked == {"name": "ViT-B-16", "pretrained": "openai", "force_quick_gelu": True}

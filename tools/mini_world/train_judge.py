@@ -115,7 +115,13 @@ def save(model: Any, classes: list[str], out: Path) -> None:
         "num_classes": len(classes),
         "label_names": classes,
         "model_args": ARCHITECTURE_ARGS,
-        "pretrained_cfg": {"input_size": [3, SIDE, SIDE], "mean": MEAN, "std": STD, "num_classes": len(classes)},
+        "pretrained_cfg": {
+            "input_size": [3, SIDE, SIDE],
+            "mean": MEAN,
+            "std": STD,
+            "crop_pct": 1.0,
+            "num_classes": len(classes),
+        },
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
