@@ -95,8 +95,8 @@ class DataSettings(Section):
     uri: str = Field("", description="folder of class folders, Parquet file or folder; local path, s3:// or mini://")
     class_names: str | None = Field(
         None,
-        description="JSON or CSV file that maps a class folder (wnid) to its name; imagenet: the bundled ones; keys: folders "
-        "are names; none: as keys, but ImageNet-1k's wnids are recognised",
+        description="JSON or CSV file that maps a class folder (wnid) to its name; imagenet: the bundled ones; keys: "
+        "folders are names; none: as keys, but ImageNet-1k's wnids are recognised",
     )
     image_column: str = Field("image", description="Parquet column that holds the image struct<bytes, path>")
     label_column: str = Field("label", description="Parquet column that holds the class")

@@ -37,8 +37,8 @@ def name_classes(keys: Sequence[str], address: str | None) -> list[ClassInfo]:
         unknown = [key for key in keys if key not in imagenet_names()]
         if unknown:
             raise UserError(
-                f"the classes are wnids, and {unknown[0]!r} is none of ImageNet-1k's: set data.class_names to a JSON or "
-                f"CSV file that maps each to its name ({len(unknown)} of {len(keys)} are unknown)"
+                f"the classes are wnids, and {unknown[0]!r} is none of ImageNet-1k's: set data.class_names to a JSON "
+                f"or CSV file that maps each to its name ({len(unknown)} of {len(keys)} are unknown)"
             )
         address = IMAGENET
     assert address is not None
