@@ -17,7 +17,7 @@ from synood_ray.detection.projector import Projector
 from synood_ray.detection.sets import TestSet, encode_sets, open_sets
 from synood_ray.errors import UserError
 from synood_ray.models.clip import ClipModel
-from synood_ray.storage.record import read_record
+from synood_ray.storage.run import Run
 from synood_ray.storage.stored_json import put_json
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
@@ -151,7 +151,8 @@ def test_other_detectors_are_compared_by_name(store: Store, settings: Settings, 
     assert list(listed)[:5] == ["mcm", "energy", "maxlogit", "neglabel", "official"]
     assert listed["official"] == f"detector of {tmp_path / 'other'}, training recipe official, score neglabel"
     assert "NeurIPS 2022" in listed["mcm"]
-    images = encode_sets(store, settings, open_sets(settings, read_record(store)), clip, lambda line: None)  # type: ignore[arg-type]
+    made = Run.open(store)
+    images = encode_sets(made, settings, open_sets(settings, made.record), clip, lambda line: None)
     scores = [other.score_features(one.features).double() for one in (images[0], images[1]["near/mixed"])]
     assert found["sets"]["near/mixed"]["official"] == pytest.approx(ood_metrics(*scores))
 

@@ -12,6 +12,7 @@ from synood_ray.errors import UserError
 from synood_ray.farm.preparing import open_scorer
 from synood_ray.negatives.mining import NegativeLabels
 from synood_ray.storage import layout
+from synood_ray.storage.run import Run
 from synood_ray.storage.stores.base import Store
 from tests.detection.tiny_clip import save_tiny_clip
 from tests.training.run_folder import COLOURS, make_run, make_settings
@@ -44,7 +45,7 @@ def test_a_runs_scorer_learns_from_its_id_images_once(store: Store, settings: Se
     assert clip is not None
     settings.evaluation.scores = ["fused"]
     negatives = NegativeLabels.from_bytes(store.get(layout.NEGATIVES)).features
-    own = encode_own_images(store, settings, clip, lambda line: None)
+    own = encode_own_images(Run.open(store), settings, clip, lambda line: None)
     methods, notes = frozen_methods(settings, clip, NAMES, negatives, lambda: own)
     assert not notes
     assert torch.allclose(methods["fused"].score(clip.encode_images(images)), score, rtol=1e-3, atol=1e-2)

@@ -70,7 +70,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Settings) -> None:
-    html = render(store, settings, EVALUATION)
+    html = render(Run.open(store), settings, EVALUATION)
     page = Page(html)
     assert not page.open
     assert page.addresses
@@ -93,7 +93,7 @@ def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Set
 
 def test_methods_are_shown_by_name_whatever_they_are_called(store: Store, settings: Settings) -> None:
     other = json.loads(json.dumps(EVALUATION).replace("neglabel", "my_score").replace("synood", "my_detector"))
-    page = Page(render(store, settings, other))
+    page = Page(render(Run.open(store), settings, other))
     assert "In percent, my_score on the frozen CLIP; not fine-tuned yet" in page.text
     assert "my_detector" in page.text and "detector of this run, training recipe my_detector" in page.text
 
@@ -103,12 +103,12 @@ def test_an_older_evaluation_without_a_list_of_methods_is_shown(store: Store, se
     for methods in older["sets"].values():
         for values in methods.values():
             del values["aupr_out"]  # a metric of later versions
-    page = Page(render(store, settings, older))
+    page = Page(render(Run.open(store), settings, older))
     assert "AUPR in" in page.text and "95.0" in page.text
 
 
 def test_text_of_users_and_models_is_escaped(store: Store, settings: Settings) -> None:
-    html = render(store, settings, None)
+    html = render(Run.open(store), settings, None)
     assert "<i>grass</i>" not in html
     assert "&lt;i&gt;grass&lt;/i&gt;" in html
     assert "broken <b>.jpg" not in html
@@ -118,7 +118,7 @@ def test_a_run_that_is_not_evaluated_or_not_published_has_a_page_too(settings: S
     other = settings.model_copy(update={"output": str(tmp_path / "run")})
     store = make_run(other)
     store.delete("manifest.json")
-    page = Page(render(store, other, None))
+    page = Page(render(Run.open(store), other, None))
     assert "samples planned" in page.text
     assert "Detection" not in page.text
 
@@ -135,7 +135,7 @@ def test_missing_sources_leave_a_gap_not_an_error(tmp_path: Path) -> None:
     store = make_run(settings)
     for image in Path(settings.data.uri).rglob("*.png"):
         image.unlink()
-    assert "source is gone" in render(store, settings, None)
+    assert "source is gone" in render(Run.open(store), settings, None)
 
 
 def test_shards_are_read_once_and_drawn_from_by_row_group(store: Store, settings: Settings) -> None:

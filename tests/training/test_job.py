@@ -15,6 +15,7 @@ from synood_ray.models.clip import ClipModel
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, encode_samples
 from synood_ray.storage.publish import publish, retract
+from synood_ray.storage.run import Run
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
 from synood_ray.training.finetune import Workers
@@ -102,7 +103,7 @@ def test_two_workers_see_what_one_sees(store: Store, settings: Settings) -> None
     clip = ClipModel(settings.scorer)
     names = sorted(COLOURS)
     negatives = negative_labels(settings, store, names, clip)
-    whole = run_features(store, settings, clip, names, negatives, Workers())
+    whole = run_features(Run.open(store), settings, clip, negatives, Workers())
     summed: list[list[torch.Tensor]] = []
 
     class Half(Workers):
@@ -118,8 +119,8 @@ def test_two_workers_see_what_one_sees(store: Store, settings: Settings) -> None
                 tensor += other
             OtherHalf.calls += 1
 
-    run_features(store, settings, clip, names, negatives, Half(0, 2))
-    together = run_features(store, settings, clip, names, negatives, OtherHalf(1, 2))
+    run_features(Run.open(store), settings, clip, negatives, Half(0, 2))
+    together = run_features(Run.open(store), settings, clip, negatives, OtherHalf(1, 2))
     assert torch.allclose(together.training.id_features, whole.training.id_features, atol=1e-6)
     assert torch.allclose(together.training.ood_features, whole.training.ood_features, atol=1e-6)
     assert torch.equal(together.training.companion_labels, whole.training.companion_labels)
