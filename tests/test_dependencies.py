@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ tomllib = pytest.importorskip("tomllib")  # from Python 3.11 on
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+INSTALLED = packages_distributions()
 OURS = {"synood_ray", "benchmarks", "tools", "tests"}
 
 
@@ -33,6 +35,7 @@ def declared(*extras: str) -> dict[str, Requirement]:
     return found
 
 
+@cache
 def imported(*folders: str) -> dict[str, str]:
     """Packages of others that the modules in folders import, each with a file that does."""
     found: dict[str, str] = {}
@@ -46,9 +49,10 @@ def imported(*folders: str) -> dict[str, str]:
     return found
 
 
+@cache
 def distributions(package: str) -> set[str]:
     """Whose package it is, and its own name, in case it is not installed here."""
-    return {canonicalize_name(name) for name in (package, *packages_distributions().get(package, []))}
+    return {canonicalize_name(name) for name in (package, *INSTALLED.get(package, []))}
 
 
 @pytest.mark.parametrize(

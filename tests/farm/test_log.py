@@ -24,15 +24,17 @@ from synood_ray.farm.reports import UnitReport
 def test_an_event_becomes_one_record(event: Event, level: str, worker: str, unit: int | None) -> None:
     records: list[logging.LogRecord] = []
     logger = logging.getLogger("synood_ray.farm.log")
-    handler, before = logging.Handler(), logger.level
+    handler, before = logging.Handler(), (logger.level, logger.propagate)
     handler.emit = records.append  # type: ignore[method-assign]
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
+    logger.propagate = False
     try:
         log_event(event)
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
     (record,) = records
     assert record.levelname == level and str(event) in record.getMessage()
     assert getattr(record, "worker", "") == worker and getattr(record, "unit", None) == unit
