@@ -8,14 +8,19 @@ from synood_ray.cli.command import RUN, Arguments, Command
 
 
 def run(arguments: Arguments) -> int:
-    from synood_ray.storage.progress import run_status
+    from synood_ray.storage.run import Run
     from synood_ray.storage.stores import open_store
 
-    status = run_status(open_store(arguments.options["run"], write=False)).asdict()
+    made = Run.open(open_store(arguments.options["run"], write=False))
+    status = made.status()
     if "json" in arguments.options:
-        print(json.dumps(status))
-    else:
-        print("\n".join(f"{name:12} {value}" for name, value in status.items()))
+        print(json.dumps(status.asdict()))
+        return 0
+    print(f"{made.uri}: {status.headline()}")
+    for what, counts in (("units", status.units()), ("samples", status.samples())):
+        print(f"\n{what}")
+        for name, count in counts.items():
+            print(f"  {name:11} {count:>9}")
     return 0
 
 
@@ -23,7 +28,7 @@ COMMAND = Command(
     "status",
     "Say how far a run is: units, samples, whether its shards are published.",
     run,
-    options={**RUN, "--json": "print one JSON object instead of a table"},
+    options={**RUN, "--json": "print one JSON object instead of two tables"},
     needs=("run",),
     examples=("--run runs/demo", "--run s3://runs/imagenet --json"),
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """Progress of a run: units planned … quarantined, samples accepted, rejected and failed.
+    """Progress of a run: units planned … quarantined; samples accepted, rejected and failed of those planned.
 
     leased is 0 where only the store is asked: who works on what is the driver's knowledge.
     """
@@ -48,10 +49,29 @@ class RunStatus:
     rejected: int
     failed: int
     published: bool
+    planned_samples: int
 
-    def asdict(self) -> dict[str, int | bool]:
-        """The fields by name, as `status.py --json` prints them."""
-        return asdict(self)
+    def units(self) -> dict[str, int]:
+        """Units by state."""
+        return {name: getattr(self, name) for name in ("planned", "committed", "waiting", "leased", "quarantined")}
+
+    def samples(self) -> dict[str, int]:
+        """Samples by what became of them; those that are not made yet are planned and nothing else."""
+        made = {name: getattr(self, name) for name in ("accepted", "rejected", "failed")}
+        return {"planned": self.planned_samples, **made}
+
+    def headline(self) -> str:
+        """One line: how far the run is."""
+        if self.published:
+            return "published"
+        left = self.waiting + self.leased
+        return f"running or stopped: {left} of {self.planned} units to go" if left else "finished, not published yet"
+
+    def asdict(self) -> dict[str, Any]:
+        """What ``synood status --json`` prints: units and samples apart, and beside them the flat names of 0.1.0."""
+        samples = self.samples()
+        flat = self.units() | {name: samples[name] for name in ("accepted", "rejected", "failed")}
+        return {"units": self.units(), "samples": samples, **flat, "published": self.published}
 
 
 def scan(store: Store, stage: layout.Stage = "parts") -> Scan:
@@ -139,7 +159,9 @@ def run_status(store: Store) -> RunStatus:
         quarantined = len(manifest["quarantined_units"])
         done = manifest["units"] - quarantined
         samples = {name: manifest[name] for name in ("accepted", "rejected", "failed")}
-        return RunStatus(record.units, done, 0, 0, quarantined, **samples, published=True)
+        return RunStatus(
+            record.units, done, 0, 0, quarantined, **samples, published=True, planned_samples=record.planned
+        )
     parts = sample_parts(store)
     flat = [entry for entries in parts.values() for entry in entries]
     counts = part_counts(store, record, flat).values()
@@ -156,4 +178,5 @@ def run_status(store: Store) -> RunStatus:
         rejected=sum(count.rejected for count in counts),
         failed=sum(last.values()),
         published=False,
+        planned_samples=record.planned,
     )

@@ -4,7 +4,7 @@ from synood_ray.report.table import print_summary
 from synood_ray.storage.progress import RunStatus
 from tests.report.test_page import EVALUATION
 
-STATUS = RunStatus(4, 4, 0, 0, 0, accepted=100, rejected=17, failed=3, published=True)
+STATUS = RunStatus(4, 4, 0, 0, 0, accepted=100, rejected=17, failed=3, published=True, planned_samples=120)
 
 
 def printed(evaluation: dict | None) -> str:

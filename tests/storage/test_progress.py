@@ -46,10 +46,14 @@ def test_scan_finds_what_is_done_and_what_was_given_up(folder: Store) -> None:
 
 def test_status_on_the_way(store: Store) -> None:
     plan = make_run(store)  # 20 samples in units of 6, 6, 6, 2
-    assert run_status(store) == RunStatus(4, 0, 4, 0, 0, 0, 0, 0, published=False)
+    assert run_status(store) == RunStatus(4, 0, 4, 0, 0, 0, 0, 0, published=False, planned_samples=20)
     commit(store, plan, units=[0, 2], failed=["00000001"])
     _error(store, "parts", 1, 1, final=True)
-    assert run_status(store).asdict() == {
+    status = run_status(store)
+    assert status.headline() == "running or stopped: 1 of 4 units to go"
+    assert status.asdict() == {
+        "units": {"planned": 4, "committed": 2, "waiting": 1, "leased": 0, "quarantined": 1},
+        "samples": {"planned": 20, "accepted": 9, "rejected": 2, "failed": 1},
         "planned": 4,
         "committed": 2,
         "waiting": 1,
@@ -94,6 +98,7 @@ def test_a_published_run_is_told_by_its_manifest(folder: Store) -> None:
     plan = make_run(folder)
     commit(folder, plan, failed=["00000001"])
     before = run_status(folder)
+    assert before.headline() == "finished, not published yet"
     publish(folder)
     for entry in list(folder.list(layout.PARTS)):
         folder.delete(entry.key)

@@ -1,113 +1,87 @@
-"""run.json: created once, then compared."""
+"""`Run`: what a run folder holds."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
-from synood_ray.storage.record import RunRecord, check_or_create_run, check_settings, read_record
-from synood_ray.storage.stored_json import load_json, put_json
-from synood_ray.storage.stores.base import Put, Store
-from synood_ray.storage.stores.s3 import S3Store
-from tests.faultproxy import Fault, FaultProxy
-from tests.storage.conftest import BUCKET, use_s3
+from synood_ray.storage.publish import publish
+from synood_ray.storage.run import Run
+from synood_ray.storage.stored_json import put_json
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
+from tests.storage.builders import CLASSES, commit, make_run
+
+OLD = Path(__file__).parents[1] / "old_runs" / "0.1.0"
 
 
-def _start(store: Store, settings: Settings, digest: str = "d1") -> RunRecord:
-    return check_or_create_run(store, settings, id_manifest_sha256=digest, planned=20, units=4, classes=["a", "ä"])
+def test_where_there_is_none_one_line_says_so(folder: Store) -> None:
+    assert Run.find(folder) is None
+    with pytest.raises(UserError, match=r"no run here \(run.json is missing\); make one with synood synthesize --out"):
+        Run.open(folder)
 
 
-def test_the_first_creates_and_the_second_agrees(store: Store) -> None:
-    assert read_record(store) is None
-    record = _start(store, Settings())
-    assert (record.planned, record.units, record.classes) == (20, 4, ["a", "ä"])
-    assert record.packages["pyarrow"]
-    assert _start(store, Settings(output="x", preset="y")) == record == read_record(store)
+def test_columns_of_a_published_run(folder: Store) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000001"])
+    run = Run.open(folder)
+    with pytest.raises(UserError, match="the run is not finished; finish it with synood synthesize --output"):
+        next(run.rows(["key"]))
+    assert (run.digest(), run.manifest(), run.publications()) == (None, None, [])
+    publish(folder, rows_per_shard=10)
+    tables = list(run.rows(["failed", "key"]))
+    assert [table.column_names for table in tables] == [["failed", "key"]] * 2
+    rows = [row for table in tables for row in table.to_pylist()]
+    assert [row["key"] for row in rows] == [f"{i:08d}" for i in range(20)]
+    assert [row["key"] for row in rows if row["failed"]] == ["00000001"]
+    assert [row.key for row in run.samples()] == [row["key"] for row in rows]
+    assert run.digest() and len(run.publications()) == 1 and run.classes == CLASSES
 
 
-def test_other_settings_are_refused_by_name(folder: Store) -> None:
-    _start(folder, Settings())
-    settings = Settings.model_validate({"seed": 3, "sampling": {"band": 0.5}})
-    with pytest.raises(UserError, match=r"seed: 0 in the run, 3 now; sampling.band: 0.25 in the run, 0.5 now"):
-        _start(folder, settings)
+def test_a_column_that_no_sample_has(folder: Store) -> None:
+    commit(folder, make_run(folder))
+    publish(folder)
+    with pytest.raises(KeyError, match="colour"):
+        next(Run.open(folder).rows(["colour"]))
 
 
-def test_other_images_are_refused_and_moved_ones_are_not(folder: Store) -> None:
-    record = _start(folder, Settings.model_validate({"data": {"uri": "old"}}))
-    moved = Settings.model_validate({"data": {"uri": "new"}})
-    assert _start(folder, moved) == record
-    with pytest.raises(UserError, match=r'images have changed .*"old" in the run, "new" now'):
-        _start(folder, moved, digest="d2")
+def test_errors_and_timings(folder: Store) -> None:
+    make_run(folder)
+    run = Run.open(folder)
+    assert (list(run.errors()), run.skips(), run.timings()) == ([], [], {})
+    assert run.evaluation() is run.calibration() is None
+    for attempt in (2, 1):
+        put_json(folder, layout.error_key("parts", 0, attempt), {"attempt": attempt})
+    folder.put_new("errors/notes.txt", b"mine")
+    assert [error["attempt"] for error in run.errors()] == [1, 2]
+    run.record_timings("evaluate", {"evaluate": 2.345})
+    run.record_timings("synthesize", {"select": 1.0})
+    run.record_timings("synthesize", {"select": 9.0})
+    assert list(run.timings().items()) == [("select", 1.0), ("evaluate", 2.35)]
 
 
-def test_before_the_selection_the_place_of_the_images_must_agree(folder: Store) -> None:
-    record = _start(folder, Settings.model_validate({"data": {"uri": "old"}}))
-    check_settings(record, Settings.model_validate({"data": {"uri": "./old"}}), folder.uri)
-    with pytest.raises(UserError, match=r'data.uri: "old" in the run, "new" now'):
-        check_settings(record, Settings.model_validate({"data": {"uri": "new"}}), folder.uri)
+def test_a_new_evaluation_takes_the_report_of_the_old_one_along(folder: Store) -> None:
+    make_run(folder)
+    run = Run.open(folder)
+    for figure in (1, 2):
+        folder.put_new(layout.REPORT_PAGE, b"page")
+        run.put_evaluation({"figure": figure})
+        assert run.evaluation() == {"figure": figure} and not folder.exists(layout.REPORT_PAGE)
 
 
-def test_a_driver_that_loses_the_race_compares(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between this driver's look and its write another one creates the run."""
-    reads = iter([None, replace(_start(folder, Settings(seed=7)))])
-    monkeypatch.setattr("synood_ray.storage.record.read_record", lambda _: next(reads))
-    with pytest.raises(UserError, match="seed: 7 in the run, 0 now"):
-        _start(folder, Settings())
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}'])
-def test_a_folder_that_is_not_a_run(folder: Store, text: str) -> None:
-    folder.put_new(layout.RUN, text.encode())
-    with pytest.raises(UserError, match=r"run.json"):
-        read_record(folder)
-
-
-@pytest.mark.parametrize("foreign", ["data/photo.jpg", "README.md", ".DS_Store", "data/train-00000-of-00001.parquet"])
-def test_a_place_that_holds_something_else_is_refused(store: Store, foreign: str) -> None:
-    store.put_new(foreign, b"precious")
-    with pytest.raises(UserError, match=r"not empty and no run of synood_ray .*choose a new --output"):
-        _start(store, Settings())
-    assert [entry.key for entry in store.list()] == [foreign]
-
-
-def test_what_is_no_file_counts_too(folder: Store, tmp_path: Path) -> None:
-    """An empty folder, a link that leads nowhere and files of somebody else's in .tmp are somebody's as well."""
-    root = Path(folder.uri)
-    for name in ("data", ".tmp/notes", "link"):
-        made = root / name
-        made.parent.mkdir(parents=True, exist_ok=True)
-        if name == "link":
-            made.symlink_to("nowhere")
-        else:
-            made.mkdir()
-        with pytest.raises(UserError, match="not empty"):
-            _start(folder, Settings())
-        shutil.rmtree(root)
-
-
-def test_a_start_that_died_as_it_wrote_run_json_is_no_obstacle(folder: Store) -> None:
-    temporaries = Path(folder.uri) / ".tmp"
-    temporaries.mkdir(parents=True)
-    (temporaries / ("0123456789abcdef" * 2)).write_bytes(b"{")
-    assert _start(folder, Settings()).units == 4
-
-
-def test_json_is_deterministic(folder: Store) -> None:
-    assert put_json(folder, "x.json", {"b": [1, "ü"], "a": None}) is Put.CREATED
-    assert put_json(folder, "x.json", {"a": None, "b": [1, "ü"]}) is Put.SAME
-    assert load_json(folder, "x.json") == {"a": None, "b": [1, "ü"]}
-    assert load_json(folder, "y.json") is None
-
-
-def test_a_store_that_overwrites_is_refused(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_s3(monkeypatch, moto_endpoint)
-    with FaultProxy(moto_endpoint, choose=lambda method, _: Fault.FORGET_CONDITION) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        with pytest.raises(UserError, match="lets one write replace another"):
-            _start(S3Store(BUCKET, "overwrites"), Settings())
+def test_a_run_of_version_0_1_0(tmp_path: Path) -> None:
+    run = Run.open(open_store(str(shutil.copytree(OLD, tmp_path / "old"))))
+    assert (len(run.sources()), len(run.classes), run.has_negatives) == (460, 115, True)
+    assert sum(table.num_rows for table in run.rows(["key", "image"])) == 8
+    assert run.status().samples() == {"planned": 8, "accepted": 8, "rejected": 0, "failed": 0}
+    assert (
+        run.calibration()
+        and run.evaluation()
+        and len(run.held_out())
+        and list(run.timings())[-2:] == ["finetune", "evaluate"]
+    )
+    run.check_shards()
