@@ -66,7 +66,7 @@ def synthesize(
     """
     begin = time.perf_counter()
     seconds: dict[str, float] = {}
-    keys(settings)  # a malformed one is the user's to mend, before anything is written or loaded
+    keys(settings)  # a malformed one is the user's to fix, before anything is written or loaded
     store = open_store(settings.output)
     run = Run.open(store) if retry_failed else Run.find(store)
     if run is not None:
@@ -121,7 +121,7 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     """
     if run is not None and all(map(store.exists, MANIFESTS)):
         return _plan_of(settings, run.sources()), run
-    load_candidates(settings.labels)  # a wrong file is the user's to mend, before anything is written or loaded
+    load_candidates(settings.labels)  # a wrong file is the user's to fix, before anything is written or loaded
     selection = _select(settings, say)
     plan = _plan_of(settings, selection.sources)
     record = check_or_create_run(

@@ -17,7 +17,7 @@ _LATER = {"training", "detector", "evaluation"}
 """Sections that work on finished samples and change none."""
 
 _CHANGEABLE = {"sampling.mllm_check"}
-"""What may change when a run goes on: a check whose describer has gone, or cannot make it, can be left out."""
+"""What may change when a run resumes: a check whose describer has gone, or cannot make it, can be left out."""
 
 _WHEREABOUTS = {"data.uri"}
 """Where an input is, not what it is: the images' identity is in the ID manifest."""
@@ -42,7 +42,7 @@ def differences(old: Mapping[str, Any], new: Settings) -> list[str]:
 
 
 def changes(old: Mapping[str, Any], new: Settings) -> list[str]:
-    """As `differences`: the fields that a run may go on with though they change what is still to be made."""
+    """As `differences`: the fields that a run may resume with though they change what is still to be made."""
     return [told for name, told in _differences(old, new).items() if name in _CHANGEABLE]
 
 

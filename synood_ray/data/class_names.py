@@ -76,7 +76,7 @@ def _from_json(text: str, address: str) -> dict[str, str]:
     except json.JSONDecodeError as error:
         raise UserError(f"data.class_names: {address}, line {error.lineno}: {error.msg}") from error
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise UserError(f'data.class_names: {address} must be one object of texts, such as {{"n01440764": "tench"}}')
+        raise UserError(f'data.class_names: {address} must be one object of strings, such as {{"n01440764": "tench"}}')
     return names
 
 

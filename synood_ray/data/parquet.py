@@ -1,7 +1,7 @@
 """Images in Parquet files of the Hugging Face layout: a struct<bytes, path> column and a label column.
 
 Class names come from the ClassLabel feature that ``datasets`` stores in the schema; else the labels themselves,
-texts or whole numbers, are the classes.
+strings or integers, are the classes.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _read_classes(schemas: dict[str, pa.Schema], column: str) -> dict[Any, str]:
     kinds = {type(value) for value in values}
     if not kinds <= {str} and not kinds <= {int}:
         shown = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise UserError(f"data.label_column: {column!r} holds {shown}; it must hold texts or whole numbers")
+        raise UserError(f"data.label_column: {column!r} holds {shown}; it must hold strings or integers")
     return {value: str(value) for value in sorted(values)}
 
 

@@ -46,7 +46,7 @@ from synood_ray.sampling.recipes import RECIPES
 from synood_ray.storage.stores.base import Store
 
 MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run if no other one is ready
-MAX_AWAY = 3  # units in a row, without one done, that may find a service away before the run ends, to go on later
+MAX_AWAY = 3  # units in a row, without one done, that may find a service away before the run ends, to be resumed later
 TEND = 1.0  # seconds between looks at deadlines, pools and nodes; one wait for workers may last as long
 
 
@@ -55,7 +55,7 @@ class Driver:
 
     observers: called with every event (`farm.observers`), in turn; the list may grow while the driver works.
     retry: do only these units again (`farm.retry`); all others count as committed, whatever they are.
-    rng: where to go on when another driver is at work on the same units.
+    rng: where to continue when another driver is at work on the same units.
     """
 
     def __init__(
@@ -282,7 +282,7 @@ class Driver:
     # -- when something goes wrong -------------------------------------------------------------------------------------
 
     def _failed(self, call: Call, error: Any) -> None:
-        """A Python error in a worker: the user's to mend, or one more attempt for its unit."""
+        """A Python error in a worker: the user's to fix, or one more attempt for its unit."""
         import ray
 
         cause = error

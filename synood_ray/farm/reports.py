@@ -69,5 +69,5 @@ class Totals:
         if self.checked >= ENOUGH_CHECKS and 2 * self.untold > self.checked:
             raise UserError(
                 f"sampling.mllm_check: of {self.checked} answers of the describer {self.untold} were neither yes nor "
-                "no; take another describer, or set it to false to go on without this check"
+                "no; take another describer, or set it to false to resume without this check"
             )

@@ -72,7 +72,7 @@ class NegativeLabels:
 
 
 def load_candidates(settings: LabelSettings) -> Candidates:
-    """The words of ``labels.candidates``: WordNet's nouns and adjectives, or a text file with one noun a line.
+    """The words of ``labels.candidates``: WordNet's nouns and adjectives, or a text file with one noun per line.
 
     Raises UserError if the file is missing, not UTF-8 text, or empty.
     """

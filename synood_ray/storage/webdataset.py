@@ -19,7 +19,7 @@ def export(run: Run, destination: Store) -> list[str]:
     """Write one tar a shard with the accepted samples: ``<key>.png``, ``.txt`` (caption), ``.cls`` and ``.json``.
 
     The caption is the sample's negative label, or its prompt where it has none; cls is the source's class. Equal runs
-    give equal tars; an interrupted export goes on where it was. Returns the keys of the tars. Raises UserError if
+    give equal tars; an interrupted export resumes where it was. Returns the keys of the tars. Raises UserError if
     the run is not published or a shard is not the one that was, FileExistsError if the destination holds another
     export.
     """

@@ -212,7 +212,7 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         train(open_store(config["uri"]), settings, workers)
         ray.train.report({})
-    except UserError as error:  # the user's to mend: trying again would not help
+    except UserError as error:  # the user's to fix: trying again would not help
         ray.train.report({_USER_ERROR: str(error)})
 
 

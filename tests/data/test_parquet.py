@@ -170,7 +170,7 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     write_parquet(path, rows_of([0, 1, -1]), names=["a", "b"])
     refuses(r"label -1, outside 0\.\.1")
     write_parquet(path, rows_of([0.5, 1.5]), pa.float64())
-    refuses("holds float; it must hold texts or whole numbers")
+    refuses("holds float; it must hold strings or integers")
     write_parquet(path, rows_of([3, 3]))
     refuses("only one class, '3'")
     pq.write_table(pa.table({"image": pa.array([], reader_image()), "label": pa.array([], pa.int64())}), path)

@@ -27,7 +27,7 @@ from synood_ray.storage import layout
 from synood_ray.storage.stores.base import TEMPORARY, Entry, NotFound, Put, Store, check_key
 
 _COMPLAINTS = {
-    errno.EACCES: "is not readable and writable; choose another folder or mend its permissions",
+    errno.EACCES: "is not readable and writable; choose another folder or fix its permissions",
     errno.EPERM: "is on a file system without hard links, which create-only writes need; use another folder or s3://",
     errno.EOPNOTSUPP: "is on a file system without hard links, which create-only writes need; use another folder or s3://",
     errno.EXDEV: "spans several file systems; keep a run in one",

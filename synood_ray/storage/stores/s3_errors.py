@@ -1,4 +1,4 @@
-"""What an S3 error means: worth a retry, the user's to mend (and how), or neither."""
+"""What an S3 error means: worth a retry, the user's to fix (and how), or neither."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def is_transient(error: ClientError) -> bool:
 
 
 def complaint(error: Exception) -> str | None:
-    """One line on what the user should mend, or None if the error is not theirs."""
+    """One line on what the user should fix, or None if the error is not theirs."""
     if isinstance(error, ClientError):
         return _COMPLAINTS.get(code_of(error))
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
