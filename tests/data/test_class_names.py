@@ -52,8 +52,8 @@ def test_missing_keys_are_named(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         ("x.json", '{"n01": "tench",\n}', "x.json, line"),
-        ("x.json", '["tench"]', "must be one object of texts"),
-        ("x.json", '{"n01": 3}', "must be one object of texts"),
+        ("x.json", '["tench"]', "must be one object of strings"),
+        ("x.json", '{"n01": 3}', "must be one object of strings"),
         ("x.json", '{"n01": " "}', "gives 'n01' an empty name"),
         ("x.csv", "n01,tench\nn02,crane, bird\n", "x.csv, line 2: 3 columns instead of two"),
         ("x.csv", "n01,tench\nn01,crane\n", "x.csv, line 2: a second name for 'n01'"),
