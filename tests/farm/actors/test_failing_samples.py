@@ -119,7 +119,7 @@ def test_a_server_that_is_away_fails_no_sample(settings: Settings, tasks: list[S
 def test_answers_that_cannot_be_told_are_counted(
     settings: Settings, tasks: list[SampleTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda answers: answers, is_initialized=bool))
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda found: found, is_initialized=bool))
     settings.sampling.clip_check = False
     source = tasks[0].source
     foxes = [SampleTask(f"{i:08d}", 0, source, 0, i) for i in range(4)]
@@ -129,5 +129,5 @@ def test_answers_that_cannot_be_told_are_counted(
     assert (report.checked, report.untold) == (4, 2)
     rows = decode_samples(open_store(settings.output).get(layout.part_key(0)))
     assert [row.reject_reason for row in rows] == ["mllm", "", "", ""]
-    unasked = sampler(settings, ["fox"]).sample(0, foxes[:1], 1, None, retry=1)
+    unasked = sampler(settings, ["fox"]).sample(0, foxes[:1], 1, None, 1)
     assert (unasked.checked, unasked.untold) == (0, 0) and unasked.accepted == 1
