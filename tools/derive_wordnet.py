@@ -3,7 +3,8 @@
     python -m tools.derive_wordnet [FOLDER]
 
 FOLDER holds data.noun and data.adj of WordNet 3.0 (Debian: package wordnet-base, /usr/share/wordnet). One line a
-synonym set: its kind (n or a), a tab, its names by falling frequency, separated by ``|``. Glosses, relations and the
+synonym set: its kind (n or a, or l for a noun of the lexicographer files noun.animal and noun.food, which NegLabel
+leaves out), a tab, its names by falling frequency, separated by ``|``. Glosses, relations and the
 other parts of speech are left out. WordNet's licence is in LICENSE.wordnet.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TARGET = Path(__file__).parents[1] / "synood_ray" / "negatives" / "wordnet.txt.gz"
+LIVING = ("05", "13")  # noun.animal and noun.food, by lexnames(5wn)
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand, such as "galore(ip)"
 
 
@@ -28,8 +30,9 @@ def synonym_sets(folder: Path) -> Iterator[str]:
             if line.startswith("  "):  # the licence
                 continue
             fields = line.split(" ")
+            letter = "l" if kind == "n" and fields[1] in LIVING else kind
             names = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
-            lines.add(f"{kind}\t" + "|".join(_MARKER.sub("", word).replace("_", " ") for word in names))
+            lines.add(f"{letter}\t" + "|".join(_MARKER.sub("", word).replace("_", " ") for word in names))
     yield from sorted(lines)
 
 

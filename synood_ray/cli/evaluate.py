@@ -34,7 +34,7 @@ COMMAND = Command(
     run,
     options=RUN,
     needs=("run",),
-    settings=("evaluation", "labels", "scorer.device"),
+    settings=("evaluation", "labels", "scorer.device", "detector.model", "detector.pretrained"),
     often=("evaluation.id_test", "evaluation.near", "evaluation.far", "evaluation.bootstrap", "scorer.device"),
     examples=("--run runs/demo", "--run s3://runs/imagenet --evaluation.near.mine photos/near"),
 )

@@ -219,7 +219,9 @@ class LabelSettings(Section):
     """Negative labels (NegLabel mining, ICLR 2024)."""
 
     candidates: str = Field(
-        "wordnet", description="wordnet, or a text file with one word per line; local path or mini://"
+        "wordnet",
+        description="wordnet; neglabel: the paper's list, without animals and food; or a text file with one word "
+        "per line, local path or mini://",
     )
     noun_prompt: AboutWord = Field("the nice {}", description="prompt of a noun candidate")
     adjective_prompt: AboutWord = Field("This is a {} photo", description="prompt of an adjective candidate")
@@ -247,7 +249,12 @@ class TrainingSettings(Section):
 
 
 class DetectorSettings(Section):
-    """What the fine-tuned detector answers with."""
+    """What the fine-tuned detector answers with. Its CLIP is the scorer's, or its own where a classifier scores."""
+
+    model: str | None = Field(
+        None, description="CLIP of the detector, of a run that is scored by a classifier; none: scorer.model"
+    )
+    pretrained: str | None = Field("openai", description="open_clip tag of detector.model; not used for a folder")
 
     score: ScoreName = Field("neglabel", description="OOD score of the detector, higher = more ID")
 
@@ -326,6 +333,19 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     farm: FarmSettings = FarmSettings()
     log: LogSettings = LogSettings()
+
+    @property
+    def clip(self) -> ScorerSettings:
+        """The CLIP of negative labels, fine-tuning and evaluation: the scorer's, or the detector's own where a
+        classifier scores. Raises UserError if there is none, or if there are two."""
+        if not self.scorer.model.startswith("timm:"):
+            if self.detector.model not in (None, self.scorer.model):
+                raise UserError("detector.model is for runs that a classifier scores; this one has scorer.model's CLIP")
+            return self.scorer
+        if self.detector.model is None:
+            raise UserError("scorer.model names a classifier; set detector.model to the CLIP of the detector")
+        own = {"model": self.detector.model, "pretrained": self.detector.pretrained}
+        return self.scorer.model_copy(update=own)
 
 
 def from_stored(stored: Mapping[str, Any]) -> Settings:

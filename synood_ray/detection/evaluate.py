@@ -66,8 +66,6 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     """
     run = Run.open(store)
     record = run.record
-    if settings.scorer.model.startswith("timm:"):
-        raise UserError("scorer.model names a classifier; the evaluation needs a CLIP: set scorer.model to one")
     detectors, notes = find_detectors(store, settings, record)
     inputs = _inputs(run, settings, detectors)
     found = run.evaluation()
@@ -79,7 +77,7 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
 
-    clip = ClipModel(settings.scorer)
+    clip = ClipModel(settings.clip)
     negatives = negative_labels(settings, store, record.classes, clip)
     own_images = functools.partial(encode_own_images, run, settings, clip, say)
     methods, left_out = frozen_methods(settings, clip, record.classes, negatives.features, own_images)
@@ -98,7 +96,7 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
 
 def _inputs(run: Run, settings: Settings, detectors: Mapping[str, FoundDetector]) -> dict[str, Any]:
     """What an evaluation depends on; equal inputs give equal results."""
-    scorer = settings.scorer
+    scorer = settings.clip
     inputs: dict[str, Any] = {
         "evaluation": settings.evaluation.model_dump(mode="json"),
         "scorer": {name: getattr(scorer, name) for name in ("model", "pretrained", "templates", "temperature")},

@@ -106,8 +106,8 @@ def frozen_methods(
     """
     from torch.nn import functional as F
 
-    id_text = clip.encode_classes(classes, settings.scorer.templates).cpu()
-    options: dict[str, Any] = {"temperature": settings.scorer.temperature, "groups": settings.labels.groups}
+    id_text = clip.encode_classes(classes, settings.clip.templates).cpu()
+    options: dict[str, Any] = {"temperature": settings.clip.temperature, "groups": settings.labels.groups}
 
     def look(features: Tensor) -> ScoreInput:
         return ScoreInput.of_features(F.normalize(features, dim=-1), id_text, negative_text, **options)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from synood_ray.config.settings import LabelSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import resolve
-from synood_ray.negatives.wordnet import Kind, comparable, id_forms, load_wordnet
+from synood_ray.negatives.wordnet import Kind, comparable, id_forms, load_wordnet, once
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,9 @@ EncodeText = Callable[[list[str]], "Tensor"]
 """Prompts -> L2-normalised text features [N, D] float32."""
 
 KINDS: tuple[Kind, ...] = ("noun", "adjective")
+WORD_LISTS = ("wordnet", "neglabel")
+"""Names in ``labels.candidates`` that are no file's."""
+
 _BATCH = 2048
 
 
@@ -74,10 +77,15 @@ class NegativeLabels:
 def load_candidates(settings: LabelSettings) -> Candidates:
     """The words of ``labels.candidates``: WordNet's nouns and adjectives, or a text file with one noun per line.
 
+    ``wordnet``: all of them; ``neglabel``: without animals and food, and without a noun that is an adjective too, as
+    the paper's lists have it (56,909 nouns and 13,091 adjectives there, 56,788 and 14,006 here).
     Raises UserError if the file is missing, not UTF-8 text, or empty.
     """
-    if settings.candidates == "wordnet":
-        words = {kind: load_wordnet().words(kind) for kind in KINDS}
+    if settings.candidates in WORD_LISTS:
+        words = {kind: load_wordnet().words(kind, living=settings.candidates == "wordnet") for kind in KINDS}
+        if settings.candidates == "neglabel":
+            adjectives = {word.lower() for word in words["adjective"]}
+            words["noun"] = [word for word in words["noun"] if word.lower() not in adjectives]
         return Candidates(
             [word for kind in KINDS for word in words[kind]], [kind for kind in KINDS for _ in words[kind]]
         )
@@ -85,7 +93,7 @@ def load_candidates(settings: LabelSettings) -> Candidates:
         text = Path(resolve(settings.candidates)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"labels.candidates {settings.candidates!r} cannot be read as text: {error}") from error
-    nouns = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    nouns = once(line.strip() for line in text.splitlines() if line.strip())
     if not nouns:
         raise UserError(f"labels.candidates {settings.candidates!r} holds no words; put one a line")
     return Candidates(nouns, [cast(Literal["noun"], "noun")] * len(nouns))

@@ -28,7 +28,7 @@ def negative_labels(settings: Settings, store: Store, class_names: list[str], cl
     """
 
     def made() -> bytes:
-        features = clip.encode_classes(class_names, settings.scorer.templates)
+        features = clip.encode_classes(class_names, settings.clip.templates)
         return mine(
             load_candidates(settings.labels), class_names, features, clip.encode_text, settings.labels
         ).to_bytes()

@@ -12,7 +12,8 @@ from typing import Literal
 
 Kind = Literal["noun", "adjective"]
 
-_KINDS: dict[str, Kind] = {"n": "noun", "a": "adjective"}
+_LIVING = "l"  # a noun of noun.animal or noun.food
+_KINDS: dict[str, Kind] = {"n": "noun", _LIVING: "noun", "a": "adjective"}
 _IRREGULAR = {
     "children": "child",
     "dice": "die",
@@ -32,15 +33,21 @@ _KEEP_S = ("ss", "us", "is", "as", "os")
 class WordNet:
     """Synonym sets in file order, and where each word occurs.
 
-    sets: (kind, names) with the most frequent name first; index: comparable form (see `comparable`) -> set numbers.
+    sets: (kind, names) with the most frequent name first; index: comparable form (see `comparable`) -> set numbers;
+    living: numbers of the sets of animals and food.
     """
 
     sets: tuple[tuple[Kind, tuple[str, ...]], ...]
     index: dict[str, tuple[int, ...]]
+    living: frozenset[int] = frozenset()
 
-    def words(self, kind: Kind) -> list[str]:
-        """The most frequent name of every synonym set of that kind, each spelling once, in file order."""
-        return list(dict.fromkeys(names[0] for own, names in self.sets if own == kind))
+    def words(self, kind: Kind, *, living: bool = True) -> list[str]:
+        """The most frequent name of every synonym set of that kind, each word `once`, in file order.
+
+        living: also those of animals and food.
+        """
+        sets = enumerate(self.sets)
+        return once(names[0] for number, (own, names) in sets if own == kind and (living or number not in self.living))
 
     def synonyms(self, word: str) -> set[str]:
         """Comparable forms of every name that shares a synonym set with the word, itself included."""
@@ -55,13 +62,24 @@ def load_wordnet() -> WordNet:
     data = resources.files("synood_ray.negatives").joinpath("wordnet.txt.gz").read_bytes()
     sets: list[tuple[Kind, tuple[str, ...]]] = []
     index: dict[str, list[int]] = {}
+    living: set[int] = set()
     for number, line in enumerate(gzip.decompress(data).decode("ascii").splitlines()):
         letter, _, names = line.partition("\t")
         members = tuple(names.split("|"))
         sets.append((_KINDS[letter], members))
+        if letter == _LIVING:
+            living.add(number)
         for key in {comparable(name) for name in members}:
             index.setdefault(key, []).append(number)
-    return WordNet(tuple(sets), {key: tuple(numbers) for key, numbers in index.items()})
+    return WordNet(tuple(sets), {key: tuple(numbers) for key, numbers in index.items()}, frozenset(living))
+
+
+def once(words: Iterable[str]) -> list[str]:
+    """The words in their order; of those that differ in case only, which CLIP does not tell apart, the first."""
+    found: dict[str, str] = {}
+    for word in words:
+        found.setdefault(word.lower(), word)
+    return list(found.values())
 
 
 def comparable(word: str) -> str:

@@ -67,7 +67,7 @@ def run_features(
     id_labels = torch.tensor([source.label for source in sources])
     samples = _sample_features(clip, run, workers)
     ood = samples.features[samples.accepted]
-    id_text = clip.encode_classes(run.classes, settings.scorer.templates).float().cpu()
+    id_text = clip.encode_classes(run.classes, settings.clip.templates).float().cpu()
     nearest = pair(ood, negatives)
     training = TrainingData(
         id_features=id_features,

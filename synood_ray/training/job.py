@@ -119,7 +119,7 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
 
     workers = workers or Workers()
     run = Run.open(store)
-    clip = ClipModel(settings.scorer)
+    clip = ClipModel(settings.clip)
     negatives = negative_labels(settings, store, run.classes, clip)
     data = run_features(run, settings, clip, negatives, workers)
     checkpoints = Checkpoints(store, settings)
@@ -133,7 +133,7 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
     )
     if workers.rank != 0:
         return
-    scorer = settings.scorer
+    scorer = settings.clip
     score, note = _score(settings, data.training.id_labels, run.classes)
     description = DetectorDescription(
         recipe=settings.training.recipe,
@@ -245,8 +245,7 @@ def _check(store: Store, settings: Settings) -> None:
     run.check_shards()
     if run.published()["accepted"] == 0:
         raise UserError(f"{store.uri}: no sample was accepted, so there is nothing to learn from; see sampling.band")
-    if settings.scorer.model.startswith("timm:"):
-        raise UserError("scorer.model names a classifier; fine-tuning needs a CLIP: set scorer.model to one")
+    settings.clip  # noqa: B018 - raises if there is none
     if not run.has_negatives:
         load_candidates(settings.labels)
 
@@ -258,5 +257,5 @@ def _identity(settings: Settings) -> dict[str, Any]:
     values["detector.score"] = settings.detector.score
     values["training.revision"] = _REVISION.get(settings.training.recipe, 1)
     for name in ("model", "pretrained", "templates", "temperature"):
-        values[f"scorer.{name}"] = getattr(settings.scorer, name)
+        values[f"scorer.{name}"] = getattr(settings.clip, name)
     return values | {"labels.groups": settings.labels.groups, "seed": settings.seed}

@@ -89,6 +89,24 @@ def test_a_detector_from_before_there_was_a_choice_is_kept(store: Store, setting
     assert not run_finetune(store, settings).fresh
 
 
+def test_a_run_that_a_classifier_scored_is_fine_tuned_and_evaluated_with_the_detectors_clip(
+    settings: Settings, clip: str
+) -> None:
+    settings.scorer.model = "timm:resnet50.tv2_in1k"  # as released; fine-tuning and evaluation never load it
+    settings.evaluation.bootstrap = 0
+    store = make_run(settings)
+    with pytest.raises(UserError, match=r"set detector\.model to the CLIP of the detector"):
+        run_finetune(store, settings)
+    settings.detector.model, settings.detector.pretrained = clip, None
+    train(store, settings)
+    description = Detector.load(settings.output).description
+    assert (description.model, description.pretrained) == (clip, None)
+    assert "synood" in run_evaluation(store, settings)["id"]
+    settings.scorer.model = "mini://models/clip"
+    with pytest.raises(UserError, match=r"detector\.model is for runs that a classifier scores"):
+        train(store, settings)
+
+
 def _held_out(store: Store, settings: Settings) -> list[str]:
     from synood_ray.storage.sources import decode_sources
 
