@@ -23,10 +23,15 @@ endif
 demo: install
 	$(BIN)/synood synthesize --preset mini --output $(RUN)
 	$(BIN)/synood synthesize --preset mini --output $(RUN)-official --describer.contexts $(RUN)/prompts \
-		--sampling.recipe official --training.recipe official --limit 96
+		--sampling.recipe official --training.recipe official
+	rm -rf $(RUN)-released
+	cp -r $(RUN)-official $(RUN)-released
+	rm -rf $(RUN)-released/detector
 	$(BIN)/synood finetune --run $(RUN)
 	$(BIN)/synood finetune --run $(RUN)-official
-	$(BIN)/synood evaluate --run $(RUN) --evaluation.detectors.official $(RUN)-official
+	$(BIN)/synood finetune --run $(RUN)-released --training.epochs 3 --training.lr 1e-3 --training.label_lr 2e-2
+	$(BIN)/synood evaluate --run $(RUN) --evaluation.detectors.official $(RUN)-official \
+		--evaluation.detectors.official_released_settings $(RUN)-released
 
 check: install lint
 	$(BIN)/python -m pytest -m "not real and not install"

@@ -36,7 +36,6 @@ class SampleTask:
     source: SourceImage
     draw: int
     seed: int
-    prompt: str = ""
 
 
 def sample_key(index: int) -> str:

@@ -166,9 +166,7 @@ class ScorerSettings(Section):
     pretrained: str | None = Field("openai", description="open_clip pretrained tag; not used for a folder")
     score: ScoreName = Field("energy", description="OOD score, higher = more ID")
     temperature: float = Field(1.0, gt=0.0, description="temperature of energy and MSP, on logits of 100 cos")
-    templates: list[AboutWord] = Field(
-        ["a nice {}."], min_length=1, description="prompts of an ID class name, averaged"
-    )
+    templates: list[AboutWord] = Field(["a nice {}"], min_length=1, description="prompts of an ID class name, averaged")
     dtype: DType = Field("auto", description="auto: float32 (scores are compared with a threshold)")
     device: Device = _operational("auto", "auto: a GPU if there is one")
     placement: Literal["local", "actor"] = _operational("local", "inside every sampler, or one shared actor pool")
@@ -276,6 +274,10 @@ class EvaluationSettings(Section):
     detectors: dict[str, str] = Field({}, description="other detectors to compare with; run or detector folders")
     scores: list[ScoreName] = Field(
         ["mcm", "energy", "maxlogit", "neglabel"], description="baselines: OOD scores of the frozen CLIP"
+    )
+    prompts: Literal["paper", "run"] = Field(
+        "paper",
+        description="prompt of ID classes for a baseline: its own paper's where it has one, or scorer.templates",
     )
     bootstrap: int = Field(1000, ge=0, description="class-bootstrap draws for the 95 % intervals; 0: none")
 

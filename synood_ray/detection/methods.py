@@ -106,27 +106,42 @@ def frozen_methods(
     """
     from torch.nn import functional as F
 
-    id_text = clip.encode_classes(classes, settings.clip.templates).cpu()
+    used = [SCORES[name] for name in settings.evaluation.scores]
+    texts = {
+        text: clip.encode_classes(classes, list(text)).cpu() for text in {_prompts(settings, score) for score in used}
+    }
     options: dict[str, Any] = {"temperature": settings.clip.temperature, "groups": settings.labels.groups}
 
-    def look(features: Tensor) -> ScoreInput:
+    def look(score: Score, features: Tensor) -> ScoreInput:
+        id_text = texts[_prompts(settings, score)]
         return ScoreInput.of_features(F.normalize(features, dim=-1), id_text, negative_text, **options)
 
     def method(score: Score, state: State) -> Method:
         return Method(
-            lambda x: score(replace(look(x), state=state)),
-            lambda x: look(x).id_logits,
-            f"{score.summary} ({score.paper})",
+            lambda x: score(replace(look(score, x), state=state)),
+            lambda x: look(score, x).id_logits,
+            f"{score.summary} ({score.paper}; prompt {', '.join(map(repr, _prompts(settings, score)))})",
         )
 
     names: list[str] = list(settings.evaluation.scores)
     if not any(SCORES[name].learn for name in names):
         return {name: method(SCORES[name], {}) for name in names}, []
     features, labels, held_out = own_images()
-    images = IdImages(F.normalize(features, dim=-1), labels, look(held_out))
+    unit = F.normalize(features, dim=-1)
+
+    def learned(score: Score) -> State:
+        return score.learned(IdImages(unit, labels, look(score, held_out)))
+
     why = {name: lacking(name, labels, classes) for name in names}
-    methods = {name: method(SCORES[name], SCORES[name].learned(images)) for name in names if not why[name]}
+    methods = {name: method(SCORES[name], learned(SCORES[name])) for name in names if not why[name]}
     return methods, [f"left out: {reason}" for reason in why.values() if reason]
+
+
+def _prompts(settings: Settings, score: Score) -> tuple[str, ...]:
+    """The prompts of an ID class that a baseline is measured with, by ``evaluation.prompts``."""
+    if settings.evaluation.prompts == "paper" and score.prompt is not None:
+        return (score.prompt,)
+    return tuple(settings.clip.templates)
 
 
 def detector_methods(found: dict[str, FoundDetector], clip: ImageEncoder) -> dict[str, Method]:

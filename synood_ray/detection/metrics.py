@@ -133,14 +133,14 @@ METRICS: dict[str, Metric] = {
     ),
     "aupr_in": Metric(
         aupr_in,
-        title="AUPR in",
-        meaning="average precision with ID as the positive class, no interpolation",
+        title="AUPR in (average precision)",
+        meaning="average precision with ID as the positive class, no interpolation (OpenOOD: trapezoids)",
         higher_is_better=True,
     ),
     "aupr_out": Metric(
         aupr_out,
-        title="AUPR out",
-        meaning="average precision with OOD as the positive class, no interpolation",
+        title="AUPR out (average precision)",
+        meaning="average precision with OOD as the positive class, no interpolation (OpenOOD: trapezoids)",
         higher_is_better=True,
     ),
 }

@@ -61,3 +61,16 @@ def test_sections_refuse_unknown_keys_and_bad_assignments() -> None:
                 walk(value)
 
     walk(Settings())
+
+
+def test_the_imagenet_preset_has_the_papers_words_prompts_and_clip() -> None:
+    settings, _ = resolve([load_preset("imagenet")])
+    assert (settings.scorer.model, settings.scorer.pretrained) == ("ViT-B-16", "openai")
+    assert settings.scorer.templates == ["a nice {}"]  # SynOOD's, without a full stop
+    labels = settings.labels
+    assert (labels.candidates, labels.noun_prompt, labels.adjective_prompt, labels.keep, labels.groups) == (
+        *("neglabel", "the nice {}", "This is a {} photo"),
+        *(0.15, 100),
+    )
+    assert settings.evaluation.prompts == "paper"
+    assert settings.data.class_names is None  # ImageNet-1k's wnids are recognised

@@ -11,7 +11,7 @@ from synood_ray import Detector
 from synood_ray.config.settings import Settings
 from synood_ray.detection.curves import POINTS, histograms, roc_curve
 from synood_ray.detection.evaluate import evaluate, run_evaluation
-from synood_ray.detection.methods import Method
+from synood_ray.detection.methods import Method, frozen_methods
 from synood_ray.detection.metrics import METRICS, ood_metrics
 from synood_ray.detection.projector import Projector
 from synood_ray.detection.sets import TestSet, encode_sets, open_sets
@@ -101,6 +101,37 @@ def test_evaluation_of_a_run_before_and_after_fine_tuning(store: Store, settings
     said: list[str] = []
     assert run_evaluation(store, settings, said.append) == after
     assert said == ["evaluated already: nothing to do"]
+
+
+def test_baselines_have_their_own_papers_prompts(store: Store, settings: Settings) -> None:
+    """MCM "a photo of a {}.", NegLabel "the nice {}", energy (no text in its paper) the run's; or all the run's."""
+    asked: list[list[str]] = []
+
+    class Asked(ClipModel):
+        def encode_classes(self, names: list[str], templates: list[str]) -> torch.Tensor:
+            asked.append(templates)
+            return super().encode_classes(names, templates)
+
+    names, clip = sorted(COLOURS), Asked(settings.scorer)
+    negatives = clip.encode_text(["kite", "drum", "cloud"])
+    images = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(0))
+
+    def scores() -> dict[str, torch.Tensor]:
+        asked.clear()
+        methods, _ = frozen_methods(settings, clip, names, negatives, lambda: (images, images, images))
+        return {name: method.id_logits(images) for name, method in methods.items()}
+
+    def logits(prompt: str) -> torch.Tensor:
+        return 100 * F.normalize(images, dim=1) @ clip.encode_text([prompt.format(name) for name in names]).T
+
+    own = scores()
+    assert sorted(asked) == [["a photo of a {}."], ["a {}."], ["the nice {}"]]
+    for name, prompt in {"mcm": "a photo of a {}.", "neglabel": "the nice {}", "energy": "a {}."}.items():
+        assert torch.allclose(own[name], logits(prompt), atol=1e-4)
+    settings = settings.model_copy(deep=True)
+    settings.evaluation.prompts = "run"
+    assert all(torch.allclose(found, logits("a {}."), atol=1e-4) for found in scores().values())
+    assert asked == [["a {}."]]
 
 
 def test_ood_sets_keep_their_own_classes_beside_a_map_of_id_names(settings: Settings, tmp_path: Path) -> None:

@@ -102,3 +102,13 @@ def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     assert once == class_bootstrap(id_scores, classes, ood_scores, None, draws=20)
     with pytest.raises(ValueError, match="classes for"):
         class_bootstrap(id_scores, classes[:-1], ood_scores, None)
+
+
+def test_id_positive_fpr95_is_the_papers_where_95_percent_is_a_whole_number() -> None:
+    """MCM and NegLabel take the recall nearest to .95, we the first that reaches it."""
+    rng = np.random.default_rng(5)
+    known, strange = rng.normal(1, 1, 400), rng.normal(0, 1, 300)
+    thresholds = np.sort(known)[::-1]
+    recall = np.arange(1, 401) / 400
+    nearest = thresholds[np.argmin(np.abs(recall - 0.95))]
+    assert ood_metrics(known, strange)["fpr95_id_positive"] == (strange >= nearest).mean()

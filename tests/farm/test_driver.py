@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import ray
 from synood_ray.config.settings import LogSettings, PoolSettings, Settings
 from synood_ray.farm.actors.named import Named, logged
 from synood_ray.farm.driver import Driver
+from synood_ray.farm.metrics import Metrics
 from synood_ray.farm.observers import Event, Tick, WorkerLost
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.pool import Pool
@@ -34,7 +38,8 @@ UNITS = 10
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
+    soon = {"metrics_report_interval_ms": 500}  # for the scrape
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, _system_config=soon)
     yield
     ray.shutdown()
 
@@ -58,6 +63,35 @@ def test_every_sample_once_whatever_fails(tmp_path: Path, faults: str) -> None:
     assert totals.accepted == 40 or "die" in faults
     assert found.quarantined == 0
     assert not any(stage.pool.workers for stage in found.stages)
+
+
+def test_a_scrape_shows_the_numbers_of_a_run(tmp_path: Path) -> None:
+    found = driver(open_store(str(tmp_path / "run")), "once-3 error-4")
+    found.observers.append(Metrics("scraped"))
+    assert found.run().accepted == 36
+    node = ray.nodes()[0]
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+    def scraped() -> dict[tuple[str, ...], float]:
+        """Name and values of our labels, sorted by the label -> value."""
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            lines = re.findall(r"^ray_(synood_\w+)\{(.*)\} (\S+)$", answer.read().decode(), flags=re.M)
+        ours = r'(?:cause|outcome|role|stage|state)="([^"]*)"'
+        return {(n, *re.findall(ours, labels)): float(v) for n, labels, v in lines if 'run="scraped"' in labels}
+
+    expected = {
+        ("synood_units", "sample", "committed"): 9,
+        ("synood_units", "sample", "quarantined"): 1,
+        ("synood_samples_total", "accepted"): 36,
+        ("synood_prompts_total",): 40,
+        ("synood_failed_attempts_total", "sample"): 4,
+        ("synood_quarantined_units_total", "sample"): 1,
+        ("synood_unit_seconds_count", "sample"): 9,
+    }
+    deadline = time.monotonic() + 60  # numbers come late
+    while (values := scraped()).items() & expected.items() != expected.items() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert {name: values.get(name) for name in expected} == expected
 
 
 def test_a_lost_worker_is_told_with_its_machine_and_the_cause(tmp_path: Path) -> None:

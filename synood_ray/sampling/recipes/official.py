@@ -2,7 +2,8 @@
 
 Its samples are whole images (the mask is all ones), take three rounds of 12 of 20 solver steps with the model's own
 solver, never stop early, and are kept as the last round leaves them, whatever their score and whatever they show. Its
-loss has a target out of reach and is a mean over the batch, so both are part of the length of its step.
+loss has a target out of reach of 149 classes or more, and is a mean over the batch, so both are part of the length of
+its step.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 3
 WALK = Walk(steps=20, strength=0.6, guidance=8.0)
-TARGET = -5.0  # of E' = mean(l) - logsumexp(l); E' <= -ln C, so out of reach
+TARGET = -5.0  # of E' = mean(l) - logsumexp(l); E' <= -ln C, so out of reach where C >= 149
 STEP = 10.0
 BATCH = 2  # the loss is a mean over the batch, so the batch size is part of the step
 
