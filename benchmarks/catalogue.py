@@ -15,6 +15,7 @@ NAMES = {
     "sampling": "boundary sampling beside the released recipe and fresh noise; semantic check; scorer as an actor",
     "fullsize": "the models of --preset imagenet at their real size, one round, with --random-weights",
     "finetuning": "a run's accepted images beside far outliers alone and ID images alone, three seeds",
+    "detector": "every OOD score in the miniature world's three regimes, frozen and fine-tuned, three CLIP heads",
     "farm": "accepted samples per second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
     "dispatch": "units without work per second beside bare Ray calls",
@@ -31,7 +32,7 @@ def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> N
             raise UserError(f"--only {name!r} is not a benchmark; there are {', '.join(NAMES)}")
         if name == "fullsize" and "random-weights" not in options:
             raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
-        if name in ("sampling", "farm") and not settings.data.uri:
+        if name in ("sampling", "farm", "detector") and not settings.data.uri:
             raise UserError(f"data.uri: --only {name} needs images; give --data, or --preset mini, which has some")
     for model in _models(options):
         if model not in FULL_SIZE:
@@ -58,6 +59,10 @@ def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, 
         from benchmarks import finetuning
 
         return finetuning.show(finetuning.benchmark(settings, options.get("run", "runs/demo")))
+    if name == "detector":
+        from benchmarks import detector
+
+        return detector.show(detector.benchmark(settings, options.get("run")))
     if name == "farm":
         from benchmarks import busy, placement, throughput
 

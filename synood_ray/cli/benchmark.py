@@ -41,7 +41,7 @@ COMMAND = Command(
         "--only NAMES": "benchmarks to run, comma separated (default: sampling)",
         "--json FILE": "write all figures there",
         "--samples N": "samples per recipe of the sampling benchmark (default: all, four of an image per class)",
-        "--run FOLDER": "the run of the finetuning benchmark (default: runs/demo)",
+        "--run FOLDER": "the run of the finetuning benchmark (default: runs/demo) and of the detector benchmark (none)",
         "--plot FILE.png": "margin distributions of the sampling benchmark",
         "--models NAMES": "models of the fullsize benchmark, of sd2, sdxl (default: sd2)",
         "--random-weights": "fullsize: build the models from their configurations, with no download",

@@ -24,6 +24,8 @@ def run(arguments: Arguments) -> int:
         return 0
     made.record_timings("finetune", {"finetune": time.perf_counter() - begin})
     images = ", ".join(f"{count} {kind}" for kind, count in result.images.items())
+    for warning in result.warnings:
+        print(f"warning: {warning}")
     for note in result.notes:
         print(f"note: {note}")
     print(f"detector trained on {images}; threshold {result.threshold:.4f}, in {uri}/detector")
@@ -32,7 +34,7 @@ def run(arguments: Arguments) -> int:
 
 COMMAND = Command(
     "finetune",
-    "Fine-tune the detector of a run on its published samples, under Ray Train.",
+    "Fine-tune the detector of a run on its published samples.",
     run,
     options=RUN,
     needs=("run",),

@@ -18,8 +18,8 @@ DEFAULT_PRESET = "mini"
 
 # What belongs to one image set: whoever names another data.uri starts without them.
 _GO_WITH_DATA = (
-    *("data.calibration", "data.class_names", "data.image_column", "data.label_column"),
-    *("evaluation.id_test", "evaluation.near", "evaluation.far"),
+    *("data.calibration", "data.class_names", "data.image_column", "data.label_column", "data.where"),
+    *("evaluation.id_test", "evaluation.near", "evaluation.far", "evaluation.where"),
 )
 
 
@@ -72,12 +72,12 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> Layer:
-    """A bundled preset. Raises UserError with the list of them."""
+    """A bundled preset, over the one that it starts from. Raises UserError with the list of them."""
     if name not in preset_names():
         near = did_you_mean(name, preset_names())
         raise UserError(f"preset: there is no preset {name!r}{near} (presets: {', '.join(preset_names())})")
-    layer, _ = load_file(PRESETS / f"{name}.yaml", f"preset {name}")
-    return [one._replace(origin=f"preset {name}") for one in layer]
+    layer, base = load_file(PRESETS / f"{name}.yaml", f"preset {name}")
+    return (load_preset(base) if base else []) + [one._replace(origin=f"preset {name}") for one in layer]
 
 
 def load_file(path: Path, shown: str) -> tuple[Layer, str | None]:

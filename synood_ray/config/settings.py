@@ -100,6 +100,9 @@ class DataSettings(Section):
     )
     image_column: str = Field("image", description="Parquet column that holds the image struct<bytes, path>")
     label_column: str = Field("label", description="Parquet column that holds the class")
+    where: dict[str, str] = Field(
+        {}, description="Parquet column -> values, with commas between: only those rows are taken, of calibration too"
+    )
     calibration: str | None = Field(
         None, description="held-out ID images for the boundary, same formats as uri; none: a share of uri is held out"
     )
@@ -244,7 +247,9 @@ class TrainingSettings(Section):
     keep_weight: float = Field(
         2.0, ge=0.0, description="synood: weight of staying close to the frozen CLIP's predictions; 0: free to forget"
     )
-    workers: int = _operational(1, "Ray Train workers", ge=1)
+    workers: int = _operational(
+        1, "training workers; one without GPUs trains in this process, others under Ray Train", ge=1
+    )
     gpus: float = _operational(0.0, "GPUs per training worker", ge=0.0)
 
 
@@ -256,7 +261,7 @@ class DetectorSettings(Section):
     )
     pretrained: str | None = Field("openai", description="open_clip tag of detector.model; not used for a folder")
 
-    score: ScoreName = Field("neglabel", description="OOD score of the detector, higher = more ID")
+    score: ScoreName = Field("fused", description="OOD score of the detector, higher = more ID")
 
 
 class EvaluationSettings(Section):
@@ -267,6 +272,7 @@ class EvaluationSettings(Section):
     )
     near: dict[str, str] = Field({}, description="near-OOD test sets")
     far: dict[str, str] = Field({}, description="far-OOD test sets")
+    where: dict[str, str] = Field({}, description="as data.where, of all test sets")
     detectors: dict[str, str] = Field({}, description="other detectors to compare with; run or detector folders")
     scores: list[ScoreName] = Field(
         ["mcm", "energy", "maxlogit", "neglabel"], description="baselines: OOD scores of the frozen CLIP"

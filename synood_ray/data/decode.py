@@ -23,6 +23,7 @@ _DAMAGE = (
     *(struct.error, zlib.error),
 )
 
+_FRAMES = "animated, or more than one picture in the file"
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,11 +58,17 @@ def decode(data: bytes, settings: DataSettings) -> Image.Image:
 
     Raises UnusableImage(reason) for whatever cannot be decoded in full.
     """
-    image = _open(io.BytesIO(data), settings)
+    return to_rgb(_open(io.BytesIO(data), settings))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """As `decode`, of a picture that Pillow has opened or made."""
+    if _is_animated(image):
+        raise UnusableImage(_FRAMES)
     orientation = _orientation(image)
     try:
         image.load()
-        rgb = _to_rgb(image)
+        rgb = _as_rgb(image)
     except UnusableImage:
         raise
     except _DAMAGE as error:
@@ -76,7 +83,7 @@ def _open(file: BinaryIO, settings: DataSettings) -> Image.Image:
         raise UnusableImage("empty file")
     try:
         image = Image.open(file, formats=FORMATS)
-        frames = image.format != "MPO" and getattr(image, "is_animated", False)  # MPO: a camera's JPEG with a preview
+        frames = _is_animated(image)
     except Image.DecompressionBombError as error:
         raise UnusableImage("more than 179 million pixels") from error
     except UnidentifiedImageError as error:
@@ -84,13 +91,17 @@ def _open(file: BinaryIO, settings: DataSettings) -> Image.Image:
     except _DAMAGE as error:
         raise UnusableImage(f"damaged header: {_brief(error)}") from error
     if frames:
-        raise UnusableImage("animated, or more than one picture in the file")
+        raise UnusableImage(_FRAMES)
     width, height = image.size
     if min(width, height) < settings.min_side:
         raise UnusableImage(f"{width}x{height} pixels: smaller than data.min_side ({settings.min_side})")
     if max(width, height) > settings.max_side:
         raise UnusableImage(f"{width}x{height} pixels: larger than data.max_side ({settings.max_side})")
     return image
+
+
+def _is_animated(image: Image.Image) -> bool:
+    return image.format != "MPO" and bool(getattr(image, "is_animated", False))  # MPO: a JPEG with a preview
 
 
 def _orientation(image: Image.Image) -> int:
@@ -108,7 +119,7 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (height, width) if _orientation(image) in (5, 6, 7, 8) else (width, height)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _scale_to_8_bits(image).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

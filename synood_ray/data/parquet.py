@@ -58,6 +58,8 @@ class ParquetSource(ImageSource):
         self._addresses = list(addresses)
         self._data = data
         self._reader = ImageReader(data)
+        self._where = {column: {value.strip() for value in values.split(",")} for column, values in data.where.items()}
+        self._filter = f"{'evaluation' if setting.startswith('evaluation') else 'data'}.where"
         self._labels: dict[Any, int] | None = None  # value in the label column -> our label
         schemas = {address: self._check(address, labelled, setting) for address in addresses}
         if labelled:
@@ -79,6 +81,8 @@ class ParquetSource(ImageSource):
                 skips += found.skips
                 if progress:
                     progress(done, len(self._addresses))
+        if self._where and not images and not skips:
+            raise UserError(f"{self._filter}: no row of {self.uri} has {some(list(self._where))} as it is asked for")
         return ScanResult(sorted(images, key=lambda image: (image.label, image.key)), skips)
 
     def read(self, image: SourceImage) -> bytes:
@@ -94,6 +98,7 @@ class ParquetSource(ImageSource):
         except (OSError, pa.ArrowException) as error:
             raise UserError(f"{setting}: {address} cannot be read as Parquet: {error}") from error
         wanted = {"data.image_column": self._data.image_column}
+        wanted |= {f"{self._filter}.{column}": column for column in self._where}
         if labelled:
             wanted["data.label_column"] = self._data.label_column
         for name, column in wanted.items():
@@ -114,20 +119,31 @@ class ParquetSource(ImageSource):
             columns = [bytes_field(self._data.image_column, schema)]
             columns += [self._data.label_column] if self._labels is not None else []
             columns += [BOX_COLUMN] if BOX_COLUMN in schema.names else []
+            columns += [column for column in self._where if column not in columns]
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=columns)
                 nothing = [None] * len(table)
                 labels = nothing if self._labels is None else table[self._data.label_column].to_pylist()
                 boxes = table[BOX_COLUMN].to_pylist() if BOX_COLUMN in schema.names else nothing
                 data = encoded_images(table[self._data.image_column])
-                for encoded, label, box in zip(data, labels, boxes, strict=True):
+                wanted = self._wanted(table)
+                for encoded, label, box, taken in zip(data, labels, boxes, wanted, strict=True):
                     key = f"{name}#{row}"
+                    row += 1
+                    if not taken:
+                        continue
                     try:
                         images.append(self._look_at(address, key, encoded, label, box))
                     except UnusableImage as error:
                         skips.append(Skip(key, str(error)))
-                    row += 1
         return ScanResult(images, skips)
+
+    def _wanted(self, table: pa.Table) -> list[bool]:
+        """Which rows have the values that ``where`` names, compared as text."""
+        columns = [
+            [str(value) in values for value in table[column].to_pylist()] for column, values in self._where.items()
+        ]
+        return [all(row) for row in zip(*columns, strict=True)] if columns else [True] * len(table)
 
     def _look_at(self, address: str, key: str, encoded: pa.Buffer | None, value: Any, box: Any) -> SourceImage:
         import pyarrow as pa

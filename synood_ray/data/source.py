@@ -55,6 +55,8 @@ def _open(
     if found:
         return ParquetSource(address, found, data, classes, labelled, setting)
     if files.is_folder(address):
+        if data.where:
+            raise UserError(f"{setting}: {uri} holds no Parquet file, the only kind whose rows data.where can choose")
         return FolderSource(folder, data, classes, labelled, setting)
     if address.endswith(".parquet"):
         raise UserError(f"{setting}: no such file: {uri}")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from PIL import Image, ImageOps
-
 from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
-from synood_ray.scores import SCORES, IdImages, ScoreInput
+from synood_ray.scores import LOGIT_SCALE, SCORES, IdImages, ScoreInput
 from synood_ray.storage.shards import manifest_digest
 from synood_ray.storage.stored_json import load_json
 from synood_ray.storage.stores import open_store
@@ -23,6 +22,7 @@ if TYPE_CHECKING:  # torch comes with the first detector, not with the import of
     import torch
     from torch import Tensor
 
+    from synood_ray.detection.inputs import Images
     from synood_ray.detection.projector import Projector
 
 FORMAT = 1
@@ -50,12 +50,33 @@ class ImageEncoder(Protocol):
 @dataclass(frozen=True)
 class DetectorOutput:
     """score [B] float32, higher = more ID, from 0 to 1; is_ood [B] bool: score below the detector's threshold, which
-    keeps 95 % of held-out ID images; label [B] int64: the nearest ID class; name: its name, B strings."""
+    keeps 95 % of held-out ID images; label [B] int64: the nearest ID class; name: its name, B strings; file: paths, ""
+    where an image has none."""
 
     score: Tensor
     is_ood: Tensor
     label: Tensor
     name: list[str]
+    file: list[str]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one image is judged as it is.
+
+    name: the nearest ID class; negative: the nearest negative label; similarity, negative_similarity: cosines of the
+    projected image with their texts. score, threshold, is_ood: as in `DetectorOutput`. parts: what the score is made
+    of, by name, such as both halves of ``fused``, in standard deviations from the mean of held-out ID images.
+    """
+
+    name: str
+    similarity: float
+    negative: str
+    negative_similarity: float
+    score: float
+    threshold: float
+    is_ood: bool
+    parts: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -215,21 +236,65 @@ class Detector:
             learned = Detector(self.clip, self.projector, self.id_text, self.negative_text, self.description, state)
             return learned.with_threshold(threshold_at(learned.score_features(held_out).cpu().numpy()))
 
-    def __call__(self, images: Image.Image | list[Image.Image] | Tensor) -> DetectorOutput:
-        """Judge PIL images of any size and mode, or a float tensor [B, 3, H, W] in [0, 1], as one batch.
+    def __call__(self, images: Images, batch_size: int = 64) -> DetectorOutput:
+        """Judge one image or many, as `synood_ray.detection.inputs` takes them: paths, encoded bytes, PIL images,
+        arrays, tensors, lists of these, a folder. The same picture gets the same score whichever way it comes.
 
-        Images are turned upright (EXIF), and their centre square is what is judged. Results are on the CPU.
-
-        Raises ValueError for an empty list or a tensor of another shape.
+        Images are turned upright (EXIF), laid on white where they are transparent, and their centre square is judged.
+        Results are on the CPU. Raises ValueError, one line, for what is no image, and for a score that is no number.
         """
         import torch
 
+        features, files = self._encode(images, batch_size)
         with torch.inference_mode():
-            features = self.clip.encode_images(self._as_tensor(images).to(self.clip.device))
             label = self.id_logits(features).argmax(dim=-1).cpu()
             score = self.score_features(features).cpu()
+        if score.isnan().any():
+            first = int(score.isnan().nonzero()[0])
+            raise ValueError(f"the score of image {first} is no number; the CLIP or the detector is damaged")
         names = [self.description.class_names[i] for i in label.tolist()]
-        return DetectorOutput(score, score < self.description.threshold, label, names)
+        return DetectorOutput(score, ~(score >= self.description.threshold), label, names, files)
+
+    def explain(self, image: Images) -> Explanation:
+        """What the judgement on one image rests on. Raises ValueError as a call does, and for more than one image."""
+        import torch
+
+        judged = self(image)
+        if len(judged.name) != 1:
+            raise ValueError(f"explain takes one image, got {len(judged.name)}")
+        features, _ = self._encode(image, 1)
+        with torch.inference_mode():
+            seen = self._look(features)
+            closest, negative = seen.id_logits.max(dim=-1), seen.negatives.max(dim=-1)
+            parts = SCORES[self.description.score].parts
+            found = parts(seen) if parts else {}
+        return Explanation(
+            name=judged.name[0],
+            similarity=float(closest.values) / LOGIT_SCALE,
+            negative=self.description.negative_words[int(negative.indices)],
+            negative_similarity=float(negative.values) / LOGIT_SCALE,
+            score=float(judged.score),
+            threshold=self.description.threshold,
+            is_ood=bool(judged.is_ood),
+            parts={name: float(value) for name, value in found.items()},
+        )
+
+    def _encode(self, images: Images, batch_size: int) -> tuple[Tensor, list[str]]:
+        """Un-normalised features [B, D] of images, and their paths."""
+        import torch
+
+        from synood_ray.detection.inputs import pictures
+        from synood_ray.models.images import to_tensor
+
+        parts, files, found = [], [], pictures(images)
+        with torch.inference_mode():
+            while batch := list(itertools.islice(found, batch_size)):
+                square = to_tensor([picture for _, picture in batch], self.clip.preprocess.size)
+                parts.append(self.clip.encode_images(square.to(self.clip.device)))
+                files += [file for file, _ in batch]
+        if not parts:
+            raise ValueError("no images to judge")
+        return torch.cat(parts), files
 
     def score_features(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> score [B]."""
@@ -252,20 +317,6 @@ class Detector:
             groups=self.description.groups,
         )
         return replace(seen, state=self.state)
-
-    def _as_tensor(self, images: Image.Image | list[Image.Image] | Tensor) -> Tensor:
-        from torch import Tensor
-
-        if isinstance(images, Tensor):
-            if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
-                raise ValueError(f"images must be a tensor [B, 3, H, W] with B >= 1, got {tuple(images.shape)}")
-            return images.float()
-        from synood_ray.models.images import to_tensor
-
-        images = [images] if isinstance(images, Image.Image) else images
-        if not images:
-            raise ValueError("no images to judge")
-        return to_tensor([ImageOps.exif_transpose(image) for image in images], self.clip.preprocess.size)
 
 
 def is_stale(store: Store, prefix: str = FOLDER) -> bool:

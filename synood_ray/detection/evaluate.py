@@ -14,6 +14,7 @@ from synood_ray.detection.curves import histograms, roc_curve
 from synood_ray.detection.methods import FoundDetector, Method, detector_methods, find_detectors, frozen_methods
 from synood_ray.detection.metrics import METRICS, class_bootstrap, ood_metrics
 from synood_ray.detection.sets import Say, TestSet, encode_own_images, encode_sets, open_sets
+from synood_ray.detection.warnings import result_warnings, run_warnings
 from synood_ray.errors import UserError
 from synood_ray.locations import public
 from synood_ray.storage.run import Run
@@ -89,7 +90,10 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     if settings.evaluation.id_test is None:
         notes.append("ID test: the held-out calibration images (evaluation.id_test is not set); thresholds saw them")
     result = evaluate(id_set, ood_sets, methods, settings.evaluation.bootstrap, settings.seed)
-    result |= {"notes": notes, "inputs": inputs}
+    warnings = run_warnings(run, settings) + result_warnings(result)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    result |= {"notes": notes, "warnings": warnings, "inputs": inputs}
     run.put_evaluation(result)
     return result
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synood_ray.config import Settings
+from synood_ray.config import DataSettings, Settings
 from synood_ray.data.class_names import BY_KEY
 from synood_ray.data.images import UNLABELLED, ClassInfo
 from synood_ray.data.source import open_source
@@ -45,7 +45,7 @@ def open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
         classes: list[ClassInfo] = open_source(settings.data.uri, settings.data).classes
         if [info.name for info in classes] != record.classes:
             raise UserError("data.uri has other classes than the run; evaluation.id_test cannot be matched with them")
-        sources["id"] = open_source(wanted.id_test, settings.data, classes=classes, setting="evaluation.id_test")
+        sources["id"] = open_source(wanted.id_test, _of_tests(settings), classes=classes, setting="evaluation.id_test")
     for group, sets in (("near", wanted.near), ("far", wanted.far)):
         for name, uri in sets.items():
             sources[f"{group}/{name}"] = _open_ood(uri, settings, f"evaluation.{group}.{name}")
@@ -54,11 +54,16 @@ def open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
 
 def _open_ood(uri: str, settings: Settings, setting: str) -> Any:
     """An OOD set with its classes, which the intervals are drawn over, or without if it has none."""
-    data = settings.data.model_copy(update={"class_names": BY_KEY})  # they are other classes than the names are for
+    data = _of_tests(settings).model_copy(update={"class_names": BY_KEY})  # other classes than the names are for
     try:
         return open_source(uri, data, setting=setting)
     except UserError:
         return open_source(uri, data, labelled=False, setting=setting)
+
+
+def _of_tests(settings: Settings) -> DataSettings:
+    """How test sets are read: as the ID images, but for their own choice of rows."""
+    return settings.data.model_copy(update={"where": settings.evaluation.where})
 
 
 def encode_sets(

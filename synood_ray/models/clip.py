@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from typing import TYPE_CHECKING, Any, cast
 
 from synood_ray.config.settings import ScorerSettings
@@ -46,6 +47,17 @@ class ClipModel:
         self.model.visual = speed_up(self.model.visual, torch.zeros(1, 3, *2 * [self.preprocess.size]))
         # channels_last: convolutions take half the time on a CPU, and no more on a GPU
         self.model.to(self.device, self.dtype).to(memory_format=torch.channels_last)
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """Hex sha256 of the weights as they are used (so of the data type too) and of the preprocessing."""
+        import torch
+
+        digest = hashlib.sha256(repr((self.preprocess.size, self.preprocess.mean, self.preprocess.std)).encode())
+        for name, value in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def encode_images(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] in [0, 1] -> un-normalised features [B, D] float32; differentiable."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from synood_ray.data.decode import FORMATS
 from synood_ray.records import Box
 
 if TYPE_CHECKING:
@@ -66,5 +67,5 @@ def to_png(image: Tensor) -> bytes:
 
 
 def from_png(data: bytes) -> Image.Image:
-    """Decode PNG bytes written by `to_png` (or any image) to RGB."""
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    """Decode PNG bytes written by `to_png`, or another format that `decode` reads, to RGB."""
+    return Image.open(io.BytesIO(data), formats=FORMATS).convert("RGB")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from synood_ray.scores.base import LOGIT_SCALE, IdImages, Need, Score, ScoreInput, State
-from synood_ray.scores.fused import fused_score
+from synood_ray.scores.fused import fused_score, parts
 from synood_ray.scores.fused import learn as learn_fused
 from synood_ray.scores.joint import joint_score
 from synood_ray.scores.logits import energy, maxlogit, mcm, msp
@@ -69,11 +69,12 @@ SCORES: dict[str, Score] = {
     ),
     "fused": Score(
         fused_score,
-        summary="joint and mahalanobis, in standard deviations of held-out ID images",
+        summary="soft maximum of joint and mahalanobis, in standard deviations of held-out ID images",
         paper="synood_ray, 2026",
         needs=frozenset({Need.NEGATIVES, Need.ID_IMAGES}),
         learn=learn_fused,
         share=lambda score: score.sigmoid(),
+        parts=lambda seen: dict(zip(("joint", "mahalanobis"), parts(seen).unbind(-1), strict=True)),
     ),
 }
 """Names in settings and in evaluation.json, in the order of tables and plots."""

@@ -107,6 +107,7 @@ class Score:
     learn: for scores that need ID images, what `function` finds as ``state``.
     share: a rising function that takes the score into (0, 1), as detectors answer; None: a sigmoid of the score in
     standard deviations of held-out ID images.
+    parts: for scores that are made of others, these, by name: [B] each, as they go in.
     differentiable: whether it has a gradient with respect to the image, which sampling follows.
     """
 
@@ -118,6 +119,7 @@ class Score:
     learn: Callable[[IdImages], State] | None = None
     share: Callable[[Tensor], Tensor] | None = _itself
     differentiable: bool = True
+    parts: Callable[[ScoreInput], dict[str, Tensor]] | None = None
 
     def __call__(self, seen: ScoreInput) -> Tensor:
         return self.function(seen)

@@ -23,6 +23,9 @@ from synood_ray.storage.stores.base import Store
 JOBS = ("synthesize", "finetune", "evaluate")
 """What is timed, in the order of a run."""
 
+_BEFORE = {"detector": {"score": "neglabel"}}
+"""Sections of settings that runs of earlier versions lack, as these versions had them."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -53,7 +56,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The settings that it was made with."""
-        return self.record.config
+        return _BEFORE | self.record.config
 
     @property
     def classes(self) -> list[str]:

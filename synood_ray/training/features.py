@@ -1,10 +1,10 @@
-"""From a published run to the features that fine-tuning works on. Each worker encodes its share; all get everything."""
+"""From a published run to the features that fine-tuning works on: kept in the run, encoded once by all workers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import ImageEncoder
 from synood_ray.detection.features import encode_pictures, encode_sources
+from synood_ray.detection.kept import Features, IdentifiedClip, images_key, keep_features, read_features, samples_key
 from synood_ray.errors import UserError
 from synood_ray.models.images import from_png
 from synood_ray.negatives.mining import NegativeLabels, pair, prompts_of
@@ -20,12 +21,13 @@ from synood_ray.records import SourceImage
 from synood_ray.storage.parts import picture
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import changed_shard
+from synood_ray.storage.stores.base import Store
 from synood_ray.training.finetune import Workers
 from synood_ray.training.outliers import far_outliers
 from synood_ray.training.recipes import TrainingData
 
 
-class Encoder(ImageEncoder, Protocol):
+class Encoder(ImageEncoder, IdentifiedClip, Protocol):
     """The part of `synood_ray.models.clip.ClipModel` that fine-tuning calls."""
 
     def text_norms(self, prompts: list[str]) -> Tensor: ...
@@ -33,10 +35,14 @@ class Encoder(ImageEncoder, Protocol):
 
 @dataclass(frozen=True)
 class RunFeatures:
-    """What fine-tuning learns from, and the held-out ID images [H, D] that its threshold is set on."""
+    """What fine-tuning learns from, and the held-out ID images [H, D] that its threshold is set on.
+
+    samples: digest of the manifest whose samples these are.
+    """
 
     training: TrainingData
     calibration_features: Tensor
+    samples: str
 
     def counts(self) -> dict[str, int]:
         """How many images of each kind."""
@@ -57,31 +63,58 @@ def run_features(
     negatives: NegativeLabels,
     workers: Workers,
 ) -> RunFeatures:
-    """Encode a run's ID images, accepted images, companions and calibration images with the frozen CLIP.
+    """Features of a run's ID images, accepted images, companions and calibration images, by the frozen CLIP.
 
-    Every worker takes every size-th image and published shard. Raises UserError if the run is not published, if a
-    shard is not the one that was, or if an image that the run was made from is gone.
+    They are kept in the run (`synood_ray.detection.kept`): encoded once, then read. Where they are not there yet every
+    worker takes every size-th image and published shard. Raises UserError if the run is not published, if a shard is
+    not the one that was, or if an image that the run was made from is gone.
     """
-    sources, held_out = run.sources(), run.held_out()
-    id_features = _source_features(clip, settings, sources, workers)
-    id_labels = torch.tensor([source.label for source in sources])
-    samples = _sample_features(clip, run, workers)
-    ood = samples.features[samples.accepted]
+    sources = run.sources()
+    images = _kept(
+        run.store,
+        images_key(run.store, clip),
+        workers,
+        lambda: {
+            "id": _source_features(clip, settings, sources, workers),
+            "calibration": _source_features(clip, settings, run.held_out(), workers),
+        },
+    )
+    digest, shards = run.digest(), run.published()["shards"]
+    if digest is None or run.digest() != digest:
+        raise UserError(f"{run.uri}: is being published anew; run the same command again when that is done")
+    found = _kept(run.store, samples_key(digest, clip), workers, lambda: _sample_features(clip, run, shards, workers))
+    id_labels = torch.from_numpy(sources.labels.copy())
     id_text = clip.encode_classes(run.classes, settings.clip.templates).float().cpu()
-    nearest = pair(ood, negatives)
+    nearest = pair(found["ood"], negatives)
     training = TrainingData(
-        id_features=id_features,
+        id_features=images["id"],
         id_labels=id_labels,
         id_text=id_text,
         negative_text=negatives.features,
         negative_norms=_label_norms(clip, settings, negatives, nearest),
-        ood_features=ood,
+        ood_features=found["ood"],
         ood_negatives=nearest,
-        companion_features=samples.companions[samples.has_companion],
-        companion_labels=samples.labels[samples.has_companion],
-        far_features=far_outliers(id_features, id_labels, id_text, negatives.features, settings.seed),
+        companion_features=found["companions"],
+        companion_labels=found["companion_labels"],
+        far_features=far_outliers(images["id"], id_labels, id_text, negatives.features, settings.seed),
     )
-    return RunFeatures(training, _source_features(clip, settings, held_out, workers))
+    return RunFeatures(training, images["calibration"], digest)
+
+
+def _kept(store: Store, key: str, workers: Workers, encode: Callable[[], Features]) -> Features:
+    """The features under a key; encoded and kept if they are not there.
+
+    Either all workers read or all encode: one may see what was not there yet when another looked.
+    """
+    found = read_features(store, key)
+    seen = torch.tensor([float(found is not None)])
+    workers.sum([seen])
+    if found is not None and int(seen) == workers.size:
+        return found
+    made = encode()
+    if workers.rank == 0:
+        keep_features(store, key, made)
+    return made
 
 
 def _label_norms(clip: Encoder, settings: Settings, negatives: NegativeLabels, nearest: Tensor) -> Tensor:
@@ -93,19 +126,7 @@ def _label_norms(clip: Encoder, settings: Settings, negatives: NegativeLabels, n
     return norms
 
 
-@dataclass(frozen=True)
-class _Samples:
-    """All published rows in order: image and companion features [R, D], source labels [R], two masks [R]."""
-
-    features: Tensor
-    companions: Tensor
-    labels: Tensor
-    accepted: Tensor
-    has_companion: Tensor
-
-
-def _sample_features(clip: ImageEncoder, run: Run, workers: Workers) -> _Samples:
-    shards = run.published()["shards"]
+def _sample_features(clip: Encoder, run: Run, shards: list[dict[str, Any]], workers: Workers) -> Features:
     starts = np.cumsum([0, *(shard["rows"] for shard in shards)])
     width = clip.encode_classes(["x"], ["{}"]).shape[1]
     rows = int(starts[-1])
@@ -133,7 +154,12 @@ def _sample_features(clip: ImageEncoder, run: Run, workers: Workers) -> _Samples
         first = shards[int(changed.nonzero()[0])]
         raise changed_shard(run.store, first, "it is gone, or its SHA-256 differs")
     workers.sum([features, companions, flags])
-    return _Samples(features, companions, flags[:, 0].long(), flags[:, 1].bool(), flags[:, 2].bool())
+    labels, accepted, has_companion = flags[:, 0].long(), flags[:, 1].bool(), flags[:, 2].bool()
+    return {
+        "ood": features[accepted],
+        "companions": companions[has_companion],
+        "companion_labels": labels[has_companion],
+    }
 
 
 def _source_features(

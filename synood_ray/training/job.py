@@ -1,4 +1,4 @@
-"""The fine-tuning job: Ray Train places the workers, our store holds the checkpoints, rank 0 saves the detector.
+"""The fine-tuning job: one worker here or several under Ray Train, checkpoints in our store, rank 0 saves the detector.
 
 Checkpoints are objects of the run (``training/…``), created once and never changed, and not Ray's: what is there
 survives the worker, the driver and the cluster alike, and the newest one is where any later start goes on.
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import DESCRIPTION, is_stale
+from synood_ray.detection.warnings import run_warnings
 from synood_ray.errors import UserError
 from synood_ray.scores import FALLBACK, lacking
 from synood_ray.storage import layout
@@ -49,7 +50,7 @@ class FineTuneResult:
     """What a fine-tuning ended with. fresh: False if the detector was there already and nothing was computed.
 
     images: counts by kind (id, accepted, companions, far, calibration); losses: mean loss of every epoch; notes: what
-    the user should know.
+    the user should know; warnings: why the detector may be worth little.
     """
 
     uri: str
@@ -57,23 +58,40 @@ class FineTuneResult:
     images: dict[str, int]
     losses: list[float]
     notes: list[str]
+    warnings: list[str]
     fresh: bool
 
 
 def run_finetune(store: Store, settings: Settings, connect: Callable[[], object] = lambda: None) -> FineTuneResult:
-    """Fine-tune on a published run under Ray Train and save ``detector/``.
+    """Fine-tune on a published run and save ``detector/``.
 
-    connect: called before Ray is needed. A detector of the same settings is left as it is, without Ray; one of samples
-    that a retry has changed since is removed and made anew.
+    One worker without GPUs trains in this process; several, and GPUs, are Ray Train's. connect: called before Ray is
+    needed. A detector of the same settings is left as it is; one of samples that a retry has changed since is removed
+    and made anew.
     Raises UserError if the run is not finished, has no accepted image, needs a CLIP and has none, or holds a detector
     of other settings; StoreUnavailable if the store stayed away.
     """
     existing = _finished(store, settings)
     if existing is not None:
+        Checkpoints(
+            store, settings, manifest_digest(store)
+        ).clear()  # of a start that died after it had saved the detector
         return existing
     _check(store, settings)
     _remove_stale(store)
-    connect()
+    if settings.training.workers == 1 and not settings.training.gpus:
+        _set_threads(settings.farm.threads)
+        train(store, settings)
+    else:
+        connect()
+        _train_together(store, settings)
+    result = _finished(store, settings, fresh=True)
+    assert result is not None, "rank 0 saves the detector before the training ends"
+    return result
+
+
+def _train_together(store: Store, settings: Settings) -> None:
+    """`train` in the workers of Ray Train."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -101,9 +119,6 @@ def run_finetune(store: Store, settings: Settings, connect: Callable[[], object]
             raise
     if _USER_ERROR in metrics:
         raise UserError(metrics[_USER_ERROR])
-    result = _finished(store, settings, fresh=True)
-    assert result is not None, "rank 0 saves the detector before the training ends"
-    return result
 
 
 def train(store: Store, settings: Settings, workers: Any = None) -> None:
@@ -122,7 +137,7 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
     clip = ClipModel(settings.clip)
     negatives = negative_labels(settings, store, run.classes, clip)
     data = run_features(run, settings, clip, negatives, workers)
-    checkpoints = Checkpoints(store, settings)
+    checkpoints = Checkpoints(store, settings, data.samples)
     tuned = fine_tune(
         data.training.to(clip.device),
         settings.training,
@@ -150,7 +165,7 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
         templates=scorer.templates,
         training={
             "settings": _identity(settings),
-            "samples": manifest_digest(store),
+            "samples": data.samples,
             "losses": [round(loss, 6) for loss in tuned.history],
         },
         data=data.counts(),
@@ -169,10 +184,13 @@ def _score(settings: Settings, labels: Tensor, class_names: list[str]) -> tuple[
 
 
 class Checkpoints:
-    """Fine-tuning's checkpoints in the run's store, under a name that depends on its settings and the samples."""
+    """Fine-tuning's checkpoints in the run's store, under a name that depends on its settings and the samples.
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        made_of = {"settings": _identity(settings), "samples": manifest_digest(store)}
+    samples: digest of the manifest whose samples these are.
+    """
+
+    def __init__(self, store: Store, settings: Settings, samples: str | None) -> None:
+        made_of = {"settings": _identity(settings), "samples": samples}
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
         self.store, self.prefix = store, f"training/{digest}-"
         total = settings.training.epochs + settings.training.label_epochs
@@ -198,15 +216,21 @@ class Checkpoints:
             self.store.delete(entry.key)
 
 
+def _set_threads(threads: int) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
 def _worker(config: dict[str, Any]) -> None:
     """One Ray Train worker."""
     import ray.train
-    import torch
 
     from synood_ray.training.distributed import TorchWorkers
 
     settings = Settings.model_validate(config["settings"])
-    torch.set_num_threads(settings.farm.threads or 1)
+    _set_threads(settings.farm.threads or 1)
     context = ray.train.get_context()
     workers = TorchWorkers(context.get_world_rank(), context.get_world_size())
     try:
@@ -227,7 +251,8 @@ def _finished(store: Store, settings: Settings, fresh: bool = False) -> FineTune
             f"{store.uri}/{layout.DETECTOR} was trained with other settings ({names}); remove it to train again"
         )
     losses, notes = found["training"]["losses"], found.get("notes", [])
-    return FineTuneResult(store.uri, found["threshold"], found["data"], losses, notes, fresh)
+    warnings = run_warnings(Run.open(store), settings)
+    return FineTuneResult(store.uri, found["threshold"], found["data"], losses, notes, warnings, fresh)
 
 
 def _remove_stale(store: Store) -> None:

@@ -259,7 +259,7 @@ def test_other_data_leave_the_presets_data_behind(tmp_path: Path) -> None:
         ("--farm.samplers.resources.TPU many", "farm.samplers.resources.TPU: must be a number, not 'many'"),
         ("--farm.samplers.min 5", "farm.samplers: min (5) is larger than max (2)"),
         ("--limit 0", "limit: must be an integer or null, at least 1, not '0'"),
-        ("--preset imagnet", "there is no preset 'imagnet'; did you mean imagenet? (presets: imagenet, mini)"),
+        ("--preset imagnet", "there is no preset 'imagnet'; did you mean imagenet? (presets: imagenet, mini, mini-new"),
         ("--config nowhere.yaml", "config: cannot read nowhere.yaml: No such file or directory"),
         ("--seed", "--seed: needs a value"),
         ("--seed --limit 3", "--seed: needs a value"),

@@ -229,3 +229,41 @@ def test_the_bundled_images_keep_their_address() -> None:
     assert {image.uri for image in images} == {"mini://data/id_train.parquet"}
     assert ImageReader(DATA).read(images[-1])
     assert images[0].box is not None
+
+
+def write_styles(path: Path) -> Path:
+    table = pq.read_table(write_parquet(path, rows_of([0, 1, 0, 1, 1]), names=["ant", "bee"]))
+    table = table.append_column("style", pa.array(["flat", "round", "round", None, "flat"]))
+    pq.write_table(table.append_column("size", pa.array([1, 2, 1, 1, 2])), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ({"style": "flat"}, [0, 4]),
+        ({"style": "flat, round"}, [0, 2, 1, 4]),
+        ({"style": "flat,round", "size": "2"}, [1, 4]),
+    ],
+)
+def test_only_the_rows_that_are_asked_for(tmp_path: Path, where: dict[str, str], rows: list[int]) -> None:
+    path = write_styles(tmp_path / "x.parquet")
+    source = open_source(str(path), DataSettings(where=where))
+    found = source.scan()
+    assert [image.key for image in found.images] == [f"x.parquet#{row}" for row in rows]
+    assert not found.skips and [info.key for info in source.classes] == ["ant", "bee"]
+    encoded = pq.read_table(path)["image"].to_pylist()
+    assert [source.read(image) for image in found.images] == [encoded[row]["bytes"] for row in rows]
+
+
+def test_a_choice_of_rows_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    path = str(write_styles(tmp_path / "x.parquet"))
+    with pytest.raises(
+        UserError, match=r"data\.where\.stile: .* has no column 'stile'; it has image, label, style, size"
+    ):
+        open_source(path, DataSettings(where={"stile": "flat"}))
+    with pytest.raises(UserError, match=r"evaluation\.where: no row of .* has 'style' as it is asked for"):
+        open_source(path, DataSettings(where={"style": "bent"}), setting="evaluation.near.x").scan()
+    (tmp_path / "folder" / "ant").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"data\.uri: .* holds no Parquet file"):
+        open_source(str(tmp_path / "folder"), DataSettings(where={"style": "flat"}))

@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,10 +93,21 @@ def test_threshold_divides_id_from_ood() -> None:
     assert detector.with_threshold(middle)(pictures()).is_ood.tolist() == (scores < middle).tolist()
 
 
-@pytest.mark.parametrize("images", [[], torch.zeros(3, 8, 8), torch.zeros(0, 3, 8, 8), torch.zeros(2, 1, 8, 8)])
-def test_wrong_input_is_refused(images: object) -> None:
-    with pytest.raises(ValueError, match="images"):
-        make_detector(ColourClip())(images)  # type: ignore[arg-type]
+def test_a_score_that_is_no_number_is_an_error() -> None:
+    class Damaged(ColourClip):
+        def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+            features = super().encode_images(images)
+            features[1] = torch.nan
+            return features
+
+    with pytest.raises(ValueError, match="the score of image 1 is no number"):
+        make_detector(Damaged())(pictures())
+
+
+def test_batches_change_nothing() -> None:
+    detector = make_detector(ColourClip())
+    whole, parts = detector(pictures()), detector(pictures(), batch_size=2)
+    assert torch.allclose(whole.score, parts.score, atol=1e-6) and whole.name == parts.name
 
 
 @pytest.mark.parametrize("released", [False, True])
@@ -138,13 +150,37 @@ def test_a_fused_detector_sees_projected_texts_and_frozen_images() -> None:
     unit = F.normalize(features, dim=1)
     statistics = id_statistics(unit[:12], labels)
     projected = 100 * plain.projector(features)
-    total = torch.zeros(30)
+    columns = []
     for values in (
         joint_score(projected @ plain.id_text.T, projected @ plain.negative_text.T),
         relative_mahalanobis(unit, statistics),
     ):
-        total += (values - values[12:20].mean()) / values[12:20].std()
-    assert torch.allclose(fused.score_features(features), total.sigmoid(), atol=1e-4)
+        columns.append((values - values[12:20].mean()) / values[12:20].std())
+    expected = 2 * ((torch.stack(columns) / 2).logsumexp(0) - math.log(2))
+    assert torch.allclose(fused.score_features(features), expected.sigmoid(), atol=1e-4)
+
+
+def test_explanation_names_what_is_near_and_the_parts_of_the_score() -> None:
+    clip = ColourClip()
+    plain = make_detector(clip)
+    fused = Detector(
+        clip, plain.projector, plain.id_text, plain.negative_text, replace(plain.description, score="fused")
+    )
+    features = torch.randn(30, WIDTH, generator=torch.Generator().manual_seed(6))
+    fused = fused.with_score_of(features[:12], torch.arange(3).repeat(4), features[12:])
+    picture = pictures()[2]
+    told, judged = fused.explain(picture), fused(picture)
+    assert (told.score, told.is_ood, told.name) == (float(judged.score), bool(judged.is_ood), judged.name[0])
+    both = torch.tensor([told.parts["joint"], told.parts["mahalanobis"]])
+    assert 2 * ((both / 2).logsumexp(0) - math.log(2)) == pytest.approx(
+        math.log(told.score / (1 - told.score)), abs=1e-3
+    )
+    unit = fused.projector(clip.encode_images(torch.tensor(picture.getpixel((0, 0))).view(1, 3, 1, 1) / 255))[0]
+    assert told.similarity == pytest.approx(float((fused.id_text @ unit).max()), abs=1e-4)
+    assert told.negative == WORDS[int((fused.negative_text @ unit).argmax())]
+    assert plain.explain(picture).parts == {}
+    with pytest.raises(ValueError, match="explain takes one image, got 5"):
+        fused.explain(pictures())
 
 
 def test_detectors_of_earlier_and_later_versions(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from synood_ray.scores import SCORES, IdImages, ScoreInput
+from synood_ray.scores.fused import parts
 from synood_ray.scores.joint import joint_score
 from synood_ray.scores.mahalanobis import id_statistics, relative_mahalanobis
 
@@ -20,23 +21,35 @@ def look(features: torch.Tensor) -> ScoreInput:
 IMAGES = IdImages(unit(12, 3), torch.arange(3).repeat(4), look(unit(7, 4)))
 
 
-def test_fused_is_the_sum_of_both_scores_in_held_out_standard_deviations() -> None:
+def test_fused_is_the_soft_maximum_of_both_scores_in_held_out_standard_deviations() -> None:
     statistics = id_statistics(IMAGES.features, IMAGES.labels)
 
     def z(features: torch.Tensor) -> torch.Tensor:
-        total = torch.zeros(len(features))
+        columns = []
         for score in (
             lambda x: joint_score(look(x).id_logits, look(x).negatives),
             lambda x: relative_mahalanobis(x, statistics),
         ):
             held_out = score(unit(7, 4))
-            total += (score(features) - held_out.mean()) / held_out.std()
-        return total
+            columns.append((score(features) - held_out.mean()) / held_out.std())
+        return torch.stack(columns, dim=1)
 
     fused = SCORES["fused"]
     seen = replace(look(unit(4, 5)), state=fused.learned(IMAGES))
-    assert torch.allclose(fused(seen), z(unit(4, 5)), atol=1e-4)
-    assert torch.allclose(fused.answer(seen), z(unit(4, 5)).sigmoid(), atol=1e-5)
+    both = z(unit(4, 5))
+    assert torch.allclose(parts(seen), both, atol=1e-4)
+    expected = 2 * (((both[:, 0] / 2).exp() + (both[:, 1] / 2).exp()) / 2).log()
+    assert torch.allclose(fused(seen), expected, atol=1e-4)
+    assert torch.allclose(fused.answer(seen), expected.sigmoid(), atol=1e-5)
+
+
+def test_images_unlike_the_runs_own_are_judged_by_texts_alone() -> None:
+    """z(R) of -20 as of -10: the order is that of z(j)."""
+    state = SCORES["fused"].learned(IMAGES)
+    seen = look(unit(40, 5))
+    far = replace(seen, state=state | {"centres": state["centres"] + torch.tensor([0.0, 20.0]) * state["spreads"]})
+    order = parts(far)[:, 0].argsort()
+    assert (SCORES["fused"](far)[order].diff() > -1e-2).all()
 
 
 @pytest.mark.parametrize("name", SCORES)

@@ -12,12 +12,15 @@ from synood_ray.detection.detector import is_stale
 from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.errors import UserError
 from synood_ray.models.clip import ClipModel
+from synood_ray.negatives.stored import negative_labels
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, encode_samples
 from synood_ray.storage.publish import publish, retract
 from synood_ray.storage.run import Run
+from synood_ray.storage.shards import manifest_digest
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
+from synood_ray.training.features import run_features
 from synood_ray.training.finetune import Workers
 from synood_ray.training.job import Checkpoints, run_finetune, train
 from tests.detection.tiny_clip import save_tiny_clip
@@ -80,6 +83,7 @@ def test_with_one_image_per_class_the_score_falls_back_and_says_so(tmp_path: Pat
 
 
 def test_a_detector_from_before_there_was_a_choice_is_kept(store: Store, settings: Settings) -> None:
+    settings.detector.score = "neglabel"
     train(store, settings)
     file = Path(settings.output) / "detector" / "detector.json"
     values = json.loads(file.read_text())
@@ -115,13 +119,16 @@ def _held_out(store: Store, settings: Settings) -> list[str]:
 
 def test_two_workers_see_what_one_sees(store: Store, settings: Settings) -> None:
     """Rank 0 and 1 of a pair encode disjoint halves that add up to everything."""
-    from synood_ray.negatives.stored import negative_labels
-    from synood_ray.training.features import run_features
-
     clip = ClipModel(settings.scorer)
     names = sorted(COLOURS)
     negatives = negative_labels(settings, store, names, clip)
     whole = run_features(Run.open(store), settings, clip, negatives, Workers())
+
+    def forget() -> None:
+        for entry in list(store.list(layout.FEATURES)):
+            store.delete(entry.key)
+
+    forget()
     summed: list[list[torch.Tensor]] = []
 
     class Half(Workers):
@@ -138,6 +145,7 @@ def test_two_workers_see_what_one_sees(store: Store, settings: Settings) -> None
             OtherHalf.calls += 1
 
     run_features(Run.open(store), settings, clip, negatives, Half(0, 2))
+    forget()
     together = run_features(Run.open(store), settings, clip, negatives, OtherHalf(1, 2))
     assert torch.allclose(together.training.id_features, whole.training.id_features, atol=1e-6)
     assert torch.allclose(together.training.ood_features, whole.training.ood_features, atol=1e-6)
@@ -162,7 +170,7 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(
         patch.setattr(Checkpoints, "save", save_and_die)
         train(store, settings)
     assert not store.exists("detector/detector.json")
-    checkpoint = Checkpoints(store, settings).newest()
+    checkpoint = Checkpoints(store, settings, manifest_digest(store)).newest()
     assert checkpoint is not None
     assert len(checkpoint["history"]) == 2
 
@@ -206,12 +214,68 @@ def test_a_detector_of_samples_that_a_retry_has_changed_is_made_anew(store: Stor
     def connect() -> None:
         raise AskedForRayError
 
+    settings.training.workers = 2
     with pytest.raises(AskedForRayError):
         run_finetune(store, settings, connect)
     assert [entry.key for entry in store.list(layout.DETECTOR)] == ["detector/notes.txt"]
     train(store, settings)
     assert not is_stale(store) and store.get("detector/detector.json") != before
     assert not run_finetune(store, settings, connect).fresh
+
+
+def test_a_second_training_encodes_nothing_and_needs_no_ray(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_finetune(store, settings).fresh
+    first = Detector.load(settings.output)
+    kept = [entry.key for entry in store.list(layout.FEATURES)]
+    assert [key.split("-")[0] for key in kept] == ["features/images", "features/samples"]
+
+    def connect() -> None:
+        raise AssertionError("no Ray is needed")
+
+    def encode(self: ClipModel, images: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the features are kept")
+
+    for key in [entry.key for entry in store.list(layout.DETECTOR)]:
+        store.delete(key)
+    with monkeypatch.context() as patch:
+        patch.setattr(ClipModel, "encode_images", encode)
+        settings.training.lr, settings.detector.score = 0.5, "joint"
+        assert run_finetune(store, settings, connect).fresh
+    second = Detector.load(settings.output)
+    assert second.description.data == first.description.data
+    assert not torch.equal(second.projector.linear.weight, first.projector.linear.weight)
+
+
+def test_features_of_another_clip_or_other_samples_are_not_taken(
+    tmp_path: Path, store: Store, settings: Settings
+) -> None:
+    clip, names = ClipModel(settings.scorer), sorted(COLOURS)
+    negatives = negative_labels(settings, store, names, clip)
+    before = run_features(Run.open(store), settings, clip, negatives, Workers())
+    retract(store)
+    rows = decode_samples(store.get(layout.part_key(1)))
+    rows[0].accepted, rows[0].reject_reason = False, "rounds"
+    store.put_new(layout.part_key(1, retry=1), encode_samples(rows[:1], names))
+    publish(store)
+    after = run_features(Run.open(store), settings, clip, negatives, Workers())
+    assert len(after.training.ood_features) == len(before.training.ood_features) - 1
+    assert torch.equal(after.training.id_features, before.training.id_features)
+    other = ClipModel(settings.scorer.model_copy(update={"model": str(save_tiny_clip(tmp_path / "other", seed=1))}))
+    assert other.identity != clip.identity
+    elsewhere = run_features(Run.open(store), settings, other, negatives, Workers())
+    assert not torch.allclose(elsewhere.training.id_features, before.training.id_features)
+
+
+def test_damaged_features_are_named(store: Store, settings: Settings) -> None:
+    train(store, settings)
+    for entry in list(store.list(layout.DETECTOR)):
+        store.delete(entry.key)
+    file = next(Path(settings.output, "features").iterdir())
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(UserError, match=rf"features/{file.name}: damaged .* remove it, it is made again"):
+        run_finetune(store, settings)
 
 
 def test_wrong_runs_are_refused_before_anything_loads(tmp_path: Path, settings: Settings) -> None:

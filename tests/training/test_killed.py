@@ -1,0 +1,61 @@
+"""Fine-tuning killed at its crash points (docs/crash-points.md): a real process, SIGKILL, the same command again."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from synood_ray.storage import layout
+from synood_ray.training.job import run_finetune
+from tests.detection.tiny_clip import save_tiny_clip
+from tests.training.run_folder import make_run, make_settings
+
+_KILLED = """
+import os, signal, sys
+from synood_ray.config.settings import Settings
+from synood_ray.storage.stores.local import LocalStore
+from synood_ray.storage.stores import open_store
+from synood_ray.training.job import run_finetune
+
+settings = Settings.model_validate_json(sys.argv[1])
+put = LocalStore.put_new
+
+def put_and_die(self, key, data):
+    if key.startswith(sys.argv[2]) and sys.argv[3] == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    found = put(self, key, data)
+    if key.startswith(sys.argv[2]) and sys.argv[3] == "after":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+LocalStore.put_new = put_and_die
+run_finetune(open_store(settings.output), settings)
+"""
+
+POINTS = {
+    "the ID images' features are kept": ("features/images", "after"),
+    "all features are kept": ("features/samples", "after"),
+    "between two checkpoints": ("training/", "after"),
+    "the weights are there, the detector is not": ("detector/detector.json", "before"),
+    "the detector is there, its writer does not know": ("detector/detector.json", "after"),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed(tmp_path: Path, point: str) -> None:
+    settings = make_settings(tmp_path, str(save_tiny_clip(tmp_path / "clip")))
+    store = make_run(settings)
+    command = [sys.executable, "-c", _KILLED, settings.model_dump_json(), *POINTS[point]]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    fresh = run_finetune(store, settings).fresh
+    assert fresh == (point != "the detector is there, its writer does not know")
+    assert not list(store.list("training/"))
+    other = settings.model_copy(update={"output": str(tmp_path / "undisturbed")})
+    undisturbed = make_run(other)
+    run_finetune(undisturbed, other)
+    for prefix in (layout.DETECTOR, layout.FEATURES):
+        ours = {entry.key: store.get(entry.key) for entry in store.list(prefix)}
+        assert ours == {entry.key: undisturbed.get(entry.key) for entry in undisturbed.list(prefix)}
