@@ -119,12 +119,12 @@ def _clip(settings: Settings, head: int) -> ClipModel:
     from synood_ray.models.clip import ClipModel
 
     if not head:
-        return ClipModel(settings.scorer)
+        return ClipModel(settings.clip)
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(resolve(settings.scorer.model), folder, dirs_exist_ok=True)
+        shutil.copytree(resolve(settings.clip.model), folder, dirs_exist_ok=True)
         weights = Path(folder, "open_clip_model.safetensors")
         save_file(load_file(weights) | load_file(Path(folder, f"seed_{head}.safetensors")), weights)
-        return ClipModel(settings.scorer.model_copy(update={"model": folder}))
+        return ClipModel(settings.clip.model_copy(update={"model": folder}))
 
 
 def _variants(
@@ -136,7 +136,7 @@ def _variants(
     from synood_ray.negatives.mining import load_candidates, mine
     from synood_ray.training.finetune import fine_tune
 
-    id_text = clip.encode_classes(regime.classes, settings.scorer.templates).cpu()
+    id_text = clip.encode_classes(regime.classes, settings.clip.templates).cpu()
     negatives = mine(load_candidates(settings.labels), regime.classes, id_text, clip.encode_text, settings.labels)
     features, labels = encoded(regime.sources), torch.tensor([image.label for image in regime.sources])
     held_out = encoded(regime.held_out)
@@ -147,7 +147,7 @@ def _variants(
     if data is not None:
         tuned = fine_tune(data, settings.training, settings.seed)
         made["fine-tuned, accepted"] = (tuned.projector, tuned.negative_text)
-    options = {"temperature": settings.scorer.temperature, "groups": settings.labels.groups}
+    options = {"temperature": settings.clip.temperature, "groups": settings.labels.groups}
     return {
         variant: _scores(projector, id_text, negative_text, (features, labels, held_out), options)
         for variant, (projector, negative_text) in made.items()

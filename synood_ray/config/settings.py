@@ -258,7 +258,6 @@ class DetectorSettings(Section):
         None, description="CLIP of the detector, of a run that is scored by a classifier; none: scorer.model"
     )
     pretrained: str | None = Field("openai", description="open_clip tag of detector.model; not used for a folder")
-
     score: ScoreName = Field("fused", description="OOD score of the detector, higher = more ID")
 
 
