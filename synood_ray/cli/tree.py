@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import types
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
@@ -101,13 +101,13 @@ def _in_words(kind: Any) -> str:
     return _KINDS[kind]
 
 
-@cache
+@functools.cache
 def leaves() -> dict[str, Leaf]:
     """All settings by full name, in the order of the tree."""
     return {path: found for path, found in _walk(Settings(), "") if isinstance(found, Leaf)}
 
 
-@cache
+@functools.cache
 def sections() -> dict[str, str]:
     """All sections by full name ("farm.samplers") with what they are about."""
     return {path: found for path, found in _walk(Settings(), "") if isinstance(found, str)}
@@ -177,12 +177,9 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def nest(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The reverse of `flatten`."""
-    tree: dict[str, Any] = {}
+    """The reverse of `flatten`, over the defaults."""
+    tree = Settings().model_dump()
     for path, value in values.items():
         *above, last = path.split(".")
-        node = tree
-        for part in above:
-            node = node.setdefault(part, {})
-        node[last] = value
+        functools.reduce(dict.__getitem__, above, tree)[last] = value
     return tree

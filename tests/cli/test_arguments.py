@@ -372,7 +372,7 @@ def test_how_a_run_was_logged_is_no_matter_of_later_commands() -> None:
         ("--run", "--run: needs a value"),
         (
             "--run x --sampling.rounds 3",
-            "sampling.rounds: was fixed when the run was made; here only evaluation, labels, scorer.device can be set",
+            "sampling.rounds: was fixed when the run was made; here only evaluation, ",
         ),
         ("--run x --evaluation.nera.a 3", "did you mean evaluation.near"),
         ("--run x --evaluation.bootstrap many", "evaluation.bootstrap: must be an integer"),
