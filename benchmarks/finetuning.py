@@ -1,28 +1,26 @@
 """What a run's accepted images add: fine-tuning with them, beside far outliers alone and beside the ID images alone.
 
-The three train on the same features, with the same settings and seeds; the score is the grouped NegLabel score.
+The three train on the same features, with the same settings and seeds. Each is measured by the detector's own score and
+by the grouped NegLabel score, which the paper uses.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from synood_ray.config.settings import Settings
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from synood_ray.detection.methods import Method
-    from synood_ray.training.finetune import FineTuned
-
-METRICS = ("auroc", "fpr95_ood_positive")
+METRICS = ("auroc", "fpr95_id_positive")
+PAPER = "neglabel"
 
 
 def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
-    """Returns set -> variant -> metric -> one value a seed. Raises UserError where there is no published run."""
+    """Returns set -> score -> variant -> metric -> one value per seed. UserError where there is no published run."""
     from synood_ray.detection.evaluate import evaluate
+    from synood_ray.detection.methods import Method
     from synood_ray.detection.sets import encode_sets, open_sets
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
@@ -30,42 +28,35 @@ def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
     from synood_ray.storage.stores import open_store
     from synood_ray.training.features import run_features
     from synood_ray.training.finetune import Workers, fine_tune
+    from synood_ray.training.job import detector_of
 
-    store = open_store(run)
-    made = Run.open(store)
+    made = Run.open(open_store(run))
     sources = open_sets(settings, made.record)
     clip = ClipModel(settings.clip)
-    negatives = negative_labels(settings, store, made.classes, clip)
-    data = run_features(made, settings, clip, negatives, Workers()).training
-    variants = {"accepted images": data, "far outliers only": data.far_only(), "ID images only": data.id_only()}
-    methods = {
-        (name, seed): _method(fine_tune(chosen, settings.training, seed), data.id_text, settings.labels.groups)
-        for seed in range(seeds)
-        for name, chosen in variants.items()
-    }
-    named = {f"{name}, seed {seed}": method for (name, seed), method in methods.items()}
+    negatives = negative_labels(settings, made.store, made.classes, clip)
+    data = run_features(made, settings, clip, negatives, Workers())
+    images = data.training
+    variants = {"accepted images": images, "far outliers only": images.far_only(), "ID images only": images.id_only()}
+    scores = list(dict.fromkeys([settings.detector.score, PAPER]))
+    methods: dict[str, Method] = {}
+    for seed in range(seeds):
+        for name, chosen in variants.items():
+            tuned = fine_tune(chosen.to(clip.device), settings.training, seed)
+            for score in scores:
+                asked = settings.model_copy(update={"detector": settings.detector.model_copy(update={"score": score})})
+                detector = detector_of(tuned, replace(data, training=chosen), clip, negatives, asked, made.classes)
+                methods[f"{score}, {name}, {seed}"] = Method(detector.score_features, detector.id_logits)
     id_set, ood_sets = encode_sets(made, settings, sources, clip, lambda line: None)
-    found = evaluate(id_set, ood_sets, named, draws=0)["sets"]
+    found = evaluate(id_set, ood_sets, methods, draws=0)["sets"]
+
+    def values(where: str, score: str, variant: str) -> dict[str, list[float]]:
+        rows = [found[where][f"{score}, {variant}, {seed}"] for seed in range(seeds)]
+        return {metric: [row[metric] for row in rows] for metric in METRICS}
+
     return {
-        where: {
-            name: {metric: [rows[f"{name}, seed {seed}"][metric] for seed in range(seeds)] for metric in METRICS}
-            for name in variants
-        }
-        for where, rows in found.items()
+        where: {score: {variant: values(where, score, variant) for variant in variants} for score in scores}
+        for where in found
     }
-
-
-def _method(tuned: FineTuned, id_text: Tensor, groups: int) -> Method:
-    import torch
-
-    from synood_ray.detection.methods import Method
-    from synood_ray.scores import SCORES, ScoreInput
-
-    def look(features: Tensor) -> ScoreInput:
-        with torch.inference_mode():
-            return ScoreInput.of_features(tuned.projector(features), id_text, tuned.negative_text, groups=groups)
-
-    return Method(lambda x: SCORES["neglabel"](look(x)), lambda x: look(x).id_logits)
 
 
 def show(found: dict[str, Any]) -> dict[str, Any]:
@@ -73,10 +64,12 @@ def show(found: dict[str, Any]) -> dict[str, Any]:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("set", "fine-tuned on", "AUROC", "FPR95", title="fine-tuning, %")
-    for where, variants in found.items():
-        for name, metrics in variants.items():
-            cells = [100 * np.array(metrics[metric]) for metric in METRICS]
-            table.add_row(where, name, *(f"{x.mean():.1f} ({x.min():.1f} to {x.max():.1f})" for x in cells))
+    table = Table("set", "score", "fine-tuned on", "AUROC", "FPR95 (ID positive)", title="fine-tuning, %")
+    for where, scores in found.items():
+        for score, variants in scores.items():
+            for name, metrics in variants.items():
+                cells = [100 * np.array(metrics[metric]) for metric in METRICS]
+                spans = (f"{x.mean():.1f} ({x.min():.1f} to {x.max():.1f})" for x in cells)
+                table.add_row(where, score, name, *spans)
     Console().print(table)
     return found

@@ -29,6 +29,12 @@ from synood_ray.storage.stores.base import Store, StoreUnavailable
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from synood_ray.detection.detector import Detector
+    from synood_ray.models.clip import ClipModel
+    from synood_ray.negatives.mining import NegativeLabels
+    from synood_ray.training.features import RunFeatures
+    from synood_ray.training.finetune import FineTuned
+
 MAX_FAILURES = 3
 """Lost training workers that Ray Train replaces before it gives up."""
 
@@ -126,7 +132,6 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
 
     workers: a `synood_ray.training.finetune.Workers`; the default trains alone.
     """
-    from synood_ray.detection.detector import Detector, DetectorDescription
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
     from synood_ray.training.features import run_features
@@ -148,11 +153,26 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
     )
     if workers.rank != 0:
         return
-    scorer = settings.clip
-    score, note = _score(settings, data.training.id_labels, run.classes)
+    detector_of(tuned, data, clip, negatives, settings, run.classes).save(store, layout.DETECTOR)
+    checkpoints.clear()
+
+
+def detector_of(
+    tuned: FineTuned,
+    data: RunFeatures,
+    clip: ClipModel,
+    negatives: NegativeLabels,
+    settings: Settings,
+    class_names: list[str],
+) -> Detector:
+    """The detector that a fine-tuning on these features gives, with its score and its threshold."""
+    from synood_ray.detection.detector import Detector, DetectorDescription
+
+    scorer, images = settings.clip, data.training
+    score, note = _score(settings, images.id_labels, class_names)
     description = DetectorDescription(
         recipe=settings.training.recipe,
-        class_names=run.classes,
+        class_names=class_names,
         negative_words=negatives.words,
         negative_kinds=list(negatives.kinds),
         groups=settings.labels.groups,
@@ -170,10 +190,8 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
         },
         data=data.counts(),
     )
-    detector = Detector(clip, tuned.projector, data.training.id_text, tuned.negative_text, description)
-    images = data.training
-    detector.with_score_of(images.id_features, images.id_labels, data.calibration_features).save(store, layout.DETECTOR)
-    checkpoints.clear()
+    detector = Detector(clip, tuned.projector, images.id_text, tuned.negative_text, description)
+    return detector.with_score_of(images.id_features, images.id_labels, data.calibration_features)
 
 
 def _score(settings: Settings, labels: Tensor, class_names: list[str]) -> tuple[str, str]:

@@ -17,14 +17,16 @@ def test_the_accepted_images_row_is_what_the_jobs_give(tmp_path: Path, capsys: p
     store = make_run(settings)
     found = finetuning.show(finetuning.benchmark(settings, settings.output, seeds=2))
     assert set(found) == {"near/mixed", "far/grey"}
-    for variants in found.values():
-        assert list(variants) == ["accepted images", "far outliers only", "ID images only"]
-        assert all(len(values) == 2 for metrics in variants.values() for values in metrics.values())
+    for scores in found.values():
+        assert list(scores) == [settings.detector.score, "neglabel"]
+        for variants in scores.values():
+            assert list(variants) == ["accepted images", "far outliers only", "ID images only"]
+            assert all(len(values) == 2 for metrics in variants.values() for values in metrics.values())
     assert settings.seed == 0
     train(store, settings)
     detector = run_evaluation(store, settings)["sets"]
-    for where, variants in found.items():
-        for metric, values in variants["accepted images"].items():
+    for where, scores in found.items():
+        for metric, values in scores[settings.detector.score]["accepted images"].items():
             assert values[0] == pytest.approx(detector[where]["synood"][metric], abs=1e-9)
     assert "ID images only" in capsys.readouterr().out
 
