@@ -142,7 +142,8 @@ def top(referee: Any, images: Any) -> Any:
     import torch
 
     with torch.inference_mode():
-        return torch.cat([referee.logits(part.float() / 255) for part in images.split(128)]).topk(5, dim=1).indices
+        logits = [referee.look(part.float() / 255).id_logits for part in images.split(128)]
+    return torch.cat(logits).topk(5, dim=1).indices
 
 
 def drawn_names(pipeline: Any, data: Images, names: list[str], per_name: int = 2) -> tuple[Any, Any, Any]:

@@ -35,10 +35,10 @@ ENCODED, TOUCHED, INVENTED = 8, 4, 4  # of each kind in a batch
 CROP, WHOLE_EVERY = 8, 8  # side of the latents' crop in most steps; every eighth sees whole scenes
 POOL, FIRST_REFILLS = 3072, 3  # latents kept of each kind, at most
 REFILL, REFILL_STEPS = 96, 64  # how many are new, and how often
-RATES = (1e-3, 2e-3)  # decoder, critic
+RATES = (1e-3, 1.5e-3)  # decoder, critic
 BETAS = (0.5, 0.99)
-ADVERSARIAL = 1.2  # length of the critic's gradient at the image, over the other losses'
-MATCHING = 2.0  # weight of the distance in the critic's features
+ADVERSARIAL = 1.0  # length of the critic's gradient at the image, over the other losses'
+MATCHING = 1.0  # weight of the distance in the critic's features
 STRUCTURE = 2.0  # weight of `structure_loss`
 WINDOW = 8  # px: within it structure may lie where it likes
 AVERAGE = 0.998
@@ -53,7 +53,7 @@ class Critic(nn.Module):
     find it under the colours.
     """
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         sizes = [(6, width, 3, 1), (width, 2 * width, 4, 2), (2 * width, 4 * width, 4, 2), (4 * width, 4 * width, 3, 1)]
         layers = [nn.Conv2d(a, b, k, stride, padding=1) for a, b, k, stride in sizes]
@@ -143,7 +143,7 @@ class Pool:
         steps, guidance, guided = (3, 2.5, 0.67) if whole else (round(1 / strength), 1.0, 1.0)
         scheduler = inpainter.scheduler("dpm++")
         return inpainter.denoise(
-            Pass(canvas.latents, noise, canvas, Prompts(embeds, None), steps, strength, guidance, scheduler, guided)
+            Pass(canvas.latents, noise, canvas, Prompts(embeds), steps, strength, guidance, scheduler, guided)
         )
 
     def draw(self, kind: str, count: int) -> tuple[Tensor, Tensor]:
