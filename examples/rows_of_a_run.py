@@ -28,5 +28,5 @@ accepted = samples.filter(lambda accepted: accepted, input_columns="accepted")
 first = accepted[0]
 assert isinstance(first["image"], Image.Image)
 print(
-    f"{first['key']}: {first['image'].size} pixels, made from a {first['source_name']}, margin {first['margin']:+.2f}"
+    f"{first['key']}: {first['image'].size} pixels, from a {first['source_name']}, margin {first['margin']:+.2f}"
 )
