@@ -28,8 +28,9 @@ demo: install
 	cp -r $(RUN)-official $(RUN)-released
 	rm -rf $(RUN)-released/detector
 	$(BIN)/synood finetune --run $(RUN)
-	$(BIN)/synood finetune --run $(RUN)-official
-	$(BIN)/synood finetune --run $(RUN)-released --training.epochs 3 --training.lr 1e-3 --training.label_lr 2e-2
+	$(BIN)/synood finetune --run $(RUN)-official --detector.score neglabel
+	$(BIN)/synood finetune --run $(RUN)-released --detector.score neglabel \
+		--training.epochs 3 --training.lr 1e-3 --training.label_lr 2e-2
 	$(BIN)/synood evaluate --run $(RUN) --evaluation.detectors.official $(RUN)-official \
 		--evaluation.detectors.official_released_settings $(RUN)-released
 

@@ -27,6 +27,4 @@ samples = load_dataset("parquet", data_files=str(run / "data" / "train-*.parquet
 accepted = samples.filter(lambda accepted: accepted, input_columns="accepted")
 first = accepted[0]
 assert isinstance(first["image"], Image.Image)
-print(
-    f"{first['key']}: {first['image'].size} pixels, from a {first['source_name']}, margin {first['margin']:+.2f}"
-)
+print(f"{first['key']}: {first['image'].size} pixels, from a {first['source_name']}, margin {first['margin']:+.2f}")

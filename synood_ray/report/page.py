@@ -108,31 +108,33 @@ def render(run: Run, settings: Settings, evaluation: Mapping[str, Any] | None) -
         headlines=headlines(evaluation),
         sets=[_set_section(name, evaluation) for name in set_order(evaluation["sets"])] if evaluation else [],
         methods=_methods(evaluation) if evaluation else [],
-        before=_before(evaluation) if evaluation else BEFORE,
         metrics=METRICS,
         config=_flat(run.config),
     )
 
 
 def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The headline metrics of every set before (NegLabel on the frozen CLIP) and after fine-tuning.
+    """The headline metrics of every set: the best of the other methods, whichever that is, and this run's detector.
 
-    Each: set, metric, name, before, after (None without a fine-tuned detector), better (None, or whether it improved).
+    Each: set, metric, name, best (name of that method), before (its value), after (None without a fine-tuned detector),
+    better (None, or whether the detector is better than the best of the others).
     """
     if not evaluation:
         return []
     found = []
     for name in set_order(evaluation["sets"]):
         methods = evaluation["sets"][name]
+        others = {method: values for method, values in methods.items() if method != AFTER}
         for metric, about in METRICS.items():
-            before = methods[_before(evaluation)].get(metric)
-            if not about.headline or before is None:  # an older evaluation knows fewer metrics
+            known = {method: values[metric] for method, values in others.items() if metric in values}
+            if not about.headline or not known:  # an older evaluation knows fewer metrics
                 continue
-            after = methods.get(AFTER, {}).get(metric)
+            best = (max if about.higher_is_better else min)(known, key=lambda method: known[method])
+            before, after = known[best], methods.get(AFTER, {}).get(metric)
             better = None if after is None else (after > before) == about.higher_is_better and after != before
             found.append(
                 {"set": name, "metric": metric, "name": about.title, "better": better}
-                | {"before": before, "after": after}
+                | {"best": best, "before": before, "after": after}
             )
     return found
 

@@ -33,7 +33,8 @@ def print_summary(
 def summary_table(
     status: RunStatus, planned: int, seconds: Mapping[str, float], evaluation: Mapping[str, Any] | None
 ) -> Table:
-    """Three blocks of rows: samples; seconds by stage; AUROC and FPR95 in percent, before and after fine-tuning."""
+    """Three blocks of rows: samples; seconds by stage; AUROC and FPR95 in percent, of the best other method
+    and of this run's detector."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
@@ -45,8 +46,8 @@ def summary_table(
     for number, (stage, spent) in enumerate(stages):
         table.add_row("" if number else "seconds", stage, f"{spent:.1f}", end_section=number == len(stages) - 1)
     for number, found in enumerate(headlines(evaluation)):
-        before, after = 100 * found["before"], found["after"]
+        before, after = f"{found['best']} {100 * found['before']:.1f}", found["after"]
         colour = "green" if found["better"] else "red"
-        value = f"{before:.1f}" if after is None else f"{before:.1f} → [{colour}]{100 * after:.1f}[/{colour}]"
+        value = before if after is None else f"{before} → [{colour}]{100 * after:.1f}[/{colour}]"
         table.add_row("" if number else "detection, %", f"{found['set']} {found['name']}", value)
     return table

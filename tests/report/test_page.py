@@ -94,7 +94,8 @@ def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Set
 def test_methods_are_shown_by_name_whatever_they_are_called(store: Store, settings: Settings) -> None:
     other = json.loads(json.dumps(EVALUATION).replace("neglabel", "my_score").replace("synood", "my_detector"))
     page = Page(render(Run.open(store), settings, other))
-    assert "In percent, my_score on the frozen CLIP; not fine-tuned yet" in page.text
+    assert "In percent: the best of all other methods, by name; not fine-tuned yet" in page.text
+    assert "near/y · my_detector" in page.text
     assert "my_detector" in page.text and "detector of this run, training recipe my_detector" in page.text
 
 
@@ -167,9 +168,13 @@ def test_headlines_say_what_is_better() -> None:
     found = {(h["set"], h["metric"]): h for h in headlines(EVALUATION)}
     assert found["near/y", "auroc"]["better"] is True
     assert found["near/y", "fpr95_id_positive"]["better"] is True
+    assert {h["best"] for h in found.values()} == {"neglabel"}
     worse = EVALUATION | {"sets": {"near/y": {"neglabel": BETTER, "synood": VALUES}}}
     assert not any(h["better"] for h in headlines(worse))
     assert headlines(EVALUATION | {"sets": {"near/y": {"neglabel": VALUES}}})[0]["after"] is None
+    several = {"mcm": BETTER | {"fpr95_id_positive": 0.9}, "neglabel": VALUES, "synood": BETTER}
+    best = {h["metric"]: h["best"] for h in headlines(EVALUATION | {"sets": {"near/y": several}})}
+    assert best == {"auroc": "mcm", "fpr95_id_positive": "neglabel"}, "each metric against the best of the others"
     assert headlines(None) == []
     assert set_order(["far/b", "near/z", "far/a", "near/a"]) == ["near/a", "near/z", "far/a", "far/b"]
 

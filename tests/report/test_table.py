@@ -18,7 +18,7 @@ def printed(evaluation: dict | None) -> str:
 
 def test_summary_names_samples_seconds_and_gain() -> None:
     text = printed(EVALUATION)
-    for expected in ("120", "100", "17", "61.2", "near/y AUROC", "80.0 → 90.0", "50.0 → 30.0"):
+    for expected in ("120", "100", "17", "61.2", "near/y AUROC", "neglabel 80.0 → 90.0", "neglabel 50.0 → 30.0"):
         assert expected in text
     assert text.rstrip().endswith("report: runs/demo/report/index.html")
 
