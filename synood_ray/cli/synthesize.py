@@ -20,14 +20,18 @@ ASSUMED = (
 def run(arguments: Arguments, **more: Any) -> int:
     """more: for `synood_ray.pipeline.synthesize`, such as observers."""
     settings = arguments.settings
-    print(short_form(arguments), flush=True)
+    first = [short_form(arguments)]  # with the first line of the run: wrong input is to be told before anything else
     if arguments.assumed and "data.uri" in arguments.origins and "preset" not in arguments.origins["data.uri"]:
-        print(ASSUMED, flush=True)
+        first.append(ASSUMED)
+
+    def say(line: str) -> None:
+        print("\n".join([*first, line]), flush=True)
+        first.clear()
 
     from synood_ray.pipeline import synthesize
 
     retry = "retry-failed" in arguments.options
-    result = synthesize(settings, say=lambda line: print(line, flush=True), retry_failed=retry, **more)
+    result = synthesize(settings, say=say, retry_failed=retry, **more)
     status = result.status
     print(
         f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "

@@ -32,6 +32,7 @@ def test_wrong_settings(tmp_path: Path, arguments: list[str], named: str) -> Non
     output = tmp_path / "run"
     result = run("synthesize", "--output", output, *arguments, code=2)
     assert named in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not result.stdout, "the error is the first line that is printed"
     assert not output.exists()
 
 
@@ -44,6 +45,7 @@ def test_wrong_folders(tmp_path: Path, classes: dict[str, int], named: str) -> N
     folder_of_classes(data, classes)
     result = run("synthesize", "--data", data, "--output", tmp_path / "run", code=2)
     assert named in result.stderr and len(result.stderr.strip().splitlines()) == 1
+    assert not result.stdout, "the error is the first line that is printed"
     assert not (tmp_path / "run").exists()
 
 
