@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,16 +13,6 @@ from synood_ray import logs
 from synood_ray.config.settings import LogSettings
 
 LOGGER = logging.getLogger("synood_ray.farm.actors.sampler")
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """The logger as it was."""
-    logger = logging.getLogger("synood_ray")
-    before = logger.handlers, logger.propagate, logger.level
-    yield
-    logger.handlers, logger.propagate = before[0], before[1]
-    logger.setLevel(before[2])
 
 
 def log_to(monkeypatch: pytest.MonkeyPatch, run: str = "", worker: str = "", **settings: str) -> io.StringIO:
