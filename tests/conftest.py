@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-# Tests interrupt jobs. A shell that runs the tests in the background has SIGINT ignored, and children inherit that.
+# Tests interrupt jobs. A shell that runs the tests in the background has SIGINT ignored, nohup SIGHUP, and children
+# inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
