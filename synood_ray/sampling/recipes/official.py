@@ -3,8 +3,8 @@
 Its samples are whole images (the mask is all ones), take three rounds of 12 of 20 solver steps with the model's own
 solver, never stop early, and are kept as the last round leaves them, whatever their score and whatever they show. Its
 loss has a target out of reach of 149 classes or more, and is a mean over the batch, so both are part of the length of
-its step. Two steps before the loop are the run's and not the release's yet: its prompt ("A photo only remain …") and its
-squashed images.
+its step. Two steps before the loop are the run's and not the release's yet: its prompt ("A photo only remain …") and
+its squashed images.
 """
 
 from __future__ import annotations
