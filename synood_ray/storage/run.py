@@ -23,7 +23,7 @@ from synood_ray.storage.stores.base import Store
 JOBS = ("synthesize", "finetune", "evaluate")
 """What is timed, in the order of a run."""
 
-_BEFORE = {"detector": {"score": "neglabel"}}
+_BEFORE = {"detector": {"score": "neglabel"}, "evaluation": {"prompts": "run"}}
 """Sections of settings that runs of earlier versions lack, as these versions had them."""
 
 
@@ -56,7 +56,8 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The settings that it was made with."""
-        return _BEFORE | self.record.config
+        config = self.record.config
+        return config | {section: before | config.get(section, {}) for section, before in _BEFORE.items()}
 
     @property
     def classes(self) -> list[str]:

@@ -1,11 +1,13 @@
 """Fine-tuning killed at its crash points (docs/crash-points.md): a real process, SIGKILL, the same command again."""
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from synood_ray.storage import layout
 from synood_ray.training.job import run_finetune
@@ -48,7 +50,9 @@ def test_killed(tmp_path: Path, point: str) -> None:
     settings = make_settings(tmp_path, str(save_tiny_clip(tmp_path / "clip")))
     store = make_run(settings)
     command = [sys.executable, "-c", _KILLED, settings.model_dump_json(), *POINTS[point]]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    threads = str(torch.get_num_threads())  # sums differ in the last bit with another number of them
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     fresh = run_finetune(store, settings).fresh
     assert fresh == (point != "the detector is there, its writer does not know")
