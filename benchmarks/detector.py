@@ -168,7 +168,7 @@ def _id_only(features: Tensor, labels: Tensor, id_text: Tensor, negatives: Negat
         ood_features=features[:0],
         ood_negatives=labels[:0],
         companion_features=features[:0],
-        companion_labels=labels[:0],
+        companion_sources=labels[:0],
         far_features=features[:0],
     )
 

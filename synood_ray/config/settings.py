@@ -245,6 +245,9 @@ class TrainingSettings(Section):
     keep_weight: float = Field(
         2.0, ge=0.0, description="synood: weight of staying close to the frozen CLIP's predictions; 0: free to forget"
     )
+    offset: bool = Field(
+        True, description="synood: move accepted images by what ID images lose when regenerated, given companions"
+    )
     workers: int = _operational(
         1, "training workers; one without GPUs trains in this process, others under Ray Train", ge=1
     )

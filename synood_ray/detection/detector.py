@@ -87,8 +87,9 @@ class DetectorDescription:
     order of the negative features. model, pretrained, templates name the CLIP, as in the settings ``scorer.*``.
     threshold: scores below it are OOD. training: the settings it was trained with; data: how many images.
     weights: the name of the safetensors file beside it, filled in when the detector is saved.
-    score: its OOD score, of `synood_ray.scores.SCORES`; groups and temperature are the score's. notes: what a user of
-    the detector should know.
+    score: its OOD score, of `synood_ray.scores.SCORES`; groups and temperature are the score's. offset: length of the
+    domain offset that accepted images were moved by in training, over the mean length of ID images' features; 0: they
+    were not. notes: what a user of the detector should know.
     """
 
     recipe: str
@@ -106,7 +107,14 @@ class DetectorDescription:
     format: int = FORMAT
     score: str = "neglabel"  # what detectors had that do not name it
     temperature: float = 1.0
+    offset: float = 0.0
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> str:
+        """How it was trained and what it answers with, as in "training recipe synood, score fused"."""
+        offset = f", domain offset {self.offset:.3f}" if self.offset else ""
+        return f"training recipe {self.recipe}{offset}, score {self.score}"
 
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()

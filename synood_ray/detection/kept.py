@@ -36,9 +36,10 @@ def images_key(store: Store, clip: IdentifiedClip) -> str:
 def samples_key(manifest_digest: str, clip: IdentifiedClip) -> str:
     """Where the features of the samples of that manifest are, un-normalised and in the order of the rows.
 
-    ``ood`` [K, D]: of accepted images; ``companions`` [J, D], ``companion_labels`` [J] int64.
+    ``ood`` [K, D]: of accepted images; ``companions`` [J, D], and ``companion_sources`` [J] int64: the row of the ID
+    manifest that each is made from.
     """
-    return _key("samples", clip, [manifest_digest])
+    return _key("samples", clip, [manifest_digest, "with companion_sources"])  # earlier versions kept labels instead
 
 
 def read_features(store: Store, key: str) -> Features | None:

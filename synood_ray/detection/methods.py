@@ -85,7 +85,7 @@ def _found(store: Store, prefix: str, whose: str) -> FoundDetector:
         )
     data = store.get(prefix + DESCRIPTION)
     description = DetectorDescription.from_json(data)
-    what = f"detector of {whose}, training recipe {description.recipe}, score {description.score}"
+    what = f"detector of {whose}, {description.summary}"
     return FoundDetector(what, store, prefix, description, hashlib.sha256(data).hexdigest())
 
 

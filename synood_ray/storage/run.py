@@ -23,7 +23,11 @@ from synood_ray.storage.stores.base import Store
 JOBS = ("synthesize", "finetune", "evaluate")
 """What is timed, in the order of a run."""
 
-_BEFORE = {"detector": {"score": "neglabel"}, "evaluation": {"prompts": "run"}}
+_BEFORE: dict[str, dict[str, Any]] = {
+    "detector": {"score": "neglabel"},
+    "evaluation": {"prompts": "run"},
+    "training": {"offset": False},
+}
 """Sections of settings that runs of earlier versions lack, as these versions had them."""
 
 

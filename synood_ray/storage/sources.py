@@ -8,6 +8,7 @@ from typing import overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from synood_ray.records import SourceImage
@@ -43,6 +44,13 @@ class SourceTable(Sequence[SourceImage]):
     def labels(self) -> np.ndarray:
         """Class of every source, int64 [len(self)]."""
         return self._table.column("label").to_numpy()
+
+    def positions(self, keys: Sequence[str]) -> list[int]:
+        """Where the sources with these keys are. Raises KeyError for a key that is none of theirs."""
+        found = pc.index_in(pa.array(keys, pa.string()), value_set=self._table.column("key"))
+        if found.null_count:
+            raise KeyError(keys[found.is_null().index(True).as_py()])
+        return found.to_pylist()  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
         return self._table.num_rows

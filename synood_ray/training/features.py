@@ -21,6 +21,7 @@ from synood_ray.records import SourceImage
 from synood_ray.storage.parts import picture
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import changed_shard
+from synood_ray.storage.sources import SourceTable
 from synood_ray.storage.stores.base import Store
 from synood_ray.training.finetune import Workers
 from synood_ray.training.outliers import far_outliers
@@ -82,7 +83,12 @@ def run_features(
     digest, shards = run.digest(), run.published()["shards"]
     if digest is None or run.digest() != digest:
         raise UserError(f"{run.uri}: is being published anew; run the same command again when that is done")
-    found = _kept(run.store, samples_key(digest, clip), workers, lambda: _sample_features(clip, run, shards, workers))
+    found = _kept(
+        run.store,
+        samples_key(digest, clip),
+        workers,
+        lambda: _sample_features(clip, run, sources, shards, workers),
+    )
     id_labels = torch.from_numpy(sources.labels.copy())
     id_text = clip.encode_classes(run.classes, settings.clip.templates).float().cpu()
     nearest = pair(found["ood"], negatives)
@@ -95,7 +101,7 @@ def run_features(
         ood_features=found["ood"],
         ood_negatives=nearest,
         companion_features=found["companions"],
-        companion_labels=found["companion_labels"],
+        companion_sources=found["companion_sources"],
         far_features=far_outliers(images["id"], id_labels, id_text, negatives.features, settings.seed),
     )
     return RunFeatures(training, images["calibration"], digest)
@@ -126,16 +132,18 @@ def _label_norms(clip: Encoder, settings: Settings, negatives: NegativeLabels, n
     return norms
 
 
-def _sample_features(clip: Encoder, run: Run, shards: list[dict[str, Any]], workers: Workers) -> Features:
+def _sample_features(
+    clip: Encoder, run: Run, sources: SourceTable, shards: list[dict[str, Any]], workers: Workers
+) -> Features:
     starts = np.cumsum([0, *(shard["rows"] for shard in shards)])
     width = clip.encode_classes(["x"], ["{}"]).shape[1]
     rows = int(starts[-1])
     features, companions = torch.zeros(rows, width), torch.zeros(rows, width)
-    flags = torch.zeros(rows, 3)  # label, accepted, has a companion
+    flags = torch.zeros(rows, 3, dtype=torch.float64)  # position of the source, accepted, has a companion
     changed = torch.zeros(len(shards))
     for number in range(workers.rank, len(shards), workers.size):
         try:
-            samples = run.table(shards[number], ["image", "source_label", "accepted", "companion"]).to_pylist()
+            samples = run.table(shards[number], ["image", "source_key", "accepted", "companion"]).to_pylist()
         except UserError:
             changed[number] = 1
             break
@@ -145,20 +153,24 @@ def _sample_features(clip: Encoder, run: Run, shards: list[dict[str, Any]], work
         for target, images in ((features, kept), (companions, regenerated)):
             present = torch.tensor([image is not None for image in images])
             target[at[present]] = encode_pictures(clip, (from_png(image) for image in images if image is not None))
+        positions = sources.positions([row["source_key"] for row in samples])
         flags[at] = torch.tensor(
-            [[row["source_label"], row["accepted"], row["companion"] is not None] for row in samples],
-            dtype=torch.float32,
+            [
+                [source, row["accepted"], row["companion"] is not None]
+                for source, row in zip(positions, samples, strict=True)
+            ],
+            dtype=torch.float64,
         )
     workers.sum([changed])  # all workers give up together
     if changed.any():
         first = shards[int(changed.nonzero()[0])]
         raise changed_shard(run.store, first, "it is gone, or its SHA-256 differs")
     workers.sum([features, companions, flags])
-    labels, accepted, has_companion = flags[:, 0].long(), flags[:, 1].bool(), flags[:, 2].bool()
+    made_from, accepted, has_companion = flags[:, 0].long(), flags[:, 1].bool(), flags[:, 2].bool()
     return {
         "ood": features[accepted],
         "companions": companions[has_companion],
-        "companion_labels": labels[has_companion],
+        "companion_sources": made_from[has_companion],
     }
 
 

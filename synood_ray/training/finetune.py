@@ -29,11 +29,15 @@ OnEpoch = Callable[[int, Checkpoint], None]
 
 @dataclass(frozen=True)
 class FineTuned:
-    """The trained projector, all negative-label features [M, D] (unit length), and the mean loss of every epoch."""
+    """The trained projector, all negative-label features [M, D] (unit length), and the mean loss of every epoch.
+
+    offset: length of the domain offset that accepted images were moved by, over the ID features' mean length.
+    """
 
     projector: Projector
     negative_text: Tensor
     history: list[float]
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,11 @@ class _Trainer:
     def result(self) -> FineTuned:
         negative_text = self.data.negative_text.clone()
         negative_text[self.curriculum.columns] = F.normalize(self.labels.detach(), dim=-1)
-        return FineTuned(self.projector, negative_text, self.progress.history)
+        return FineTuned(self.projector, negative_text, self.progress.history, self._offset())
+
+    def _offset(self) -> float:
+        offset = self.curriculum.offset
+        return 0.0 if offset is None else float(offset.norm() / self.data.id_features.norm(dim=-1).mean())
 
     def _epoch(
         self,

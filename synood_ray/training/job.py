@@ -41,7 +41,12 @@ MAX_FAILURES = 3
 _WEIGHTS = re.compile(rf"{layout.DETECTOR}weights-[0-9a-f]{{12}}\.safetensors")
 _USER_ERROR = "user_error"
 
-_BEFORE = {"detector.score": "neglabel", "scorer.temperature": 1.0, "training.revision": 1}
+_BEFORE = {
+    "detector.score": "neglabel",
+    "scorer.temperature": 1.0,
+    "training.offset": False,
+    "training.revision": 1,
+}
 """What detectors were trained with whose settings do not say it."""
 
 _REVISION = {"official": 2}
@@ -179,6 +184,7 @@ def detector_of(
         threshold=0.0,
         score=score,
         temperature=scorer.temperature,
+        offset=round(tuned.offset, 6),
         notes=[note] if note else [],
         model=scorer.model,
         pretrained=scorer.pretrained,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from synood_ray.storage.sources import decode_sources, encode_sources, sources_digest
 from tests.storage.builders import make_sources
 
@@ -17,6 +19,15 @@ def test_sources_come_back_as_they_were() -> None:
     assert list(table[10:3:-2]) == sources[10:3:-2]
     assert table.labels.tolist() == [s.label for s in sources]
     assert encode_sources(table) == encode_sources(sources)
+
+
+def test_sources_are_found_by_their_keys() -> None:
+    sources = make_sources(20)
+    table = decode_sources(encode_sources(sources))
+    assert table.positions([sources[i].key for i in (7, 0, 19, 7)]) == [7, 0, 19, 7]
+    assert table.positions([]) == []
+    with pytest.raises(KeyError, match="nowhere"):
+        table.positions([sources[1].key, "nowhere"])
 
 
 def test_no_sources() -> None:

@@ -10,7 +10,7 @@ from synood_ray.detection.projector import Projector
 from synood_ray.training.finetune import Checkpoint, FineTuned, Workers, fine_tune
 from synood_ray.training.outliers import far_outliers
 from synood_ray.training.recipes import RECIPES
-from tests.training.world import CLASSES, NEGATIVES, make_world
+from tests.training.world import CLASSES, NEGATIVES, WIDTH, make_world
 
 FAST = TrainingSettings(epochs=6, label_epochs=2, batch_size=32, lr=5e-3, label_lr=1e-3)
 OFFICIAL = FAST.model_copy(update={"recipe": "official"})
@@ -40,6 +40,42 @@ def test_outliers_are_what_helps() -> None:
         for data in (world.data, world.data.id_only(), world.data.far_only())
     )
     assert ours > max(id_only, far_only) + 0.1
+
+
+def test_accepted_images_are_moved_by_what_their_sources_lose_when_regenerated() -> None:
+    """Written out: images 0 and 2 have companions (2 has two of them), which differ in the last two directions."""
+    world = make_world(per_class=1).data
+    lost = torch.zeros(3, WIDTH)
+    lost[0, -2], lost[1, -1], lost[2, -1] = 3.0, -1.0, 4.0
+    sources = torch.tensor([2, 0, 2])
+    data = replace(world, companion_features=world.id_features[sources] - lost, companion_sources=sources)
+    expected = torch.zeros(WIDTH)
+    expected[-2], expected[-1] = 1.0, 1.0  # 3 / 3 and (-1 + 4) / 3
+    assert torch.allclose(data.domain_offset(), expected, atol=1e-5)
+    assert data.companion_labels.tolist() == [2, 0, 2]
+
+    known, accepted = CLASSES + 3, len(data.ood_features)
+    moved, unmoved = (
+        RECIPES["synood"](data, FAST.model_copy(update={"offset": offset})).projector_examples.features
+        for offset in (True, False)
+    )
+    assert torch.allclose((moved - unmoved)[known : known + accepted], expected.expand(accepted, -1), atol=1e-5)
+    assert torch.equal(moved[:known], unmoved[:known])  # real images and companions
+    assert torch.equal(moved[known + accepted :], unmoved[known + accepted :])  # far outliers
+    length = 2**0.5 / data.id_features.norm(dim=1).mean().item()
+    assert fine_tune(data, FAST).offset == pytest.approx(length, rel=1e-4)
+    official = RECIPES["official"](data, OFFICIAL).projector_examples.features
+    assert torch.equal(official, torch.cat([data.id_features, data.ood_features]))
+    assert fine_tune(data, OFFICIAL).offset == 0
+
+
+def test_without_companions_nothing_is_moved() -> None:
+    world = make_world(per_class=2).data
+    none = {name: getattr(world, name)[:0] for name in ("companion_features", "companion_sources")}
+    data = replace(world, **none)
+    with_offset, without = (fine_tune(data, FAST.model_copy(update={"offset": offset})) for offset in (True, False))
+    assert with_offset.offset == 0
+    assert torch.equal(weights(with_offset), weights(without))
 
 
 def test_far_images_survive_our_recipe_better_than_the_official_one() -> None:

@@ -83,11 +83,11 @@ def test_with_one_image_per_class_the_score_falls_back_and_says_so(tmp_path: Pat
 
 
 def test_a_detector_from_before_there_was_a_choice_is_kept(store: Store, settings: Settings) -> None:
-    settings.detector.score = "neglabel"
+    settings.detector.score, settings.training.offset = "neglabel", False
     train(store, settings)
     file = Path(settings.output) / "detector" / "detector.json"
     values = json.loads(file.read_text())
-    for name in ("detector.score", "scorer.temperature"):
+    for name in ("detector.score", "scorer.temperature", "training.offset"):
         del values["training"]["settings"][name]
     file.write_text(json.dumps(values))
     assert not run_finetune(store, settings).fresh
@@ -149,8 +149,25 @@ def test_two_workers_see_what_one_sees(store: Store, settings: Settings) -> None
     together = run_features(Run.open(store), settings, clip, negatives, OtherHalf(1, 2))
     assert torch.allclose(together.training.id_features, whole.training.id_features, atol=1e-6)
     assert torch.allclose(together.training.ood_features, whole.training.ood_features, atol=1e-6)
-    assert torch.equal(together.training.companion_labels, whole.training.companion_labels)
+    assert torch.equal(together.training.companion_sources, whole.training.companion_sources)
     assert torch.allclose(together.calibration_features, whole.calibration_features, atol=1e-6)
+
+
+def test_every_companion_is_paired_with_its_own_source(store: Store, settings: Settings) -> None:
+    run, clip = Run.open(store), ClipModel(settings.scorer)
+    rows = [row for shard in run.published()["shards"] for row in run.table(shard).to_pylist()]
+    keys = [source.key for source in run.sources()]
+    negatives = negative_labels(settings, store, run.classes, clip)
+    data = run_features(run, settings, clip, negatives, Workers()).training
+    made_from = [keys.index(row["source_key"]) for row in rows if row["companion"] is not None]
+    assert data.companion_sources.tolist() == made_from == [0, 2, 3, 4, 5, 6, 8, 9, 10, 11]
+    expected = (data.id_features[made_from] - data.companion_features).mean(0)
+    assert torch.allclose(data.domain_offset(), expected, atol=1e-6)
+    train(store, settings)
+    length = float(expected.norm() / data.id_features.norm(dim=1).mean())
+    description = Detector.load(settings.output).description
+    assert description.offset == pytest.approx(length, abs=1e-5)
+    assert description.summary == f"training recipe synood, domain offset {length:.3f}, score fused"
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(

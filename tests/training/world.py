@@ -64,7 +64,7 @@ def make_world(seed: int = 0, per_class: int = 20) -> FeatureWorld:
         ood_features=ood,
         ood_negatives=(ood @ negative_text.T).argmax(1),
         companion_features=images(id_text[labels], 0.0),
-        companion_labels=labels,
+        companion_sources=torch.arange(len(labels)),
         far_features=far_outliers(id_features, labels, id_text, negative_text),
     )
     far = images(negative_text[torch.randint(NEGATIVES, (100,), generator=g)], 0.0)

@@ -173,7 +173,7 @@ def _oracle(seed: int, split: int, resamples: int = 200) -> tuple[float, Any]:
         ood_features=near,
         ood_negatives=(near @ bench.negative_text.T).argmax(1),
         companion_features=train[:0],
-        companion_labels=train_labels[:0],
+        companion_sources=train_labels[:0],
         far_features=train[:0],
     )
     test, test_labels = _features(seed, "id_test")

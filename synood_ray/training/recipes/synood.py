@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from synood_ray.config import TrainingSettings
@@ -22,11 +24,16 @@ FINAL_LR = 0.01
 def curriculum(data: TrainingData, settings: TrainingSettings) -> Curriculum:
     """Cross-entropy over the ID and all negative labels for ID images and companions.
 
+    With ``training.offset`` accepted images are moved by the domain offset first, from the generator's domain to the
+    real images'; companions stay as they are, ID images with the generator's artefacts.
     Accepted images and far outliers need only *some* negative label, and together weigh ``training.ood_weight`` times
     what the ID images weigh (a half each). To it comes ``training.keep_weight`` times the divergence of the predictions
     from the frozen CLIP's, on the same images: without it few images are learnt by heart and the far ones are lost. The
     label stage uses the same loss through the fixed projector, on labels of unit length.
     """
+    offset = data.domain_offset() if settings.offset and len(data.companion_features) else None
+    if offset is not None:
+        data = replace(data, ood_features=data.ood_features + offset)
     examples = _examples(data, settings.ood_weight)
     return Curriculum(
         columns=torch.arange(len(data.negative_text), device=data.negative_text.device),
@@ -38,6 +45,7 @@ def curriculum(data: TrainingData, settings: TrainingSettings) -> Curriculum:
         ),
         keep_weight=settings.keep_weight,
         released_projector=False,
+        offset=offset,
     )
 
 
