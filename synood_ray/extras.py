@@ -10,6 +10,7 @@ EXTRAS = {
         *("httpx", "rich", "jinja2", "markupsafe"),
     ),
     "cpu": ("vllm",),
+    "pytorch-ood": ("pytorch_ood",),
 }
 """Extra -> packages by the names under which they are imported. vLLM for a GPU comes with the extra gpu."""
 

@@ -28,7 +28,8 @@ def save_mini_detector(folder: Path) -> list[str]:
     from PIL import Image
 
     from synood_ray.config.settings import ScorerSettings
-    from synood_ray.detection.detector import Detector, DetectorDescription
+    from synood_ray.detection.description import DetectorDescription
+    from synood_ray.detection.detector import Detector
     from synood_ray.detection.projector import Projector
     from synood_ray.models.clip import ClipModel
 

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synood_ray.config.settings import ScorerSettings
+from synood_ray.detection.description import DESCRIPTION, FOLDER, DetectorDescription
+from synood_ray.detection.hub import CARD, OnHub
 from synood_ray.errors import UserError
 from synood_ray.scores import LOGIT_SCALE, SCORES, IdImages, ScoreInput
-from synood_ray.storage.shards import manifest_digest
-from synood_ray.storage.stored_json import load_json
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Put, Store
 
 if TYPE_CHECKING:  # torch comes with the first detector, not with the import of its class
     import torch
+    from PIL.Image import Image
     from torch import Tensor
 
     from synood_ray.detection.inputs import Images
     from synood_ray.detection.projector import Projector
 
-FORMAT = 1
-FOLDER = "detector/"
-DESCRIPTION = "detector.json"
 _STATE = "score."
 """Before the names of what the score learned (`synood_ray.scores`), among the weights."""
+_HELD_OUT = "held_out"
+"""Among them: the scores of the held-out ID images [H], from the lowest."""
 _SAME_MODEL = 0.02
 """Largest distance between a class text feature now and when the detector was trained (half precision: 0.002)."""
 
@@ -79,64 +78,15 @@ class Explanation:
     parts: dict[str, float]
 
 
-@dataclass(frozen=True)
-class DetectorDescription:
-    """Everything about a detector but its weights; stored as detector.json.
-
-    class_names are in order of their labels (names may repeat, labels do not); negative_words and negative_kinds in
-    order of the negative features. model, pretrained, templates name the CLIP, as in the settings ``scorer.*``.
-    threshold: scores below it are OOD. training: the settings it was trained with; data: how many images.
-    weights: the name of the safetensors file beside it, filled in when the detector is saved.
-    score: its OOD score, of `synood_ray.scores.SCORES`; groups and temperature are the score's. offset: length of the
-    domain offset that accepted images were moved by in training, over the mean length of ID images' features; 0: they
-    were not. notes: what a user of the detector should know.
-    """
-
-    recipe: str
-    class_names: list[str]
-    negative_words: list[str]
-    negative_kinds: list[str]
-    groups: int
-    threshold: float
-    model: str
-    pretrained: str | None
-    templates: list[str]
-    training: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, int] = field(default_factory=dict)
-    weights: str = ""
-    format: int = FORMAT
-    score: str = "neglabel"  # what detectors had that do not name it
-    temperature: float = 1.0
-    offset: float = 0.0
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def summary(self) -> str:
-        """How it was trained and what it answers with, as in "training recipe synood, score fused"."""
-        offset = f", domain offset {self.offset:.3f}" if self.offset else ""
-        return f"training recipe {self.recipe}{offset}, score {self.score}"
-
-    def to_json(self) -> bytes:
-        return (json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, data: bytes) -> DetectorDescription:
-        values = json.loads(data)
-        if values.get("format") != FORMAT:
-            raise UserError(f"{DESCRIPTION} has format {values.get('format')!r}; this version reads format {FORMAT}")
-        if values.get("score", cls.score) not in SCORES:
-            raise UserError(f"{DESCRIPTION} has the score {values['score']!r}, which this version does not know")
-        return cls(**values)
-
-
-class Detector:
+class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-detection"], model_card_template=CARD):
     """CLIP image tower, residual projector, ID texts and negative labels; everything frozen.
 
         detector = Detector.load("runs/demo")
         detector(Image.open("photo.jpg")).is_ood
 
     id_text [C, D], negative_text [M, D]: L2-normalised. The score is ``description.score``, on projected features;
-    state: what it learned from ID images (`with_score_of`).
+    state: what it learned from ID images (`with_score_of`). ``save_pretrained``, ``push_to_hub`` and
+    ``from_pretrained`` are those of huggingface_hub (`synood_ray.detection.hub`).
     """
 
     def __init__(
@@ -228,6 +178,19 @@ class Detector:
         description = replace(self.description, threshold=threshold)
         return Detector(self.clip, self.projector, self.id_text, self.negative_text, description, self.state)
 
+    def at_recall(self, recall: float) -> Detector:
+        """The same detector with the highest threshold that keeps this share of the held-out ID images, in (0, 1].
+
+        Raises ValueError for another share, and for a detector of an earlier version, which has not kept their scores.
+        """
+        from synood_ray.detection.metrics import threshold_at
+
+        if not 0 < recall <= 1:
+            raise ValueError(f"recall is a share of ID images in (0, 1], not {recall}")
+        if _HELD_OUT not in self.state:
+            raise ValueError("this detector has not kept the scores of held-out ID images; fine-tune again for them")
+        return self.with_threshold(threshold_at(self.state[_HELD_OUT].cpu().numpy(), recall))
+
     def with_score_of(self, features: Tensor, labels: Tensor, held_out: Tensor) -> Detector:
         """The same detector, whose score has learned from the run's ID images, and its threshold from held-out ones.
 
@@ -236,13 +199,15 @@ class Detector:
         import torch
         from torch.nn import functional as F
 
-        from synood_ray.detection.metrics import threshold_at
+        from synood_ray.detection.metrics import RECALL
 
         with torch.inference_mode():
             images = IdImages(F.normalize(features, dim=-1).to(self.id_text), labels, self._look(held_out))
             state = SCORES[self.description.score].learned(images)
-            learned = Detector(self.clip, self.projector, self.id_text, self.negative_text, self.description, state)
-            return learned.with_threshold(threshold_at(learned.score_features(held_out).cpu().numpy()))
+            texts = self.id_text, self.negative_text
+            learned = Detector(self.clip, self.projector, *texts, self.description, state)
+            state |= {_HELD_OUT: learned.score_features(held_out).sort().values}
+            return Detector(self.clip, self.projector, *texts, self.description, state).at_recall(RECALL)
 
     def __call__(self, images: Images, batch_size: int = 64) -> DetectorOutput:
         """Judge one image or many, as `synood_ray.detection.inputs` takes them: paths, encoded bytes, PIL images,
@@ -253,29 +218,65 @@ class Detector:
         """
         import torch
 
-        features, files = self._encode(images, batch_size)
+        parts = list(self.batches(images, batch_size))
+        if not parts:
+            raise ValueError("no images to judge")
+        return DetectorOutput(
+            torch.cat([part.score for part in parts]),
+            torch.cat([part.is_ood for part in parts]),
+            torch.cat([part.label for part in parts]),
+            [name for part in parts for name in part.name],
+            [file for part in parts for file in part.file],
+        )
+
+    def batches(self, images: Images, batch_size: int = 64) -> Iterator[DetectorOutput]:
+        """As a call, for more images than fit in memory: they are taken from an iterator as they are needed, and
+        judged in batches (the last one may be smaller). What is drawn may be batches of arrays, as of a DataLoader."""
+        from synood_ray.detection.inputs import pictures
+
+        found, done = pictures(images), 0
+        while batch := list(itertools.islice(found, batch_size)):
+            yield self._judge(batch, done)
+            done += len(batch)
+
+    def logits(self, images: Images) -> Tensor:
+        """Logits of the ID classes [B, C] of images that are taken as in a call."""
+        import torch
+
+        from synood_ray.detection.inputs import pictures
+
         with torch.inference_mode():
+            return self.id_logits(self._encode([picture for _, picture in pictures(images)])).cpu()
+
+    def _judge(self, batch: list[tuple[str, Image]], first: int) -> DetectorOutput:
+        """One batch of paths and pictures; first: how many images came before it."""
+        import torch
+
+        with torch.inference_mode():
+            features = self._encode([picture for _, picture in batch])
             label = self.id_logits(features).argmax(dim=-1).cpu()
             score = self.score_features(features).cpu()
         if score.isnan().any():
-            first = int(score.isnan().nonzero()[0])
-            raise ValueError(f"the score of image {first} is no number; the CLIP or the detector is damaged")
+            damaged = first + int(score.isnan().nonzero()[0])
+            raise ValueError(f"the score of image {damaged} is no number; the CLIP or the detector is damaged")
         names = [self.description.class_names[i] for i in label.tolist()]
-        return DetectorOutput(score, ~(score >= self.description.threshold), label, names, files)
+        return DetectorOutput(score, ~(score >= self.description.threshold), label, names, [file for file, _ in batch])
 
     def explain(self, image: Images) -> Explanation:
         """What the judgement on one image rests on. Raises ValueError as a call does, and for more than one image."""
         import torch
 
-        judged = self(image)
-        if len(judged.name) != 1:
-            raise ValueError(f"explain takes one image, got {len(judged.name)}")
-        features, _ = self._encode(image, 1)
+        from synood_ray.detection.inputs import pictures
+
+        found = list(itertools.islice(pictures(image), 2))
+        if len(found) != 1:
+            raise ValueError(f"explain takes one image, got {'more' if found else 'none'}")
+        judged = self._judge(found, 0)
         with torch.inference_mode():
-            seen = self._look(features)
+            seen = self._look(self._encode([found[0][1]]))
             closest, negative = seen.id_logits.max(dim=-1), seen.negatives.max(dim=-1)
             parts = SCORES[self.description.score].parts
-            found = parts(seen) if parts else {}
+            made_of = parts(seen) if parts else {}
         return Explanation(
             name=judged.name[0],
             similarity=float(closest.values) / LOGIT_SCALE,
@@ -284,25 +285,14 @@ class Detector:
             score=float(judged.score),
             threshold=self.description.threshold,
             is_ood=bool(judged.is_ood),
-            parts={name: float(value) for name, value in found.items()},
+            parts={name: float(value) for name, value in made_of.items()},
         )
 
-    def _encode(self, images: Images, batch_size: int) -> tuple[Tensor, list[str]]:
-        """Un-normalised features [B, D] of images, and their paths."""
-        import torch
-
-        from synood_ray.detection.inputs import pictures
+    def _encode(self, images: list[Image]) -> Tensor:
+        """Un-normalised features [B, D] of RGB pictures."""
         from synood_ray.models.images import to_tensor
 
-        parts, files, found = [], [], pictures(images)
-        with torch.inference_mode():
-            while batch := list(itertools.islice(found, batch_size)):
-                square = to_tensor([picture for _, picture in batch], self.clip.preprocess.size)
-                parts.append(self.clip.encode_images(square.to(self.clip.device)))
-                files += [file for file, _ in batch]
-        if not parts:
-            raise ValueError("no images to judge")
-        return torch.cat(parts), files
+        return self.clip.encode_images(to_tensor(images, self.clip.preprocess.size).to(self.clip.device))
 
     def score_features(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> score [B]."""
@@ -325,9 +315,3 @@ class Detector:
             groups=self.description.groups,
         )
         return replace(seen, state=self.state)
-
-
-def is_stale(store: Store, prefix: str = FOLDER) -> bool:
-    """Whether the detector in this folder of a run was trained on samples that a retry has changed since."""
-    found, now = load_json(store, prefix + DESCRIPTION), manifest_digest(store, prefix.removesuffix(FOLDER))
-    return found is not None and now is not None and found["training"].get("samples", now) != now

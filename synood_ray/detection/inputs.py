@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     One = str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Tensor
-    Images = One | Iterable[One]
+    Images = One | Iterable[One]  # an array among them may be a batch
 
 TAKEN = (
     "a path, encoded bytes, a PIL image, a uint8, uint16 or [0, 1] float array [H, W], [H, W, 3] or [H, W, 4] (numpy), "
-    "[3, H, W] (torch), a batch of such arrays, a list of these, or a folder"
+    "[3, H, W] (torch), a batch of such arrays, a list or iterator of these, or a folder"
 )
 
 _FILES = DataSettings(min_side=1)  # how small a picture may be was settled when the detector's images were chosen
@@ -39,14 +39,13 @@ def pictures(images: Images) -> Iterator[tuple[str, Image.Image]]:
     """
     if isinstance(images, str | os.PathLike) and Path(images).is_dir():
         images = _in_folder(Path(images))
-    elif _is_array(images) and images.ndim == 4:  # type: ignore[union-attr]
-        images = list(images)  # type: ignore[arg-type]
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | Image.Image) or _is_array(images):
         images = [images]  # type: ignore[list-item]
     if not isinstance(images, Iterable):
         raise ValueError(f"images: {type(images).__name__} is no image; {TAKEN} is")
     for image in images:
-        yield str(image) if isinstance(image, str | os.PathLike) else "", _picture(image)
+        for one in image if _is_array(image) and image.ndim == 4 else [image]:  # type: ignore[union-attr]
+            yield str(one) if isinstance(one, str | os.PathLike) else "", _picture(one)
 
 
 def _picture(image: Any) -> Image.Image:

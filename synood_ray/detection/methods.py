@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config import Settings
-from synood_ray.detection.detector import DESCRIPTION, FOLDER, Detector, DetectorDescription, ImageEncoder, is_stale
+from synood_ray.detection.description import DESCRIPTION, FOLDER, DetectorDescription, is_stale
+from synood_ray.detection.detector import Detector, ImageEncoder
 from synood_ray.errors import UserError
 from synood_ray.locations import without_credentials
 from synood_ray.scores import SCORES, IdImages, Score, ScoreInput, State, lacking

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
-from synood_ray.detection.detector import DESCRIPTION, is_stale
+from synood_ray.detection.description import DESCRIPTION, is_stale
 from synood_ray.detection.warnings import run_warnings
 from synood_ray.errors import UserError
 from synood_ray.scores import FALLBACK, lacking
@@ -171,7 +171,8 @@ def detector_of(
     class_names: list[str],
 ) -> Detector:
     """The detector that a fine-tuning on these features gives, with its score and its threshold."""
-    from synood_ray.detection.detector import Detector, DetectorDescription
+    from synood_ray.detection.description import DetectorDescription
+    from synood_ray.detection.detector import Detector
 
     scorer, images = settings.clip, data.training
     score, note = _score(settings, images.id_labels, class_names)

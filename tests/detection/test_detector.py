@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from synood_ray import Detector
 from synood_ray.config.settings import ScorerSettings
-from synood_ray.detection.detector import DetectorDescription
+from synood_ray.detection.description import DetectorDescription
 from synood_ray.detection.projector import Projector
 from synood_ray.errors import UserError
 from synood_ray.scores import SCORES
@@ -179,7 +181,7 @@ def test_explanation_names_what_is_near_and_the_parts_of_the_score() -> None:
     assert told.similarity == pytest.approx(float((fused.id_text @ unit).max()), abs=1e-4)
     assert told.negative == WORDS[int((fused.negative_text @ unit).argmax())]
     assert plain.explain(picture).parts == {}
-    with pytest.raises(ValueError, match="explain takes one image, got 5"):
+    with pytest.raises(ValueError, match="explain takes one image, got more"):
         fused.explain(pictures())
 
 
@@ -211,6 +213,44 @@ def test_left_over_weights_do_no_harm(tmp_path: Path) -> None:
     detector = make_detector(ColourClip())
     detector.save(tmp_path)
     assert torch.equal(Detector.load(tmp_path, clip=ColourClip())(pictures()).score, detector(pictures()).score)
+
+
+def test_threshold_by_the_recall_of_choice(tmp_path: Path) -> None:
+    clip = ColourClip()
+    plain = make_detector(clip)
+    held_out = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(2))
+    described = replace(plain.description, score="maxlogit")  # no two images have the same
+    learned = Detector(clip, plain.projector, plain.id_text, plain.negative_text, described)
+    learned = learned.with_score_of(held_out, torch.zeros(40, dtype=torch.int64), held_out)
+    learned.save(tmp_path)
+    loaded = Detector.load(tmp_path, clip=clip)
+    scores = learned.score_features(held_out)
+    for recall, kept in ((0.95, 38), (0.5, 20), (0.51, 21), (1, 40)):
+        assert (scores >= loaded.at_recall(recall).description.threshold).sum() == kept
+    assert loaded.at_recall(0.95).description.threshold == loaded.description.threshold
+    for wrong in (0, 1.01, math.nan):
+        with pytest.raises(ValueError, match="share of ID images in"):
+            loaded.at_recall(wrong)
+    with pytest.raises(ValueError, match="fine-tune again"):  # as an earlier version saved it
+        plain.at_recall(0.9)
+
+
+def test_an_iterator_is_judged_batch_by_batch() -> None:
+    detector, taken = make_detector(ColourClip()), []
+
+    def one_by_one() -> Iterator[Image.Image]:
+        for number, picture in enumerate(pictures()):
+            taken.append(number)
+            yield picture
+
+    whole = detector(pictures())
+    found = detector.batches(one_by_one(), batch_size=2)
+    assert next(found).score.tolist() == pytest.approx(whole.score[:2].tolist(), abs=1e-6)
+    assert taken == [0, 1]
+    assert [len(part.name) for part in found] == [2, 1]
+    loader = DataLoader(torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)), batch_size=2)
+    assert torch.allclose(detector(loader).score, detector(torch.cat(list(loader))).score, atol=1e-6)
+    assert [name for part in detector.batches(loader, 4) for name in part.name] == detector(loader).name
 
 
 def test_missing_detector_and_other_model_are_the_users_mistakes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from synood_ray import Detector
 from synood_ray.config.settings import Settings
-from synood_ray.detection.detector import is_stale
+from synood_ray.detection.description import is_stale
 from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.errors import UserError
 from synood_ray.models.clip import ClipModel

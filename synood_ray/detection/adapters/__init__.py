@@ -1,0 +1,1 @@
+"""Our detector as other libraries' own: one file a library, imported by those who have it installed."""

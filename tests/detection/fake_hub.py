@@ -1,0 +1,106 @@
+"""A Hugging Face Hub of one process: repositories of small files in memory, over HTTP on loopback."""
+
+import base64
+import hashlib
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class FakeHub(ThreadingHTTPServer):
+    """commits: the files of every commit of a repository, the newest last; a commit's ID is the sha1 of its number."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.commits: dict[str, list[dict[str, bytes]]] = {}
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+def commit_id(number: int) -> str:
+    return hashlib.sha1(str(number).encode()).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: FakeHub
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length")
+        body = self.rfile.read(int(length)) if length else self._chunks()
+        path = self.path.partition("?")[0]
+        commits = self.server.commits
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            known = name in commits
+            commits.setdefault(name, [])
+            self._json({"url": f"{self.server.url}/{name}", "id": name}, 409 if known else 200)
+        elif path == "/api/validate-yaml":
+            self._json({"errors": [], "warnings": []})
+        elif "/preupload/" in path:
+            files = json.loads(body)["files"]
+            modes = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
+            self._json({"files": modes})
+        elif "/commit/" in path:
+            name = path.removeprefix("/api/models/").partition("/commit/")[0]
+            files = dict(commits[name][-1]) if commits[name] else {}
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            commits[name].append(files)
+            made = commit_id(len(commits[name]))
+            self._json({"commitUrl": f"{self.server.url}/{name}/commit/{made}", "commitOid": made, "hookOutput": ""})
+        else:
+            self._json({"error": f"POST {path}"}, 404)
+
+    def do_HEAD(self) -> None:
+        self.do_GET(body=False)
+
+    def do_GET(self, body: bool = True) -> None:
+        path = self.path.partition("?")[0]
+        name, found, rest = path.strip("/").partition("/resolve/")
+        if found and name in self.server.commits:
+            revision, _, file = rest.partition("/")
+            commits = self.server.commits[name]
+            numbers = {commit_id(n): n for n in range(1, len(commits) + 1)} | {"main": len(commits)}
+            files = commits[numbers[revision] - 1]
+            self.server.asked.append(f"{revision} {file}")
+            if file in files:
+                data = files[file]
+                self.send_response(200)
+                self.send_header("X-Repo-Commit", commit_id(numbers[revision]))
+                self.send_header("ETag", json.dumps(hashlib.sha1(data).hexdigest()))
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data if body else b"")
+                return
+            self._json({"error": "Entry not found"}, 404, "EntryNotFound", commit=commit_id(numbers[revision]))
+            return
+        self._json({"error": "Repository not found"}, 404, "RepoNotFound")
+
+    def _chunks(self) -> bytes:
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _json(self, value: Any, status: int = 200, code: str = "", commit: str = "") -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        if code:
+            self.send_header("X-Error-Code", code)
+        if commit:
+            self.send_header("X-Repo-Commit", commit)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        """Nothing on the test's screen."""
