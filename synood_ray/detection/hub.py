@@ -56,7 +56,7 @@ class OnHub(ModelHubMixin):
         raise NotImplementedError
 
     @classmethod
-    def load(cls, uri: str | Path, **options: Any) -> Any:
+    def load(cls, uri: str | Path, *, device: str = "auto", clip: Any = None) -> Any:
         """The detector of a folder."""
         raise NotImplementedError
 
@@ -64,7 +64,7 @@ class OnHub(ModelHubMixin):
         self.save(save_directory)
 
     @classmethod
-    def _from_pretrained(  # type: ignore[override] - the mixin has **model_kwargs where these are named
+    def _from_pretrained(
         cls,
         *,
         model_id: str,
