@@ -281,6 +281,9 @@ class EvaluationSettings(Section):
         "paper",
         description="prompt of ID classes for a baseline: its own paper's where it has one, or scorer.templates",
     )
+    artefacts: int = Field(
+        0, ge=0, description="held-out ID images regenerated with the run's inpainter: how many of them count as OOD"
+    )
     bootstrap: int = Field(1000, ge=0, description="class-bootstrap draws for the 95 % intervals; 0: none")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synood_ray.config import Settings
+from synood_ray.detection.artefacts import measure_artefacts
 from synood_ray.detection.curves import histograms, roc_curve
 from synood_ray.detection.methods import FoundDetector, Method, detector_methods, find_detectors, frozen_methods
 from synood_ray.detection.metrics import METRICS, class_bootstrap, ood_metrics
@@ -90,6 +91,9 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     if settings.evaluation.id_test is None:
         notes.append("ID test: the held-out calibration images (evaluation.id_test is not set); thresholds saw them")
     result = evaluate(id_set, ood_sets, methods, settings.evaluation.bootstrap, settings.seed)
+    if settings.evaluation.artefacts:
+        result["artefacts"], why_not = measure_artefacts(run, settings, clip, methods, say)
+        notes += [why_not] if why_not else []
     warnings = run_warnings(run, settings) + result_warnings(result)
     for warning in warnings:
         say(f"warning: {warning}")

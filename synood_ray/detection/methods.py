@@ -30,11 +30,12 @@ OwnImages = Callable[[], tuple["Tensor", "Tensor", "Tensor"]]
 @dataclass(frozen=True)
 class Method:
     """score: un-normalised CLIP features [N, D] -> [N], higher = more ID; id_logits: features -> [N, C], for the ID
-    accuracy; what: one line about it."""
+    accuracy; what: one line about it; threshold: scores below it are OOD, None where none is set."""
 
     score: Callable[[Tensor], Tensor]
     id_logits: Callable[[Tensor], Tensor]
     what: str = ""
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,6 @@ def detector_methods(found: dict[str, FoundDetector], clip: ImageEncoder) -> dic
             detector = Detector.from_store(one.store, one.prefix, clip=clip)
         except UserError as error:
             raise UserError(f"detector {name!r}: {error}") from error
-        return Method(detector.score_features, detector.id_logits, one.what)
+        return Method(detector.score_features, detector.id_logits, one.what, detector.description.threshold)
 
     return {name: method(name, one) for name, one in found.items()}

@@ -102,10 +102,15 @@ def encode_own_images(run: Run, settings: Settings, clip: ImageEncoder, say: Say
     import torch
 
     features, labels, _ = _encode_own(settings, run.sources(), "the run's ID images", clip, say)
+    return features, torch.from_numpy(labels), encode_held_out(run, settings, clip, say)
+
+
+def encode_held_out(run: Run, settings: Settings, clip: ImageEncoder, say: Say) -> Tensor:
+    """Features [H, D] of the run's held-out images. Raises UserError if there are no longer two of them."""
     held_out, _, _ = _encode_own(settings, run.held_out(), "held-out images", clip, say)
     if len(held_out) < 2:
-        raise UserError(f"{run.uri}: the run's calibration images are gone, which evaluation.scores learn from")
-    return features, torch.from_numpy(labels), held_out
+        raise UserError(f"{run.uri}: the run's calibration images are gone, which scores and thresholds are set on")
+    return held_out
 
 
 def _encode_own(

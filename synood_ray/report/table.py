@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from synood_ray.report.page import headlines
+from synood_ray.report.page import AFTER, headlines
 from synood_ray.storage.progress import RunStatus
 
 
@@ -34,7 +34,7 @@ def summary_table(
     status: RunStatus, planned: int, seconds: Mapping[str, float], evaluation: Mapping[str, Any] | None
 ) -> Table:
     """Three blocks of rows: samples; seconds by stage; AUROC and FPR95 in percent, of the best other method
-    and of this run's detector."""
+    and of this run's detector; below them its artefact measure, if there is one."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
@@ -50,4 +50,7 @@ def summary_table(
         colour = "green" if found["better"] else "red"
         value = before if after is None else f"{before} → [{colour}]{100 * after:.1f}[/{colour}]"
         table.add_row("" if number else "detection, %", f"{found['set']} {found['name']}", value)
+    artefacts = (evaluation or {}).get("artefacts")
+    if artefacts and AFTER in artefacts["called_ood"]:
+        table.add_row("artefacts, %", "regenerated ID images called OOD", f"{100 * artefacts['called_ood'][AFTER]:.1f}")
     return table

@@ -73,6 +73,9 @@ def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Set
     html = render(Run.open(store), settings, EVALUATION)
     page = Page(html)
     assert not page.open
+    assert "Artefacts" not in page.text
+    measured = EVALUATION | {"artefacts": {"images": 128, "called_ood": {"neglabel": 0.2, "synood": 0.1}}}
+    assert "counted as OOD: neglabel 20.0 %, synood 10.0 %" in Page(render(Run.open(store), settings, measured)).text
     assert page.addresses
     assert all(address.startswith("data:image/") for address in page.addresses)
     assert "url(" not in html

@@ -23,5 +23,14 @@ def test_summary_names_samples_seconds_and_gain() -> None:
     assert text.rstrip().endswith("report: runs/demo/report/index.html")
 
 
+def test_summary_names_the_artefact_measure_if_there_is_one() -> None:
+    assert "artefacts" not in printed(EVALUATION)
+    measured = EVALUATION | {"artefacts": {"images": 128, "called_ood": {"neglabel": 0.2, "synood": 0.1225}}}
+    (line,) = (line for line in printed(measured).splitlines() if "artefacts" in line)
+    assert line.split()[-1] == "12.2"
+    frozen_alone = EVALUATION | {"artefacts": {"images": 128, "called_ood": {"neglabel": 0.2}}}
+    assert "artefacts" not in printed(frozen_alone)
+
+
 def test_summary_without_an_evaluation() -> None:
     assert "AUROC" not in printed(None)

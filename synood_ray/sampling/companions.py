@@ -1,0 +1,59 @@
+"""Real images regenerated as what they are: one pass with their own name, no boundary, no scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from synood_ray.config.settings import Settings
+from synood_ray.data.decode import UnusableImage
+from synood_ray.models.images import to_tensor
+from synood_ray.models.inpainters.base import Pass, Prompts
+from synood_ray.records import SourceImage, sample_seed
+from synood_ray.sampling.loader import SourceLoader
+from synood_ray.sampling.prompts.base import own_painting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from synood_ray.models.inpainters.base import Inpainter
+
+
+def regenerate(sources: Sequence[SourceImage], settings: Settings, inpainter: Inpainter) -> Iterator[Tensor]:
+    """A companion [3, H, W] in [0, 1] of every source, as the settings have a run's companions made, in their order.
+
+    A source that cannot be read any longer is left out. Each has its own noise, by its key and the root seed.
+    """
+    import torch
+
+    sampling, loader, side = settings.sampling, SourceLoader(settings), inpainter.resolution
+    scheduler = inpainter.scheduler(sampling.solver)
+    for start in range(0, len(sources), sampling.batch_size):
+        batch, images = [], []
+        for source in sources[start : start + sampling.batch_size]:
+            try:
+                images.append(to_tensor([loader.image(source)], side)[0])
+            except (UnusableImage, OSError):
+                continue
+            batch.append(source)
+        if not batch:
+            continue
+        masks = torch.stack([loader.mask(source, side) for source in batch])
+        canvas = inpainter.canvas(torch.stack(images), masks, sampling.strength)
+        seeds = (sample_seed(settings.seed, source.key, 0) for source in batch)
+        noise = [torch.randn(canvas.latents.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        names = [own_painting(settings.describer, source) for source in batch]
+        z = inpainter.denoise(
+            Pass(
+                latents=canvas.latents,
+                noise=torch.stack(noise).to(inpainter.device),
+                canvas=canvas,
+                prompts=Prompts.stack([name.condition(inpainter.encode_prompt) for name in names]),
+                steps=sampling.steps,
+                strength=sampling.strength,
+                guidance=sampling.guidance,
+                scheduler=scheduler,
+                guided=sampling.guided,
+            )
+        )
+        yield from inpainter.decode(z).cpu()
