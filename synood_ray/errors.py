@@ -1,4 +1,8 @@
-"""Errors that are not ours: the user's to fix, or of a service that is away. Told apart from defects."""
+"""Errors that are not ours: the user's to fix, or of a service that is away. Told apart from defects, in one line."""
+
+import re
+
+_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
 class UserError(Exception):
@@ -20,3 +24,8 @@ def first_line(error: BaseException) -> str:
     """What a library's exception says, as one line to quote."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal or a file would take for a command, a line's end too: a blank in its place."""
+    return "".join(c if c.isprintable() else " " for c in _CODES.sub(" ", text))

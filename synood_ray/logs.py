@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TextIO
+from typing import Any, TextIO
 
 from synood_ray.config.settings import LogSettings
-from synood_ray.errors import Unavailable, UserError, first_line
+from synood_ray.errors import Unavailable, UserError, first_line, printable
 from synood_ray.locations import without_credentials
 
 _unit: ContextVar[int | None] = ContextVar("unit", default=None)
@@ -45,6 +46,34 @@ def working_on(unit: int | None, logger: logging.Logger) -> Iterator[None]:
         raise
     finally:
         _unit.reset(token)
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """What libraries warn about meanwhile, a line each and each once, for whoever is to tell the user.
+
+    Python's warnings about what is run or given (not about an interface that will change), and what others log as
+    warnings. They go their usual way too. One block at a time in a process.
+    """
+    found: dict[str, None] = {}
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: found.setdefault(printable(record.getMessage()))  # type: ignore[method-assign]
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+        if issubclass(category, UserWarning | RuntimeWarning):
+            found.setdefault(printable(str(message)))
+        shown(message, category, *rest, **named)
+
+    lines: list[str] = []
+    logging.getLogger().addHandler(listener)
+    warnings.showwarning = show
+    try:
+        yield lines
+    finally:
+        warnings.showwarning = shown
+        logging.getLogger().removeHandler(listener)
+        lines += found
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]

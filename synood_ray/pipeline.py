@@ -163,6 +163,8 @@ def _select(settings: Settings, say: Say) -> Selection:
         f"selected {len(selection.sources)} images of {len(selection.classes)} classes, "
         f"{len(selection.calibration)} held out for the boundary, {len(selection.skips)} skipped"
     )
+    for line in selection.about_classes():
+        say(line)
     for skip in selection.skips[:5]:
         say(f"  skipped {skip.key!r}: {skip.reason}")
     if len(selection.skips) > 5:

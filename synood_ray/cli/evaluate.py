@@ -9,6 +9,7 @@ from synood_ray.cli.command import RUN, Arguments, Command
 
 def run(arguments: Arguments) -> int:
     from synood_ray.detection.evaluate import run_evaluation
+    from synood_ray.errors import printable
     from synood_ray.report.page import write_report
     from synood_ray.report.table import print_summary
     from synood_ray.storage import layout
@@ -20,7 +21,7 @@ def run(arguments: Arguments) -> int:
     made = Run.open(store)
     settings = arguments.over(made.config)
     begin = time.perf_counter()
-    evaluation = run_evaluation(store, settings, say=lambda line: print(line, flush=True))
+    evaluation = run_evaluation(store, settings, say=lambda line: print(printable(line), flush=True))
     if not store.exists(layout.REPORT_PAGE):
         write_report(store, settings, evaluation)
     made.record_timings("evaluate", {"evaluate": time.perf_counter() - begin})

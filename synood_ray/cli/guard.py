@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from synood_ray.errors import Unavailable, UserError
+from synood_ray.errors import Unavailable, UserError, printable
 from synood_ray.extras import missing_extra
 from synood_ray.locations import without_credentials
 
@@ -60,7 +60,9 @@ def _interrupt(signum: int, frame: Any) -> NoReturn:
 
 
 def _end(code: int, error: Exception, *more: str) -> int:
-    print(without_credentials("error: " + " ".join(str(error).splitlines())), *more, sep="\n", file=sys.stderr)
+    print(
+        without_credentials("error: " + printable(" ".join(str(error).splitlines()))), *more, sep="\n", file=sys.stderr
+    )
     return code
 
 

@@ -9,6 +9,7 @@ from synood_ray.cli.command import ALL, START, Arguments, Command
 from synood_ray.cli.guard import DONE, QUARANTINED
 from synood_ray.cli.help import show, width
 from synood_ray.cli.tree import leaves, value_of
+from synood_ray.errors import printable
 from synood_ray.locations import without_credentials
 
 ASSUMED = (
@@ -25,7 +26,7 @@ def run(arguments: Arguments, **more: Any) -> int:
         first.append(ASSUMED)
 
     def say(line: str) -> None:
-        print("\n".join([*first, line]), flush=True)
+        print("\n".join([*first, printable(line)]), flush=True)
         first.clear()
 
     from synood_ray.pipeline import synthesize

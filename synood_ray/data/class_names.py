@@ -12,6 +12,7 @@ from importlib import resources
 
 from synood_ray.data import files
 from synood_ray.data.images import ClassInfo, display_name
+from synood_ray.data.names import complaint, readable
 from synood_ray.errors import UserError
 
 IMAGENET = "imagenet"
@@ -23,16 +24,23 @@ BY_KEY = "keys"
 _WNID = re.compile(r"n\d{8}")
 
 
-def name_classes(keys: Sequence[str], address: str | None) -> list[ClassInfo]:
+def name_classes(
+    keys: Sequence[str], address: str | None, place: str = "the set", setting: str = "data.uri"
+) -> list[ClassInfo]:
     """Classes in the order of ``keys``, named by the file at ``address``, or by themselves without one.
 
-    Without one, ImageNet-1k's wnids get their names, and other wnids are refused: they would go into prompts as such.
+    Without one, ImageNet-1k's wnids get their names; other wnids, splits, numbers, ids and blanks are refused: they
+    would go into prompts as such. place, setting: where the classes are, for the message.
     Raises UserError if the file cannot be read or lacks a key. Keys that it has beyond are ignored (so a CSV may
     have a heading); equal names of different keys stay different classes.
     """
     wnids = address is None and bool(keys) and all(_WNID.fullmatch(key) for key in keys)
-    if address == BY_KEY or (address is None and not wnids):
+    if address == BY_KEY:
         return [ClassInfo(key, display_name(key)) for key in keys]
+    if address is None and not wnids:
+        if wrong := complaint(keys, place):
+            raise UserError(f"{setting}: {place} {wrong}")
+        return [ClassInfo(key, name) for key, name in zip(keys, readable(keys), strict=True)]
     if wnids:
         unknown = [key for key in keys if key not in imagenet_names()]
         if unknown:

@@ -13,6 +13,7 @@ from synood_ray.data import files
 from synood_ray.data.class_names import name_classes
 from synood_ray.data.decode import UnusableImage, read_header
 from synood_ray.data.images import UNLABELLED, ClassInfo, ImageSource, Progress, ScanResult, Skip
+from synood_ray.data.names import some
 from synood_ray.errors import UserError
 from synood_ray.locations import resolve
 from synood_ray.records import SourceImage
@@ -41,7 +42,9 @@ class FolderSource(ImageSource):
             keys = [name for name in folder.folders() if _is_text(name)]
             if not keys:
                 raise UserError(f"{setting}: {self.uri} has no class folders; images must lie in <class name>/<image>")
-            self.classes = list(classes) if classes is not None else name_classes(keys, data.class_names)
+            self.classes = (
+                list(classes) if classes is not None else name_classes(keys, data.class_names, self.uri, setting)
+            )
             self._labels = {known.key: label for label, known in enumerate(self.classes)}
             unknown = [key for key in keys if key not in self._labels]
             if unknown:
@@ -102,8 +105,3 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def some(names: Sequence[str]) -> str:
-    """The first names of a list, for an error message."""
-    return ", ".join(repr(name) for name in names[:5]) + (" …" if len(names) > 5 else "")

@@ -17,8 +17,9 @@ from synood_ray.config.settings import DataSettings
 from synood_ray.data import files
 from synood_ray.data.class_names import name_classes
 from synood_ray.data.decode import UnusableImage, read_header
-from synood_ray.data.folder import THREADS, some
+from synood_ray.data.folder import THREADS
 from synood_ray.data.images import UNLABELLED, ClassInfo, ImageSource, Progress, ScanResult, Skip
+from synood_ray.data.names import some
 from synood_ray.data.reader import ImageReader, bytes_field, encoded_images, open_parquet
 from synood_ray.errors import UserError
 from synood_ray.records import Box, SourceImage
@@ -65,7 +66,7 @@ class ParquetSource(ImageSource):
         if labelled:
             values = _read_classes(schemas, data.label_column)
             keys = list(values.values())
-            self.classes = list(classes) if classes is not None else name_classes(keys, data.class_names)
+            self.classes = list(classes) if classes is not None else name_classes(keys, data.class_names, uri, setting)
             known = {info.key: label for label, info in enumerate(self.classes)}
             unknown = [key for key in keys if key not in known]
             if unknown:

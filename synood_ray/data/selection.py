@@ -14,11 +14,14 @@ from itertools import islice
 
 from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import UnusableImage, decode
-from synood_ray.data.folder import THREADS, some
+from synood_ray.data.folder import THREADS
 from synood_ray.data.images import ClassInfo, ImageSource, Progress, Skip
+from synood_ray.data.names import coinciding, some
 from synood_ray.data.source import open_source
 from synood_ray.errors import UserError
 from synood_ray.records import SourceImage
+
+_SHOWN = 10  # classes named in a line
 
 StageProgress = Callable[[str, int, int], None]
 """Called with (what is being done, done, in all)."""
@@ -29,13 +32,29 @@ class Selection:
     """The ID images of a run. Everything named here was decoded in full once.
 
     sources: class by class in label order, the most informative image first, at most data.per_class a class.
-    calibration: the images that the boundary is calibrated on; no image is in both.
+    calibration: the images that the boundary is calibrated on; no image is in both. counts: usable images a class.
     """
 
     sources: list[SourceImage]
     calibration: list[SourceImage]
     skips: list[Skip]
     classes: list[ClassInfo]
+    counts: list[int]
+
+    def about_classes(self) -> list[str]:
+        """Lines that show what was taken for classes: names with counts, and names that are the same text."""
+        shown = [f"{known.name} {count}" for known, count in zip(self.classes, self.counts, strict=True)]
+        if len(shown) > _SHOWN:
+            ends = f"{min(self.counts)} to {max(self.counts)} images each"
+            shown = [*shown[:_SHOWN], f"… {len(self.classes)} classes, {ends}"]
+        lines = [f"classes (images): {', '.join(shown)}"]
+        for group in coinciding(known.name for known in self.classes)[:_SHOWN]:
+            keys = some([self.classes[place].key for place in group])
+            lines.append(
+                f"warning: {len(group)} classes have the name {self.classes[group[0]].name!r} ({keys}): nothing that "
+                "goes by text tells them apart; data.class_names can give them other names"
+            )
+        return lines
 
 
 def select(source: ImageSource, data: DataSettings, progress: StageProgress | None = None) -> Selection:
@@ -50,6 +69,7 @@ def select(source: ImageSource, data: DataSettings, progress: StageProgress | No
     for image in scan.images:
         by_class[image.label].append(image)
     _require(source, [bool(images) for images in by_class], skips)
+    counts = [len(images) for images in by_class]
 
     calibration: list[SourceImage] = []
     if data.calibration is None:
@@ -77,7 +97,7 @@ def select(source: ImageSource, data: DataSettings, progress: StageProgress | No
                 f"data.calibration: {data.calibration} shares {len(shared)} selected images with data.uri; "
                 "give other images, or null to hold out a share"
             )
-    return Selection(sources, calibration, skips, list(source.classes))
+    return Selection(sources, calibration, skips, list(source.classes), counts)
 
 
 def select_all(

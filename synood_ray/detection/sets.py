@@ -10,7 +10,7 @@ import numpy as np
 
 from synood_ray.config import DataSettings, Settings
 from synood_ray.data.class_names import BY_KEY
-from synood_ray.data.images import UNLABELLED, ClassInfo
+from synood_ray.data.images import UNLABELLED, ClassInfo, display_name
 from synood_ray.data.source import open_source
 from synood_ray.errors import UserError
 from synood_ray.records import SourceImage
@@ -43,7 +43,8 @@ def open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
     sources: dict[str, Any] = {}
     if wanted.id_test is not None:
         classes: list[ClassInfo] = open_source(settings.data.uri, settings.data).classes
-        if [info.name for info in classes] != record.classes:
+        as_before = [display_name(info.key) for info in classes]  # how a run of an earlier version has them
+        if record.classes not in ([info.name for info in classes], as_before):
             raise UserError("data.uri has other classes than the run; evaluation.id_test cannot be matched with them")
         sources["id"] = open_source(wanted.id_test, _of_tests(settings), classes=classes, setting="evaluation.id_test")
     for group, sets in (("near", wanted.near), ("far", wanted.far)):

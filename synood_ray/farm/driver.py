@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -32,6 +32,7 @@ from synood_ray.farm.observers import (
     UnitHandedOut,
     WorkerPlaced,
     WorkerReady,
+    WorkerWarned,
 )
 from synood_ray.farm.others import Others
 from synood_ray.farm.plan import Plan
@@ -100,6 +101,7 @@ class Driver:
         self.failures = Failures(store, self.stages, self.retry, self._tell)
         self.care = Care(farm, self.stages, self.calls, self.failures, self._tell, checks=self.needs_check)
         self.tended = self.looked = -inf  # time.monotonic: the latest round of looking after things, and for answers
+        self.warned: set[str] = set()
         self.prepared = False  # the run's negative labels and boundary are in the store
 
     @property
@@ -257,8 +259,17 @@ class Driver:
             call.stage.pace.start(now - worker.asked)
             self._prepare()
             self._tell(WorkerReady(worker.name, now - worker.asked))
+            self._warn(worker, answer)
         elif call.method == "prepare":
             self.prepared, worker.prepare_by = True, inf
+            self._warn(worker, answer)
+
+    def _warn(self, worker: Worker, lines: Sequence[str] | None) -> None:
+        """What a worker heard while it loaded: each once, whoever heard it first."""
+        for line in lines or ():
+            if line not in self.warned:
+                self.warned.add(line)
+                self._tell(WorkerWarned(worker.name, line))
 
     def _done(self, call: Call, lease: Lease, report: UnitReport) -> None:
         """A unit is in the store: by this worker, or by whoever was faster."""

@@ -140,6 +140,16 @@ class WorkerReady(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerWarned(WorkerEvent):
+    """A library or model warned while it was loaded; the same words are told once a run. text: one line."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"warning ({self.worker}): {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerDraining(WorkerEvent):
     """Its node will go: it gets no new units, and another worker takes its place."""
 

@@ -6,6 +6,7 @@ inpainter's decoder.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ from synood_ray.scores import SCORES, ScoreInput, State
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+TIE = 1e-3
+"""Logits (100 cos) nearer than this are equal: a matrix product rounds equal columns differently, but by less."""
 
 Objective = Callable[["Tensor"], "Tensor"]
 """ID class logits [B, C] -> what is differentiated in the score's place, [B]."""
@@ -46,7 +50,15 @@ class Scorer:
             self.classifier = TimmClassifier(settings, class_names)
         else:
             self.clip = ClipModel(settings)
-            self.classifier = ClipClassifier(self.clip, self.clip.encode_classes(class_names, settings.templates))
+            texts = self.clip.encode_classes(class_names, settings.templates)
+            if alike := same_texts(texts):
+                one, other = (class_names[place] for place in alike[0])
+                warnings.warn(
+                    f"scorer.model has the same text features for {len(alike)} pairs of classes, such as {one!r} and "
+                    f"{other!r}: it cannot tell them apart (data.class_names; shorter names, if they are cut off)",
+                    stacklevel=2,
+                )
+            self.classifier = ClipClassifier(self.clip, texts)
         self.negatives = negatives
         self.state: State = {}
 
@@ -92,14 +104,25 @@ class Scorer:
         return verdicts_of(self.judge(images)[1], labels, len(self.class_names))
 
 
+def same_texts(features: Tensor) -> list[tuple[int, int]]:
+    """Pairs of rows of unit features [C, D] that are the same but for rounding."""
+    pairs: list[tuple[int, int]] = []
+    for start in range(0, len(features), 1024):
+        near = features[start : start + 1024] @ features.T > 1 - 1e-6
+        pairs += [(start + i, j) for i, j in near.nonzero().tolist() if start + i < j]
+    return pairs
+
+
 def verdicts_of(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """What images show, by their logits [B, C + M] over C = classes ID classes and M negative labels.
 
     nearest: [B] int64, index of the negative label with the largest logit; -1 where there are no negative labels.
-    shows: [B] bool, the top-1 over ID classes and negative labels is the image's own class (labels [B] int64).
+    shows: [B] bool, nothing among ID classes and negative labels is above the image's own class (labels [B] int64);
+    classes whose texts coincide have equal logits, so an image of the one shows the other.
     """
     import torch
 
     negatives = logits[:, classes:]
     nearest = negatives.argmax(-1) if negatives.shape[1] else torch.full_like(labels, -1)
-    return nearest, logits.argmax(-1) == labels.to(logits.device)
+    own = logits.gather(1, labels.to(logits.device)[:, None])[:, 0]
+    return nearest, own >= logits.max(-1).values - TIE

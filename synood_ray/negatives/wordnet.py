@@ -10,6 +10,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import Literal
 
+from synood_ray.data.names import names_in, qualifiers
+
 Kind = Literal["noun", "adjective"]
 
 _LIVING = "l"  # a noun of noun.animal or noun.food
@@ -88,16 +90,11 @@ def comparable(word: str) -> str:
     return " ".join([*words[:-1], _singular(words[-1])])
 
 
-def names_of(class_name: str) -> list[str]:
-    """The names inside a class name: itself and the parts between commas (``"drake, male duck"``)."""
-    parts = [part.strip() for part in class_name.split(",")]
-    return list(dict.fromkeys(name for name in [class_name.strip(), *parts] if name))
-
-
 def id_forms(class_names: Iterable[str]) -> set[str]:
-    """Comparable forms of all class names, the parts of their names, and their WordNet synonyms."""
+    """Comparable forms of all class names, the names inside them, what stands in brackets, and WordNet's synonyms."""
     wordnet = load_wordnet()
-    return {form for name in class_names for part in names_of(name) for form in wordnet.synonyms(part)}
+    parts = {part for name in class_names for part in (name, *names_in(name), *qualifiers(name))}
+    return {form for part in parts for form in wordnet.synonyms(part)}
 
 
 def _singular(word: str) -> str:

@@ -52,7 +52,7 @@ def test_strange_names_work(make_folder: MakeFolder) -> None:
     folder = make_folder(STRANGE_NAMES, per_class=1)
     for name in STRANGE_NAMES:
         (folder / name / f"{name}.png").write_bytes(encode(picture(seed=7)))
-    source = open_source(str(folder), DATA)
+    source = open_source(str(folder), DataSettings(class_names="keys"))
     scan = source.scan()
     assert sorted(info.key for info in source.classes) == sorted(STRANGE_NAMES)
     assert not any("\n" in info.name for info in source.classes)

@@ -48,7 +48,7 @@ def test_class_label_names_and_order_are_the_data_sets(tmp_path: Path) -> None:
 )
 def test_labels_without_names(tmp_path: Path, labels: list[Any], kind: pa.DataType, keys: list[str]) -> None:
     path = write_parquet(tmp_path / "x.parquet", rows_of(labels), kind)
-    source = open_source(str(path), DATA)
+    source = open_source(str(path), DataSettings(class_names="keys"))
     assert [info.key for info in source.classes] == keys
     assert {(image.key, image.name) for image in source.scan().images} == {
         (f"x.parquet#{row}", str(label)) for row, label in enumerate(labels)
@@ -172,7 +172,7 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     write_parquet(path, rows_of([0.5, 1.5]), pa.float64())
     refuses("holds float; it must hold strings or integers")
     write_parquet(path, rows_of([3, 3]))
-    refuses("only one class, '3'")
+    refuses("only one class, '3'", class_names="keys")
     pq.write_table(pa.table({"image": pa.array([], reader_image()), "label": pa.array([], pa.int64())}), path)
     refuses("no class; at least two")
 

@@ -12,6 +12,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
 from synood_ray.farm.actors.named import Named, logged
 from synood_ray.farm.reports import UnitReport
+from synood_ray.logs import heard
 from synood_ray.models.describers import chosen, open_describer
 from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
@@ -55,9 +56,11 @@ class DescriberActor(Named):
         self.lock = threading.Lock()  # units and semantic checks come in threads; the engine takes one call at a time
 
     @logged
-    def ready(self) -> None:
-        """Load the engine."""
-        self.describer  # noqa: B018 - made on first use
+    def ready(self) -> list[str]:
+        """Load the engine; returns what libraries warn about."""
+        with heard() as lines:
+            self.describer  # noqa: B018 - made on first use
+        return lines
 
     @cached_property
     def describer(self) -> Describer:

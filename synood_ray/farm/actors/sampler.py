@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.named import Named, logged
 from synood_ray.farm.reports import UnitReport
+from synood_ray.logs import heard
 from synood_ray.models.describers.base import Context
 from synood_ray.records import SampleTask
 from synood_ray.sampling.produce import Models, produce
@@ -38,9 +39,12 @@ class SamplerActor(Named):
         self.name = f"{socket.gethostname()}:{os.getpid()}"
 
     @logged
-    def ready(self) -> None:
-        """Load the models. Not done in the constructor, whose exceptions Ray would wrap beyond recognition."""
-        self.inpainter, self.scorer  # noqa: B018 - made on first use
+    def ready(self) -> list[str]:
+        """Load the models; returns what libraries warn about. Not done in the constructor, whose exceptions Ray would
+        wrap beyond recognition."""
+        with heard() as lines:
+            self.inpainter, self.scorer  # noqa: B018 - made on first use
+        return lines
 
     @cached_property
     def inpainter(self) -> Inpainter:
@@ -49,9 +53,12 @@ class SamplerActor(Named):
         return open_inpainter(self.settings.inpainter)
 
     @logged
-    def prepare(self) -> None:
-        """Have the run's negative labels and boundary made, or read them if they are stored; then the engine."""
-        self.models  # noqa: B018 - made on first use
+    def prepare(self) -> list[str]:
+        """Have the run's negative labels and boundary made, or read them if they are stored; then the engine. Returns
+        what libraries warn about."""
+        with heard() as lines:
+            self.models  # noqa: B018 - made on first use
+        return lines
 
     @cached_property
     def models(self) -> Models:

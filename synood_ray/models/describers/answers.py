@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from synood_ray.errors import printable
+
 LONGEST = 8_000
 """Characters of an answer that are looked at, reasoning not counted: a hundred times what a prompt holds."""
 _SHOWN = 120  # characters of an answer in a reason
@@ -21,7 +23,6 @@ _END = re.compile(
 _MARKS = re.compile(r"</?[a-z_]{1,20}>|<\|[a-z_]{1,40}\|>", re.IGNORECASE)  # <answer>, <|im_end|>
 _FENCE = re.compile(r"```(?:[\w+-]*[ \t]*\n)?(.*?)(?:```|\Z)", re.DOTALL)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"(\s*:)?')  # in JSON; a key with its colon
-_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 _REFUSAL = re.compile(
     r"(?:(?:i[’']?m|i am) (?:very |so |really )?(?:sorry|afraid|unable|not able|not allowed)\b|sorry\b|i apologi[sz]e|"
@@ -117,11 +118,6 @@ def quoted(text: str) -> str:
     """The beginning of a model's words, in one line, for a reason."""
     line = " ".join(printable(text[: 10 * _SHOWN]).split())
     return f"“{line[:_SHOWN]}{'…' if len(line) > _SHOWN or len(text) > 10 * _SHOWN else ''}”"
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal or a file would take for a command: a blank in its place."""
-    return "".join(c if c.isprintable() else " " for c in _CODES.sub(" ", text))
 
 
 def _latin(text: str) -> float:

@@ -13,6 +13,7 @@ from typing import Protocol
 from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
+from synood_ray.data.names import asked_about
 from synood_ray.models.describers.answers import LONGEST, Answer, named, quoted
 from synood_ray.models.describers.contexts import TokenCounter, clean_context
 
@@ -61,8 +62,8 @@ class Describer(Protocol):
 
 
 def questions(template: str, subjects: Sequence[str]) -> list[str]:
-    """The template with {subject} filled in; other braces stay as they are."""
-    return [template.replace("{subject}", subject) for subject in subjects]
+    """The template with {subject} filled in, by all its names; other braces stay as they are."""
+    return [template.replace("{subject}", asked_about(subject)) for subject in subjects]
 
 
 def clean_answers(

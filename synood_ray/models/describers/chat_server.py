@@ -18,9 +18,9 @@ from typing import Any
 
 import httpx
 
-from synood_ray.errors import Unavailable, UserError
+from synood_ray.errors import Unavailable, UserError, printable
 from synood_ray.locations import without_credentials
-from synood_ray.models.describers.answers import Answer, printable
+from synood_ray.models.describers.answers import Answer
 
 BUDGET = 300.0
 """Seconds that a server may go without answering anything before `Unavailable` is raised."""

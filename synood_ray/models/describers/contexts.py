@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
+
+from synood_ray.data.names import names_in, qualifiers
 
 TokenCounter = Callable[[str], int]
 
@@ -32,12 +35,13 @@ _FILLERS = frozenset(
 def clean_context(raw: str, subject: str, *, limit_tokens: int, count_tokens: TokenCounter) -> str:
     """The context words of an answer, separated by ", ".
 
-    raw: the model's answer, any text (commas, lines, bullets, numbering). subject: the class name, whose words are
-    taken out as whole words, in singular and plural, whatever their case (the whole name and its last word: "red
-    apple" and "apple"). Items that are nothing but fillers afterwards go, repeated items go, the rest keeps its order.
+    raw: the model's answer, any text (commas, lines, bullets, numbering). subject: the class name. Every name inside it
+    ("bat, flittermouse") is taken out as whole words, in singular and plural, whatever their case (the whole name and
+    its last word: "red apple" and "apple"), and what stands in brackets, as a whole ("kite (bird of prey)"). Items that
+    are nothing but fillers afterwards go, repeated items go, the rest keeps its order.
     The result has at most limit_tokens tokens by count_tokens and is cut between words; it may be empty.
     """
-    text = _HEADING.sub("", raw)
+    text = _HEADING.sub("", unicodedata.normalize("NFC", raw))
     items: dict[str, str] = {}
     for part in _SEPARATOR.split(text):
         item = _tidy(part)
@@ -98,13 +102,22 @@ def _without_subject(item: str, subject: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _subject_pattern(subject: str) -> re.Pattern[str] | None:
-    words = re.sub(r"[_\s]+", " ", subject).strip().split(" ")
+    subject = unicodedata.normalize("NFC", subject)
+    phrases = [_phrase(name, alone=True) for name in names_in(subject)]
+    phrases += [_phrase(qualifier, alone=False) for qualifier in qualifiers(subject)]
+    found = sorted({phrase for phrase in phrases if phrase}, key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(found)})(?:'s|’s)?(?!\w)", re.IGNORECASE) if found else None
+
+
+def _phrase(name: str, *, alone: bool) -> str:
+    """Pattern of a name, its words joined in whichever way; alone: its last word by itself too."""
+    words = re.sub(r"[_\s-]+|(?<=[a-z])(?=[A-Z][a-z])", " ", name).strip().split(" ")
     if words == [""]:
-        return None
+        return ""
     last = "|".join(re.escape(form) for form in _forms(words[-1]))
-    lead = r"[\s_-]+".join(re.escape(word) for word in words[:-1])
-    prefix = rf"(?:{lead}[\s_-]+)?" if lead else ""
-    return re.compile(rf"(?<!\w){prefix}(?:{last})(?:'s|’s)?(?!\w)", re.IGNORECASE)
+    lead = r"[\s_-]*".join(re.escape(word) for word in words[:-1])
+    prefix = rf"(?:{lead}[\s_-]*){'?' if alone else ''}" if lead else ""
+    return f"{prefix}(?:{last})"
 
 
 def _forms(word: str) -> list[str]:
