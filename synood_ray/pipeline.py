@@ -121,9 +121,14 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     """
     if run is not None and all(map(store.exists, MANIFESTS)):
         return _plan_of(settings, run.sources()), run
+    from synood_ray.data.masks import check_masks
+
     load_candidates(settings.labels)  # a wrong file is the user's to fix, before anything is written or loaded
     selection = _select(settings, say)
     plan = _plan_of(settings, selection.sources)
+    if settings.sampling.mask == "files":
+        planned = {task.source.key: task.source for unit in range(len(plan)) for task in plan.unit(unit)}
+        check_masks(settings.sampling.masks or "", planned.values())
     record = check_or_create_run(
         store,
         settings,

@@ -104,6 +104,18 @@ def test_more_quarantined_than_tolerated_is_exit_code_3(settings: Settings, caps
     assert "nothing to retry" in capsys.readouterr().out
 
 
+def test_a_run_of_which_nothing_is_accepted_says_why_and_has_its_exit_code(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", settings.data.uri, "--output", settings.output, "--limit", str(SAMPLES)]
+    arguments += ["--data.per_class", "100", "--farm.unit_size", "4"]
+    for _ in ("made", "finished already"):
+        assert job(*arguments, actors=stub_actors("vain bad-1")) == 5
+        out = capsys.readouterr().out
+        assert "no sample was accepted: 7 still show their class to CLIP" in out and "; 4 never came near" in out
+        assert "; 1 error: bad luck" in out
+
+
 class AwayStore:
     """Passes everything on to a store that does not answer any more after so many calls."""
 

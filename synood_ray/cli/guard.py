@@ -13,7 +13,7 @@ from synood_ray.errors import Unavailable, UserError, printable
 from synood_ray.extras import missing_extra
 from synood_ray.locations import without_credentials
 
-DONE, WRONG_INPUT, QUARANTINED, UNAVAILABLE, INTERRUPTED = 0, 2, 3, 4, 130
+DONE, WRONG_INPUT, QUARANTINED, UNAVAILABLE, NOTHING_ACCEPTED, INTERRUPTED = 0, 2, 3, 4, 5, 130
 """Exit codes of every command."""
 
 

@@ -6,7 +6,7 @@ import textwrap
 from typing import Any
 
 from synood_ray.cli.command import ALL, START, Arguments, Command
-from synood_ray.cli.guard import DONE, QUARANTINED
+from synood_ray.cli.guard import DONE, NOTHING_ACCEPTED, QUARANTINED
 from synood_ray.cli.help import show, width
 from synood_ray.cli.tree import leaves, value_of
 from synood_ray.errors import printable
@@ -16,6 +16,14 @@ ASSUMED = (
     "no --preset: using the bundled small models, which know drawings only; for photos give --preset imagenet "
     "(it needs a GPU), or name models with --describer.model, --inpainter.model and --scorer.model"
 )
+
+REJECTED = {
+    "rounds": "never came near the boundary (sampling.rounds, sampling.max_step, inpainter.model)",
+    "clip": "still show their class to CLIP (sampling.strength, sampling.mask)",
+    "mllm": "still show their class to the describer (sampling.strength, describer.contexts)",
+}
+"""Reasons of rejected samples in words, with the settings that matter."""
+_REASONS = 3  # told at most
 
 
 def run(arguments: Arguments, **more: Any) -> int:
@@ -38,7 +46,21 @@ def run(arguments: Arguments, **more: Any) -> int:
         f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "
         f"{status.rejected} rejected, {status.failed} failed; {result.computed} units computed now"
     )
-    return QUARANTINED if status.quarantined > settings.farm.max_quarantined else DONE
+    nothing = status.published and not status.accepted
+    if nothing:
+        print(f"no sample was accepted: {why_not(settings.output)}")
+    if status.quarantined > settings.farm.max_quarantined:
+        return QUARANTINED
+    return NOTHING_ACCEPTED if nothing else DONE
+
+
+def why_not(output: str) -> str:
+    """What became of the samples of a published run, the most frequent first."""
+    from synood_ray.storage.run import Run
+    from synood_ray.storage.stores import open_store
+
+    found = Run.open(open_store(output)).outcomes().most_common(_REASONS)
+    return "; ".join(f"{count} {REJECTED.get(reason, printable(reason))}" for reason, count in found) or "none was made"
 
 
 def short_form(arguments: Arguments) -> str:

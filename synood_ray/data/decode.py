@@ -61,6 +61,11 @@ def decode(data: bytes, settings: DataSettings) -> Image.Image:
     return to_rgb(_open(io.BytesIO(data), settings))
 
 
+def open_picture(data: bytes, settings: DataSettings) -> Image.Image:
+    """The picture as it is stored, not decoded yet: for masks, whose numbers count. Raises UnusableImage."""
+    return _open(io.BytesIO(data), settings)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """As `decode`, of a picture that Pillow has opened or made."""
     if _is_animated(image):

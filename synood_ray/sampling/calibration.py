@@ -74,6 +74,11 @@ def calibrate(
     values = torch.cat(scores).double() if scores else torch.empty(0)
     if len(values) < 2:
         raise UserError("data.calibration has fewer than 2 usable images; add held-out ID images")
+    if bad := int((~values.isfinite()).sum()):
+        raise UserError(
+            f"scorer.score {settings.scorer.score!r} is NaN or infinite for {bad} of {len(values)} held-out ID images: "
+            "half precision overflows on some machines; set inpainter.dtype and scorer.dtype to float32"
+        )
     sigma = float(values.std())
     if not sigma > 0:
         raise UserError(f"scorer.score {settings.scorer.score!r} is the same for all held-out ID images: no boundary")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from synood_ray.config.settings import Settings
-from synood_ray.data.decode import decode
+from synood_ray.data.decode import UnusableImage, decode
+from synood_ray.data.masks import read_mask
 from synood_ray.data.reader import ImageReader
-from synood_ray.errors import UserError
-from synood_ray.locations import resolve
 from synood_ray.models.images import box_in_square, box_mask, centred_box, to_tensor
 from synood_ray.records import SourceImage
 
@@ -31,7 +29,7 @@ class SourceLoader:
         return decode(self.reader.read(source), self.settings.data)
 
     def mask(self, source: SourceImage, side: int) -> Tensor:
-        """[1, side, side] float32, 1 = repaint, as sampling.mask asks for."""
+        """[1, side, side] float32, 1 = repaint, as sampling.mask asks for; UnusableImage if its file is no mask."""
         import torch
 
         sampling = self.settings.sampling
@@ -44,10 +42,8 @@ class SourceLoader:
         return box_mask(box_in_square(source.box, source.width, source.height, side), side)
 
     def _mask_file(self, source: SourceImage, side: int) -> Tensor:
-        # a row of a Parquet file is file.parquet#row: its mask is file.parquet#row.png
-        key = source.key if "#" in source.key else str(PurePosixPath(source.key).with_suffix(""))
-        path = Path(resolve(self.settings.sampling.masks or "")) / f"{key}.png"
-        if not path.is_file():
-            raise UserError(f"sampling.masks: {path} is missing (one PNG for each image, same name)")
-        with Image.open(path) as mask:
-            return (to_tensor([mask.convert("RGB")], side)[0].mean(0, keepdim=True) >= 0.5).float()
+        mask = read_mask(self.settings.sampling.masks or "", source)
+        repaint = (to_tensor([mask], side)[0].mean(0, keepdim=True) >= 0.5).float()
+        if not 0 < repaint.mean() < 1:
+            raise UnusableImage("its mask leaves nothing to repaint, or nothing to keep, in the square that is cut out")
+        return repaint

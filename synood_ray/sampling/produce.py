@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from synood_ray.models.describers.base import Context
     from synood_ray.models.inpainters.base import Inpainter
 
+NO_NUMBERS = (
+    "the models gave NaN or infinity instead of an image or its score (half precision overflows on some machines: "
+    "inpainter.dtype and scorer.dtype float32 do not)"
+)
 COMPANION = "+id"  # a companion task's key is its sample's key with this behind it
 
 
@@ -142,9 +146,11 @@ def _refine(work: list[RefineTask], models: Models, errors: dict[str, str]) -> d
     for one, result in zip(work, models.engine.submit(work), strict=True):
         if isinstance(result, Exception):
             errors[one.key] = f"{type(result).__name__}: {result}".splitlines()[0]
+        elif not result.is_finite():
+            errors[one.key.removesuffix(COMPANION)] = NO_NUMBERS
         else:
             results[one.key] = result
-    return results
+    return {key: result for key, result in results.items() if key.removesuffix(COMPANION) not in errors}
 
 
 # -- a row's columns ---------------------------------------------------------------------------------------------------

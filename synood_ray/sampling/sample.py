@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,11 @@ class Refined(Kept):
     @property
     def rounds(self) -> int:
         return len(self.score_trace)
+
+    def is_finite(self) -> bool:
+        """Whether image, logits and scores are numbers; half precision overflows."""
+        scores = all(math.isfinite(value) for value in (*self.score_trace, *self.margin_trace))
+        return scores and bool(self.image.isfinite().all()) and bool(self.logits.isfinite().all())
 
 
 class Due(Enum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,6 +163,12 @@ class Run:
         """All samples in order as objects, one shard in memory at a time. See `published` and `table`."""
         for shard in self.published()["shards"]:
             yield from decode_samples(read_shard(self.store, shard))
+
+    def outcomes(self) -> Counter[str]:
+        """What became of all samples: "" (accepted), or the reason that a row gives. See `published` and `table`."""
+        return Counter(
+            reason for table in self.rows(["reject_reason"]) for reason in table["reject_reason"].to_pylist()
+        )
 
     # What was measured on it
 

@@ -32,7 +32,7 @@ class Faults:
     """Fails where it is told to: "error-U" at unit U always, "once-U" the first time, "die-U" dies once.
 
     "undescribed-U": the prompts of unit U cannot be made. "bad-K": sample K fails, unless it is retried.
-    "mute-K-N": sample K gets no prompt before its retry N.
+    "mute-K-N": sample K gets no prompt before its retry N. "vain": no sample is accepted.
     """
 
     def __init__(self, output: str, faults: str) -> None:
@@ -119,6 +119,9 @@ class StubSampler(Faults):
                 found.accepted, found.failed, found.reject_reason = False, True, f"error: {prompts[found.key].error}"
             if f"bad-{int(found.key)}" in self.faults and not retry:
                 found.accepted, found.failed, found.reject_reason = False, True, "error: bad luck"
+            if "vain" in self.faults and not found.failed:
+                found.accepted, found.reject_reason = False, "clip" if int(found.key) % 3 else "rounds"
         self.store.put_new(key, encode_samples(rows, self.class_names))
-        failed = sum(found.failed for found in rows)
-        return UnitReport(unit, len(rows), accepted=len(rows) - failed, failed=failed, seconds={"refine": 0.0})
+        accepted, failed = sum(found.accepted for found in rows), sum(found.failed for found in rows)
+        rejected = len(rows) - accepted - failed
+        return UnitReport(unit, len(rows), accepted, rejected, failed, seconds={"refine": 0.0})
