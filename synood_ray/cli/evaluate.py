@@ -21,7 +21,11 @@ def run(arguments: Arguments) -> int:
     made = Run.open(store)
     settings = arguments.over(made.config)
     begin = time.perf_counter()
-    evaluation = run_evaluation(store, settings, say=lambda line: print(printable(line), flush=True))
+    controls = None
+    if "controls" in arguments.options:
+        from synood_ray.training.controls import control_methods as controls
+
+    evaluation = run_evaluation(store, settings, say=lambda line: print(printable(line), flush=True), controls=controls)
     if not store.exists(layout.REPORT_PAGE):
         write_report(store, settings, evaluation)
     made.record_timings("evaluate", {"evaluate": time.perf_counter() - begin})
@@ -33,9 +37,13 @@ COMMAND = Command(
     "evaluate",
     "Measure a run's detector against the baselines; writes evaluation.json and report/index.html.",
     run,
-    options=RUN,
+    options=RUN
+    | {
+        "--controls": "also train what the detector must beat, from the features that the run keeps: on ID images "
+        "alone, with far outliers, with mixtures of ID images, and not at all; see evaluation.seeds"
+    },
     needs=("run",),
     settings=("evaluation", "labels", "scorer.device", "detector.model", "detector.pretrained"),
     often=("evaluation.id_test", "evaluation.near", "evaluation.far", "evaluation.bootstrap", "scorer.device"),
-    examples=("--run runs/demo", "--run s3://runs/imagenet --evaluation.near.mine photos/near"),
+    examples=("--run runs/demo --controls", "--run s3://runs/imagenet --evaluation.near.mine photos/near"),
 )

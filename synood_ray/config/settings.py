@@ -285,6 +285,7 @@ class EvaluationSettings(Section):
         0, ge=0, description="held-out ID images regenerated with the run's inpainter: how many of them count as OOD"
     )
     bootstrap: int = Field(1000, ge=0, description="class-bootstrap draws for the 95 % intervals; 0: none")
+    seeds: int = Field(1, ge=1, description="with --controls: trainings of ours and of each control; means are given")
 
 
 class PoolSettings(Section):

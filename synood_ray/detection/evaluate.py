@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,15 @@ import numpy as np
 from synood_ray.config import Settings
 from synood_ray.detection.artefacts import measure_artefacts
 from synood_ray.detection.curves import histograms, roc_curve
-from synood_ray.detection.methods import FoundDetector, Method, detector_methods, find_detectors, frozen_methods
-from synood_ray.detection.metrics import METRICS, class_bootstrap, ood_metrics
+from synood_ray.detection.methods import (
+    OURS,
+    FoundDetector,
+    Method,
+    detector_methods,
+    find_detectors,
+    frozen_methods,
+)
+from synood_ray.detection.metrics import METRICS, bootstrap, interval, ood_metrics
 from synood_ray.detection.sets import Say, TestSet, encode_own_images, encode_sets, open_sets
 from synood_ray.detection.warnings import result_warnings, run_warnings
 from synood_ray.errors import UserError
@@ -24,6 +32,16 @@ from synood_ray.storage.stores.base import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from synood_ray.models.clip import ClipModel
+    from synood_ray.negatives.mining import NegativeLabels
+
+
+Drawn = dict[str, dict[str, "np.ndarray"]]
+"""method -> metric -> its values [draws] under the class bootstrap."""
+
+Controls = Callable[[Run, Settings, "ClipModel", "NegativeLabels"], dict[str, Method]]
+"""Trains what this run's detector is to be compared with; under `OURS`, that again with another seed."""
+
 
 def evaluate(
     id_set: TestSet, ood_sets: Mapping[str, TestSet], methods: Mapping[str, Method], draws: int = 1000, seed: int = 0
@@ -32,35 +50,76 @@ def evaluate(
 
     ood_sets are named ``near/NAME`` or ``far/NAME``; id_set needs classes. Returns ``sets`` (set -> method -> metric),
     ``id`` (method -> accuracy), ``intervals`` (as sets, [low, high], class bootstrap; empty if draws is 0),
-    ``curves`` (set -> method -> roc, histogram), ``images`` (set -> used and skipped), ``methods`` (a list of names and
-    what they are, in the order of tables).
+    ``differences`` (set -> other method -> metric -> [value, low, high] of `OURS` minus that method, paired),
+    ``means`` (near and far -> ``sets``, ``values``, ``intervals``, ``differences`` over the group's sets),
+    ``curves`` (set -> method -> roc, histogram), ``seeds`` (set -> method -> metric -> a value per training, where
+    there are several), ``images`` (set -> used and skipped), ``methods`` (a list of names and what they are, in the
+    order of tables).
     """
     if id_set.classes is None:
         raise ValueError("the ID test set needs classes")
-    result: dict[str, Any] = {"sets": {}, "id": {}, "intervals": {}, "curves": {}}
+    result: dict[str, Any] = {key: {} for key in ("sets", "id", "intervals", "differences", "means", "curves", "seeds")}
     result["methods"] = [{"name": name, "what": method.what} for name, method in methods.items()]
-    scores = {name: _numbers(method.score(id_set.features)) for name, method in methods.items()}
+    known = {name: [_numbers(one.score(id_set.features)) for one in each.trainings] for name, each in methods.items()}
     for name, method in methods.items():
-        predicted = method.id_logits(id_set.features).argmax(dim=-1).cpu().numpy()
-        result["id"][name] = {"accuracy": float((predicted == id_set.classes).mean())}
-    for set_name, ood in ood_sets.items():
-        rows: dict[str, dict[str, Any]] = {key: {} for key in ("sets", "intervals", "curves")}
+        predicted = [one.id_logits(id_set.features).argmax(dim=-1).cpu().numpy() for one in method.trainings]
+        result["id"][name] = {"accuracy": float(np.mean([labels == id_set.classes for labels in predicted]))}
+    drawn: dict[str, Drawn] = {}
+    for where, ood in ood_sets.items():
+        drawn[where], rows, curves, seeds = {}, {}, {}, {}
         for name, method in methods.items():
-            known, unknown = scores[name], _numbers(method.score(ood.features))
-            rows["sets"][name] = ood_metrics(known, unknown)
-            rows["curves"][name] = {"roc": roc_curve(known, unknown), "histogram": histograms(known, unknown)}
+            pairs = [
+                (ours, _numbers(one.score(ood.features)))
+                for ours, one in zip(known[name], method.trainings, strict=True)
+            ]
+            figures = [ood_metrics(*pair) for pair in pairs]
+            rows[name] = _mean(figures)
+            curves[name] = {"roc": roc_curve(*pairs[0]), "histogram": histograms(*pairs[0])}
+            if len(pairs) > 1:
+                seeds[name] = {metric: [row[metric] for row in figures] for metric in METRICS}
             if draws:
-                intervals = class_bootstrap(known, id_set.classes, unknown, ood.classes, draws, seed)
-                rows["intervals"][name] = {metric: list(ends) for metric, ends in intervals.items()}
-        for key, values in rows.items():
-            result[key][set_name] = values
+                drawn[where][name] = _mean(
+                    [bootstrap(a, id_set.classes, b, ood.classes, draws, seed) for a, b in pairs]
+                )
+        result["sets"][where], result["curves"][where], result["seeds"][where] = rows, curves, seeds
+        result["intervals"][where], result["differences"][where] = _ends(rows, drawn[where])
+    for group in ("near", "far"):
+        its = [where for where in ood_sets if where.startswith(f"{group}/")]
+        if its:
+            rows = {name: _mean([result["sets"][where][name] for where in its]) for name in methods}
+            both = {name: _mean([drawn[where][name] for where in its]) for name in methods if draws}
+            intervals, differences = _ends(rows, both)
+            result["means"][group] = {"sets": its, "values": rows, "intervals": intervals, "differences": differences}
     counted = {"id": id_set, **ood_sets}
     result["images"] = {name: {"used": len(s.features), "skipped": s.skipped} for name, s in counted.items()}
     return result
 
 
-def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: None) -> dict[str, Any]:
+def _mean(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Metric by metric, of values or of draws of them."""
+    return {name: sum(part[name] for part in parts) / len(parts) for name in METRICS}
+
+
+def _ends(rows: Mapping[str, Mapping[str, float]], drawn: Drawn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Intervals of every method, and differences of `OURS` to the others; both empty without draws."""
+    intervals = {name: {m: list(interval(values[m])) for m in METRICS} for name, values in drawn.items()}
+    if OURS not in drawn:
+        return intervals, {}
+    ours = drawn[OURS]
+    differences = {
+        name: {m: [rows[OURS][m] - rows[name][m], *interval(ours[m] - values[m])] for m in METRICS}
+        for name, values in drawn.items()
+        if name != OURS
+    }
+    return intervals, differences
+
+
+def run_evaluation(
+    store: Store, settings: Settings, say: Say = lambda line: None, controls: Controls | None = None
+) -> dict[str, Any]:
     """Evaluate a run on the sets of ``evaluation.*``; write evaluation.json and return it.
+
+    controls: trains further methods (`synood_ray.training.controls`); the run then needs a detector of its own.
 
     A report about an older evaluation is removed: whoever called this writes the new one. A missing detector of the
     run itself is named in ``notes``. An evaluation of the same sets, models and detectors is not computed again.
@@ -69,7 +128,9 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     run = Run.open(store)
     record = run.record
     detectors, notes = find_detectors(store, settings, record)
-    inputs = _inputs(run, settings, detectors)
+    if controls and OURS not in detectors:
+        raise UserError(f"{store.uri}: controls stand beside the run's own detector; run synood finetune first")
+    inputs = _inputs(run, settings, detectors, controls is not None)
     found = run.evaluation()
     if isinstance(found, dict) and found.get("inputs") == inputs:
         say("evaluated already: nothing to do")
@@ -83,7 +144,13 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     negatives = negative_labels(settings, store, record.classes, clip)
     own_images = functools.partial(encode_own_images, run, settings, clip, say)
     methods, left_out = frozen_methods(settings, clip, record.classes, negatives.features, own_images)
-    methods |= detector_methods(detectors, clip)
+    trained = controls(run, settings, clip, negatives) if controls else {}
+    again = trained.pop(OURS, None)
+    for name, method in detector_methods(detectors, clip).items():
+        if name == OURS:
+            methods |= trained
+            method = replace(method, again=again.trainings) if again else method
+        methods[name] = method
     notes += left_out
     if not methods:
         raise UserError(f"evaluation.scores: nothing is left to measure ({'; '.join(notes)})")
@@ -102,7 +169,7 @@ def run_evaluation(store: Store, settings: Settings, say: Say = lambda line: Non
     return result
 
 
-def _inputs(run: Run, settings: Settings, detectors: Mapping[str, FoundDetector]) -> dict[str, Any]:
+def _inputs(run: Run, settings: Settings, detectors: Mapping[str, FoundDetector], controls: bool) -> dict[str, Any]:
     """What an evaluation depends on; equal inputs give equal results."""
     scorer = settings.clip
     inputs: dict[str, Any] = {
@@ -110,6 +177,7 @@ def _inputs(run: Run, settings: Settings, detectors: Mapping[str, FoundDetector]
         "scorer": {name: getattr(scorer, name) for name in ("model", "pretrained", "templates", "temperature")},
         "groups": settings.labels.groups,
         "samples": run.digest(),
+        "controls": controls,
         "detectors": {name: one.sha256 for name, one in detectors.items()},
         "metrics": list(METRICS),
     }

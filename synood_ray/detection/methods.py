@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OURS = "synood"
-"""The run's own detector, in evaluation.json."""
+"""The run's own detector, in evaluation.json; its ablations and controls are called ``synood_…``."""
 
 OwnImages = Callable[[], tuple["Tensor", "Tensor", "Tensor"]]
 """Un-normalised CLIP features [N, D] and labels [N] of the run's ID images, and features [H, D] of held-out ones."""
@@ -30,12 +30,19 @@ OwnImages = Callable[[], tuple["Tensor", "Tensor", "Tensor"]]
 @dataclass(frozen=True)
 class Method:
     """score: un-normalised CLIP features [N, D] -> [N], higher = more ID; id_logits: features -> [N, C], for the ID
-    accuracy; what: one line about it; threshold: scores below it are OOD, None where none is set."""
+    accuracy; what: one line about it; threshold: scores below it are OOD, None where none is set; again: the same
+    trained with other seeds, its figures are the means of all."""
 
     score: Callable[[Tensor], Tensor]
     id_logits: Callable[[Tensor], Tensor]
     what: str = ""
     threshold: float | None = None
+    again: tuple[Method, ...] = ()
+
+    @property
+    def trainings(self) -> tuple[Method, ...]:
+        """Itself, and what it is again."""
+        return (self, *self.again)
 
 
 @dataclass(frozen=True)

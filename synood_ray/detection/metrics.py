@@ -157,6 +157,43 @@ def ood_metrics(id_scores: ArrayLike, ood_scores: ArrayLike) -> dict[str, float]
     return {name: float(metric.function(cuts)[0]) for name, metric in METRICS.items()}
 
 
+def bootstrap(
+    id_scores: ArrayLike,
+    id_classes: ArrayLike,
+    ood_scores: ArrayLike,
+    ood_classes: ArrayLike | None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Floats]:
+    """`ood_metrics` [draws] when ID and OOD classes are drawn again with replacement.
+
+    id_classes [N], ood_classes [K]: the class of every image, any hashable scalars. Images of one class are alike, so
+    whole classes are resampled; ``ood_classes=None`` treats every OOD image as its own class. Which classes a draw
+    takes depends on the seed and the classes alone: draws of several scores of the same images are paired, and so are
+    the ID classes of several OOD sets. Raises ValueError as `ood_metrics` does, and for draws < 1.
+    """
+    ranks = _Ranks(_checked(id_scores, "ID"), _checked(ood_scores, "OOD"))
+    if draws < 1:
+        raise ValueError("an interval needs at least one bootstrap draw")
+    id_groups = _class_index(id_classes, ranks.n_id, "ID")
+    ood_groups = _class_index(np.arange(ranks.n_ood) if ood_classes is None else ood_classes, ranks.n_ood, "OOD")
+    id_rng, ood_rng = (np.random.default_rng([seed, which]) for which in range(2))
+    chunk = max(1, _CHUNK // (ranks.n_id + ranks.n_ood))
+    values: dict[str, list[Floats]] = {name: [] for name in METRICS}
+    for start in range(0, draws, chunk):
+        count = min(chunk, draws - start)
+        cuts = ranks.cuts(_draw(id_rng, id_groups, count), _draw(ood_rng, ood_groups, count))
+        for name, metric in METRICS.items():
+            values[name].append(metric.function(cuts))
+    return {name: np.concatenate(parts) for name, parts in values.items()}
+
+
+def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
+    """(low, high) of the central `level` of values [draws]."""
+    low, high = np.quantile(values, [(1.0 - level) / 2, (1.0 + level) / 2])
+    return float(low), float(high)
+
+
 def class_bootstrap(
     id_scores: ArrayLike,
     id_classes: ArrayLike,
@@ -166,29 +203,9 @@ def class_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of `ood_metrics` when ID and OOD classes are drawn again with replacement.
-
-    id_classes [N], ood_classes [K]: the class of every image, any hashable scalars. Images of one class are alike, so
-    whole classes are resampled; ``ood_classes=None`` treats every OOD image as its own class.
-    Returns metric -> (low, high), the central `level` of the draws. Raises ValueError as `ood_metrics` does, and for
-    draws < 1.
-    """
-    ranks = _Ranks(_checked(id_scores, "ID"), _checked(ood_scores, "OOD"))
-    if draws < 1:
-        raise ValueError("an interval needs at least one bootstrap draw")
-    id_groups = _class_index(id_classes, ranks.n_id, "ID")
-    ood_groups = _class_index(np.arange(ranks.n_ood) if ood_classes is None else ood_classes, ranks.n_ood, "OOD")
-    rng = np.random.default_rng(seed)
-    chunk = max(1, _CHUNK // (ranks.n_id + ranks.n_ood))
-    values: dict[str, list[Floats]] = {name: [] for name in METRICS}
-    for start in range(0, draws, chunk):
-        count = min(chunk, draws - start)
-        cuts = ranks.cuts(_draw(rng, id_groups, count), _draw(rng, ood_groups, count))
-        for name, metric in METRICS.items():
-            values[name].append(metric.function(cuts))
-    tails = [(1.0 - level) / 2, (1.0 + level) / 2]
-    intervals = {name: np.quantile(np.concatenate(values[name]), tails) for name in METRICS}
-    return {name: (float(low), float(high)) for name, (low, high) in intervals.items()}
+    """Percentile intervals of `bootstrap`: metric -> (low, high), the central `level` of the draws."""
+    drawn = bootstrap(id_scores, id_classes, ood_scores, ood_classes, draws, seed)
+    return {name: interval(values, level) for name, values in drawn.items()}
 
 
 def threshold_at(id_scores: ArrayLike, recall: float = RECALL) -> float:
