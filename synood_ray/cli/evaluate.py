@@ -10,6 +10,8 @@ from synood_ray.cli.command import RUN, Arguments, Command
 def run(arguments: Arguments) -> int:
     from synood_ray.detection.evaluate import run_evaluation
     from synood_ray.errors import printable
+    from synood_ray.locations import run_name
+    from synood_ray.report.markdown import as_markdown
     from synood_ray.report.page import write_report
     from synood_ray.report.table import print_summary
     from synood_ray.storage import layout
@@ -26,6 +28,8 @@ def run(arguments: Arguments) -> int:
         from synood_ray.training.controls import control_methods as controls
 
     evaluation = run_evaluation(store, settings, say=lambda line: print(printable(line), flush=True), controls=controls)
+    if not store.exists(layout.REPORT_TEXT):
+        store.put_new(layout.REPORT_TEXT, as_markdown(evaluation, run_name(uri)).encode())
     if not store.exists(layout.REPORT_PAGE):
         write_report(store, settings, evaluation)
     made.record_timings("evaluate", {"evaluate": time.perf_counter() - begin})

@@ -124,7 +124,7 @@ def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     found = []
     for name in set_order(evaluation["sets"]):
         methods = evaluation["sets"][name]
-        others = {method: values for method, values in methods.items() if method != AFTER}
+        others = {method: values for method, values in methods.items() if not _is_ours(method)}
         for metric, about in METRICS.items():
             known = {method: values[metric] for method, values in others.items() if metric in values}
             if not about.headline or not known:  # an older evaluation knows fewer metrics
@@ -137,6 +137,11 @@ def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
                 | {"best": best, "before": before, "after": after}
             )
     return found
+
+
+def _is_ours(method: str) -> bool:
+    """Whether it is this run's detector, or one of its ablations and controls, which are no methods of others."""
+    return method == AFTER or method.startswith(f"{AFTER}_")
 
 
 def _methods(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from synood_ray.report.markdown import Section, method_names, sections
 from synood_ray.report.page import AFTER, headlines
 from synood_ray.storage.progress import RunStatus
 
@@ -21,13 +22,30 @@ def print_summary(
     report: str,
     console: Console | None = None,
 ) -> None:
-    """Print the summary of a run, then the path of its report.
+    """Print what was measured, the summary of a run, then the path of its report.
 
     planned: samples planned; seconds: wall time by stage, in order; evaluation: the contents of evaluation.json.
     """
     console = console or Console(highlight=False)
+    for section in sections(evaluation) if evaluation else []:
+        console.print(methods_table(section, method_names(evaluation or {})))
     console.print(summary_table(status, planned, seconds, evaluation))
     console.print(f"report: {report}", soft_wrap=True)
+
+
+def methods_table(section: Section, names: Sequence[str]) -> Table:
+    """A row per method: AUROC and FPR95 in both conventions, and how far ours is ahead, with intervals; in percent."""
+    title = section.title + (f", {section.images} images" if section.images else "")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", overflow="fold")
+    for head in ("AUROC", "FPR95, ID / OOD\npositive", *([f"{AFTER} − it, AUROC"] if section.differences else [])):
+        table.add_column(head, justify="right")
+    for name in names:
+        both = (f"{100 * section.values[name][f'fpr95_{which}_positive']:.1f}" for which in ("id", "ood"))
+        ahead = [section.ahead(name, "auroc")] if section.differences else []
+        style = "bold" if name == AFTER else ""
+        table.add_row(name, section.figure(name, "auroc"), " / ".join(both), *ahead, style=style)
+    return table
 
 
 def summary_table(

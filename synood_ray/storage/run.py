@@ -181,6 +181,7 @@ class Run:
 
         It is derived from the run, and so may be replaced.
         """
-        self.store.delete(layout.REPORT_PAGE)  # first: a page about other figures never outlives them
+        for page in (layout.REPORT_PAGE, layout.REPORT_TEXT):  # first: pages about other figures never outlive them
+            self.store.delete(page)
         self.store.delete(layout.EVALUATION)
         put_json(self.store, layout.EVALUATION, dict(evaluation))

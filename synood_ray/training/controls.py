@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from synood_ray.models.clip import ClipModel
 
 
+_TRIES = 100
+"""How often a mixture's second image is drawn again while it is of the first one's class."""
+
+
 @dataclass(frozen=True)
 class Control:
     """what: one line about it; images: the run's training data -> what this one is trained on, by a seed."""
@@ -42,12 +46,13 @@ def mixtures(data: TrainingData, negatives: NegativeLabels, seed: int) -> Traini
     Which two depends on the seed; without a second class there are none.
     """
     generator = torch.Generator().manual_seed(seed)
-    count, images = len(data.ood_features), len(data.id_features)
-    first = torch.randint(images, (count,), generator=generator)
-    shuffled = torch.rand(count, images, generator=generator)
-    shuffled[data.id_labels[first].unsqueeze(1) == data.id_labels.unsqueeze(0)] = -1  # a class is not mixed with itself
-    best = shuffled.max(dim=1)
-    first, second = first[best.values >= 0], best.indices[best.values >= 0]
+    labels, count = data.id_labels, len(data.ood_features)
+    first, second = torch.randint(len(labels), (2, count), generator=generator)
+    for _ in range(_TRIES):
+        alike = labels[first] == labels[second]
+        second[alike] = torch.randint(len(labels), (int(alike.sum()),), generator=generator)
+    apart = labels[first] != labels[second]
+    first, second = first[apart], second[apart]
     mixed = (data.id_features[first] + data.id_features[second]) / 2
     return replace(data, ood_features=mixed, ood_negatives=pair(mixed, negatives))
 

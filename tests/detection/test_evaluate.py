@@ -12,7 +12,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.detection.curves import POINTS, histograms, roc_curve
 from synood_ray.detection.evaluate import evaluate, run_evaluation
 from synood_ray.detection.methods import Method, frozen_methods
-from synood_ray.detection.metrics import METRICS, ood_metrics
+from synood_ray.detection.metrics import METRICS, bootstrap, interval, ood_metrics
 from synood_ray.detection.projector import Projector
 from synood_ray.detection.sets import TestSet, encode_sets, open_sets
 from synood_ray.errors import UserError
@@ -46,6 +46,41 @@ def test_every_method_is_measured_on_every_set() -> None:
     assert low <= expected["auroc"] <= high
     assert result["images"] == {"id": {"used": 40, "skipped": 0}, "near/a": {"used": 30, "skipped": 2}}
     json.dumps(result)
+
+
+def test_ours_is_compared_with_every_other_method_and_means_are_taken_over_sets_and_trainings() -> None:
+    rng = np.random.default_rng(0)
+    known = TestSet(torch.from_numpy(rng.normal(1, 1, (60, 3))), np.repeat(np.arange(6), 10))
+    groups = np.repeat(np.arange(3), 10)
+    sets = {f"near/{name}": TestSet(torch.from_numpy(rng.normal(0, 1, (30, 3))), groups) for name in "ab"}
+    first, second = Method(lambda x: x[:, 0], lambda x: x), Method(lambda x: x[:, 1], lambda x: x)
+    methods = {"mcm": replace(first, again=(second,)), "synood": Method(lambda x: x.sum(1), lambda x: x)}
+    result = evaluate(known, sets, methods, draws=100, seed=4)
+    own = {
+        where: [ood_metrics(known.features[:, i], one.features[:, i])["auroc"] for i in (0, 1)]
+        for where, one in sets.items()
+    }
+    assert result["seeds"]["near/a"]["mcm"]["auroc"] == own["near/a"] and "synood" not in result["seeds"]["near/a"]
+    assert result["sets"]["near/b"]["mcm"]["auroc"] == pytest.approx(np.mean(own["near/b"]))
+    mean = result["means"]["near"]
+    assert set(result["means"]) == {"near"} and mean["sets"] == ["near/a", "near/b"]
+    assert mean["values"]["mcm"]["auroc"] == pytest.approx(np.mean([*own["near/a"], *own["near/b"]]))
+
+    def draws(where: str, column: int | None) -> np.ndarray:
+        pick = (lambda x: x.sum(1)) if column is None else (lambda x: x[:, column])
+        ood = sets[where]
+        drawn = bootstrap(pick(known.features), known.classes, pick(ood.features), ood.classes, 100, 4)
+        return drawn["auroc"]
+
+    for where in sets:
+        theirs = (draws(where, 0) + draws(where, 1)) / 2
+        value, *ends = result["differences"][where]["mcm"]["auroc"]
+        values = result["sets"][where]
+        assert value == pytest.approx(values["synood"]["auroc"] - values["mcm"]["auroc"])
+        assert ends == pytest.approx(interval(draws(where, None) - theirs))
+    both = sum(draws(where, None) - (draws(where, 0) + draws(where, 1)) / 2 for where in sets) / 2
+    assert mean["differences"]["mcm"]["auroc"][1:] == pytest.approx(interval(both))
+    assert list(result["differences"]["near/a"]) == ["mcm"]
 
 
 def test_no_draws_no_intervals() -> None:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from synood_ray.detection.metrics import METRICS, class_bootstrap, ood_metrics, threshold_at
+from synood_ray.detection.metrics import METRICS, bootstrap, class_bootstrap, interval, ood_metrics, threshold_at
 
 
 def sample(seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -112,3 +112,18 @@ def test_id_positive_fpr95_is_the_papers_where_95_percent_is_a_whole_number() ->
     recall = np.arange(1, 401) / 400
     nearest = thresholds[np.argmin(np.abs(recall - 0.95))]
     assert ood_metrics(known, strange)["fpr95_id_positive"] == (strange >= nearest).mean()
+
+
+def test_draws_are_paired_over_scores_and_share_their_id_classes_over_sets() -> None:
+    rng = np.random.default_rng(3)
+    known, classes, ood = rng.normal(1, 1, 60), np.repeat(np.arange(6), 10), rng.normal(0, 1, 40)
+    groups = np.repeat(np.arange(4), 10)
+    one = bootstrap(known, classes, ood, groups, 200, 5)
+    other = bootstrap(2 * known + 1, classes, 2 * ood + 1, groups, 200, 5)  # the same ranks: no difference in any draw
+    assert all((one[name] == other[name]).all() for name in METRICS)
+    worse = bootstrap(known - 0.2, classes, ood, groups, 200, 5)
+    low, high = interval(one["auroc"] - worse["auroc"])
+    assert 0 < low < high < interval(one["auroc"])[1] - interval(worse["auroc"])[0]
+    middle = np.median(known)  # OOD images there: AUROC is the share of ID images above it, by ID draws alone
+    here = bootstrap(known, classes, [middle], None, 50, 5)["auroc"]
+    assert here == pytest.approx(bootstrap(known, classes, [middle] * 9, None, 50, 5)["auroc"]) and here.std() > 0

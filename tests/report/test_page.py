@@ -69,6 +69,11 @@ class Page(HTMLParser):
         self.text += data
 
 
+def test_ablations_of_ours_are_no_other_methods() -> None:
+    control = {"near/y": EVALUATION["sets"]["near/y"] | {"synood_frozen": dict.fromkeys(VALUES, 1.0)}}
+    assert {found["best"] for found in headlines(EVALUATION | {"sets": control})} == {"neglabel"}
+
+
 def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Settings) -> None:
     html = render(Run.open(store), settings, EVALUATION)
     page = Page(html)

@@ -2,7 +2,7 @@ from rich.console import Console
 
 from synood_ray.report.table import print_summary
 from synood_ray.storage.progress import RunStatus
-from tests.report.test_page import EVALUATION
+from tests.report.test_page import EVALUATION, VALUES
 
 STATUS = RunStatus(4, 4, 0, 0, 0, accepted=100, rejected=17, failed=3, published=True, planned_samples=120)
 
@@ -34,3 +34,13 @@ def test_summary_names_the_artefact_measure_if_there_is_one() -> None:
 
 def test_summary_without_an_evaluation() -> None:
     assert "AUROC" not in printed(None)
+
+
+def test_every_method_is_printed_with_its_interval_and_how_far_ours_is_ahead() -> None:
+    ahead = {metric: [0.1, 0.04, 0.16] for metric in VALUES}
+    text = printed(EVALUATION | {"differences": {"near/y": {"neglabel": ahead}}})
+    row = next(line for line in text.splitlines() if line.strip().startswith("neglabel"))
+    assert row.split() == ["neglabel", "80.0", "50.0", "/", "60.0", "+10.0", "[4.0,", "16.0]"]
+    ours = [line for line in text.splitlines() if line.strip().startswith("synood ") and "90.0" in line]
+    assert ours[0].split() == ["synood", "90.0", "[85.0,", "95.0]", "30.0", "/", "40.0"]
+    assert text.index("near/y, 10 images") < text.index("far/x, 10 images")
