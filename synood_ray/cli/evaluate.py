@@ -25,7 +25,9 @@ def run(arguments: Arguments) -> int:
     begin = time.perf_counter()
     controls = None
     if "controls" in arguments.options:
-        from synood_ray.training.controls import control_methods as controls
+        from synood_ray.training.controls import control_methods
+
+        controls = control_methods
 
     evaluation = run_evaluation(store, settings, say=lambda line: print(printable(line), flush=True), controls=controls)
     if not store.exists(layout.REPORT_TEXT):
