@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synood_ray.config.settings import SamplingSettings, Settings
+from synood_ray.config.sampling import SamplingSettings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.locations import resolve
 
@@ -50,7 +51,7 @@ class Bench:
 
         from synood_ray.data.selection import select_all
         from synood_ray.data.source import open_source
-        from synood_ray.farm.preparing import open_scorer
+        from synood_ray.farm.preparing import open_scorer, relatives
         from synood_ray.models.inpainters import open_inpainter
         from synood_ray.sampling.loader import SourceLoader
         from synood_ray.sampling.prompts import POLICIES
@@ -62,12 +63,14 @@ class Bench:
         self.class_names = [info.name for info in source.classes]
         self.inpainter = open_inpainter(settings.inpainter)
         with tempfile.TemporaryDirectory() as folder:
-            self.scorer = open_scorer(settings, open_store(folder), self.class_names)
+            store = open_store(folder)
+            self.scorer = open_scorer(settings, store, self.class_names)
+            related = relatives(settings, store, self.class_names, self.scorer)
         if self.scorer.clip is None:
             raise UserError("scorer.model: the sampling benchmark compares images by their features; name a CLIP")
         self.loader = SourceLoader(settings)
         contexts = pq.read_table(resolve(DATA), columns=["context"])["context"].to_pylist()
-        policy = POLICIES[settings.sampling.policy](settings)
+        policy = POLICIES[settings.prompts.policy](settings, related)
         first_of_class: dict[int, int] = {}
         for position, image in enumerate(images):
             first_of_class.setdefault(image.label, position)
@@ -82,6 +85,7 @@ class Bench:
         }
 
     def _task(self, image: Any, policy: Policy, context: str, draw: int) -> RefineTask:
+        from synood_ray.models.describers.base import Context
         from synood_ray.models.images import to_tensor
         from synood_ray.records import sample_seed
         from synood_ray.sampling.sample import RefineTask
@@ -89,7 +93,7 @@ class Bench:
         side = self.inpainter.resolution
         pixels = to_tensor([self.loader.image(image)], side)[0]
         seed = sample_seed(self.settings.seed, image.key, draw)
-        painting = policy.paint(image, context, self.class_names, seed)
+        painting = policy.paint(image, Context(context, context), self.class_names, seed)
         return RefineTask(f"{image.key}#{draw}", pixels, self.loader.mask(image, side), painting, seed)
 
     def calibrate(self, scorer: Scorer) -> Calibration:
@@ -156,8 +160,7 @@ class ByClass:
                 row[2] = sum(boundary.margin(score) for score in judge.score(images).tolist())
                 row[3] = _pairwise_distance(bench, images)
                 logits = torch.stack([result.logits for result in accepted])
-                labels = torch.full((len(accepted),), label)
-                row[4] = int(verdicts_of(logits, labels, len(bench.class_names))[1].sum())
+                row[4] = int((verdicts_of(logits, len(bench.class_names))[1] == label).sum())
             rows.append(row)
         self.samples, self.accepted, self.judged, self.distance, self.shows = np.array(rows, dtype=float).T
 

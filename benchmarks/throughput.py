@@ -84,7 +84,7 @@ class BareLoop:
     def _load(self, store: Store) -> None:
         import torch
 
-        from synood_ray.farm.preparing import boundary, open_scorer
+        from synood_ray.farm.preparing import boundary, open_scorer, relatives
         from synood_ray.models.inpainters import open_inpainter
         from synood_ray.sampling.produce import Models
 
@@ -95,7 +95,8 @@ class BareLoop:
         inpainter = open_inpainter(self.settings.inpainter)
         scorer = open_scorer(self.settings, store, self.class_names)
         calibration = boundary(self.settings, store, self.class_names, inpainter, scorer)
-        self.models = Models(self.settings, self.class_names, inpainter, scorer, calibration)
+        related = relatives(self.settings, store, self.class_names, scorer)
+        self.models = Models(self.settings, self.class_names, inpainter, scorer, calibration, relatives=related)
 
 
 def _contexts(store: Store, unit: int) -> dict[str, Context]:

@@ -17,6 +17,7 @@ from synood_ray.farm.retry import Retry, find_retries
 from synood_ray.locations import run_name
 from synood_ray.negatives.mining import load_candidates
 from synood_ray.records import SourceImage
+from synood_ray.sampling.relatives import check_prompts
 from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
 from synood_ray.storage.publication import announce_retries
@@ -125,6 +126,7 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
 
     load_candidates(settings.labels)  # a wrong file is the user's to fix, before anything is written or loaded
     selection = _select(settings, say)
+    check_prompts(settings.prompts, [info.name for info in selection.classes])
     plan = _plan_of(settings, selection.sources)
     if settings.sampling.mask == "files":
         planned = {task.source.key: task.source for unit in range(len(plan)) for task in plan.unit(unit)}

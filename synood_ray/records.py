@@ -51,6 +51,8 @@ class SampleRow:
     score_trace, margin_trace: one value a round, in order; margins in ID standard deviations from the boundary.
     reject_reason: "" (accepted), "rounds" (never in the band), "clip" or "mllm" (still shows its class),
     or "error: …" (a failed sample; `failed` is true).
+    policy, names, weight, partner: what was painted (`synood_ray.sampling.prompts`): by which policy, the names of the
+    things, the second one's share where there are two, and the ID class that it is ("" if it is none).
     companion: PNG bytes of the regenerated ID image, or None.
     milliseconds: wall time by stage, such as {"refine": 812.0}.
     """
@@ -73,6 +75,10 @@ class SampleRow:
     failed: bool
     reject_reason: str
     companion: bytes | None = None
+    policy: str = ""
+    names: list[str] = field(default_factory=list)
+    weight: float = 0.0
+    partner: str = ""
     models: dict[str, str] = field(default_factory=dict)
     attempt: int = 1
     worker: str = ""

@@ -95,6 +95,8 @@ def _in_words(kind: Any) -> str:
         return "one of " + ", ".join(map(str, get_args(kind)))
     if get_origin(kind) is list:
         (item,) = get_args(kind)
+        if item is float:
+            return "two numbers [low, high], or one"
         return f"a list, each {_in_words(item)}" if get_origin(item) is Literal else "a list of strings"
     if get_origin(kind) is dict:
         return "a table of names and " + ("numbers" if get_args(kind)[1] is float else "strings")

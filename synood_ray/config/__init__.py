@@ -1,5 +1,7 @@
 """Every setting with its meaning, the presets, and what makes two runs the same."""
 
+from synood_ray.config.fields import Section
+from synood_ray.config.sampling import PromptSettings, SamplingSettings
 from synood_ray.config.settings import (
     DataSettings,
     DescriberSettings,
@@ -9,9 +11,7 @@ from synood_ray.config.settings import (
     InpainterSettings,
     LabelSettings,
     PoolSettings,
-    SamplingSettings,
     ScorerSettings,
-    Section,
     Settings,
     TrainingSettings,
 )
@@ -25,6 +25,7 @@ __all__ = [
     "InpainterSettings",
     "LabelSettings",
     "PoolSettings",
+    "PromptSettings",
     "SamplingSettings",
     "ScorerSettings",
     "Section",

@@ -36,7 +36,8 @@ def fingerprint(settings: Settings, id_manifest_sha256: str) -> str:
 def differences(old: Mapping[str, Any], new: Settings) -> list[str]:
     """Fields that can change a sample and differ between a stored configuration and new settings, both values named.
 
-    A field that the stored configuration does not know yet counts as its default. Without those of `changes`.
+    A field that the stored configuration does not know yet counts as its default, or as what was done before it came.
+    Without those of `changes`.
     """
     return [told for name, told in _differences(old, new).items() if name not in _CHANGEABLE]
 
@@ -80,4 +81,5 @@ def counted_fields(
         elif name in values:
             yield dotted, values[name]
         else:
-            yield dotted, json.loads(json.dumps(field.get_default(call_default_factory=True)))
+            default = model().model_dump(mode="json")[name]
+            yield dotted, extra.get("before", default) if isinstance(extra, dict) else default

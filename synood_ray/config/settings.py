@@ -12,26 +12,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from synood_ray.config.fields import Section, Share, operational
+from synood_ray.config.sampling import PromptSettings, SamplingSettings
 from synood_ray.errors import UserError
-
-
-def _operational(default: Any, description: str, **limits: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"operational": True}, **limits)
-
-
-PolicyName = Literal[  # a name per line
-    "context",
-]
-"""The names of `synood_ray.sampling.prompts.POLICIES`."""
-
-RecipeName = Literal[
-    "newton",
-    "fresh",
-    "official",
-]
-"""The names of `synood_ray.sampling.recipes.RECIPES`."""
 
 ScoreName = Literal[
     "mcm",
@@ -47,7 +32,6 @@ ScoreName = Literal[
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _template(*holders: str) -> AfterValidator:
@@ -83,12 +67,6 @@ AboutContext = Annotated[str, _template("{context}")]
 AboutWord = Annotated[str, _template("{}")]
 
 
-class Section(BaseModel):
-    """Base of all sections: unknown keys are refused, values are checked on assignment too."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
-
-
 class DataSettings(Section):
     """Where the in-distribution (ID) images come from."""
 
@@ -116,7 +94,7 @@ class DescriberSettings(Section):
     """The multimodal LLM that names an image's context without its subject."""
 
     model: str = Field("Qwen/Qwen2.5-VL-7B-Instruct", description="local folder, mini:// or hub id, served by vLLM")
-    endpoint: Annotated[str | None, AfterValidator(_server)] = _operational(
+    endpoint: Annotated[str | None, AfterValidator(_server)] = operational(
         None, "base URL of an OpenAI-compatible server (…/v1) that serves model, instead of an engine of its own"
     )
     contexts: str | None = Field(
@@ -137,9 +115,9 @@ class DescriberSettings(Section):
     max_new_tokens: int = Field(64, ge=1, description="longest answer, tokens")
     max_model_len: int = Field(2048, ge=64, description="longest question with image and answer, tokens")
     dtype: DType = Field("auto", description="auto: bfloat16 on a GPU, float32 on a CPU")
-    batch_size: int = _operational(32, "images asked about at once", ge=1)
-    tensor_parallel_size: int = _operational(1, "GPUs that one engine spans", ge=1)
-    gpu_memory_utilization: float = _operational(0.9, "share of GPU memory that vLLM takes", gt=0.0, le=1.0)
+    batch_size: int = operational(32, "images asked about at once", ge=1)
+    tensor_parallel_size: int = operational(1, "GPUs that one engine spans", ge=1)
+    gpu_memory_utilization: float = operational(0.9, "share of GPU memory that vLLM takes", gt=0.0, le=1.0)
 
 
 class InpainterSettings(Section):
@@ -152,8 +130,8 @@ class InpainterSettings(Section):
     dtype: DType = Field(
         "auto", description="auto: bfloat16 on a GPU; on a CPU float32, and the denoiser bfloat16 where that is faster"
     )
-    device: Device = _operational("auto", "auto: a GPU if there is one")
-    compile: bool = _operational(False, "torch.compile the denoiser (GPU; minutes of start-up, faster steps)")
+    device: Device = operational("auto", "auto: a GPU if there is one")
+    compile: bool = operational(False, "torch.compile the denoiser (GPU; minutes of start-up, faster steps)")
 
 
 class ScorerSettings(Section):
@@ -168,52 +146,8 @@ class ScorerSettings(Section):
     temperature: float = Field(1.0, gt=0.0, description="temperature of energy and MSP, on logits of 100 cos")
     templates: list[AboutWord] = Field(["a nice {}"], min_length=1, description="prompts of an ID class name, averaged")
     dtype: DType = Field("auto", description="auto: float32 (scores are compared with a threshold)")
-    device: Device = _operational("auto", "auto: a GPU if there is one")
-    placement: Literal["local", "actor"] = _operational("local", "inside every sampler, or one shared actor pool")
-
-
-class SamplingSettings(Section):
-    """Boundary sampling: how an ID image becomes an image on the ID/OOD boundary."""
-
-    recipe: RecipeName = Field(
-        "newton", description="newton: ours; fresh: new noise each round, no gradient; official: the released recipe"
-    )
-    policy: PolicyName = Field(
-        "context", description="what is painted in the subject's place; context: the scene without its subject"
-    )
-    per_image: int = Field(1, ge=1, description="samples made from one selected image")
-    band: float = Field(0.25, gt=0.0, description="|margin| that counts as near the boundary, ID standard deviations")
-    rounds: int = Field(6, ge=1, description="denoising passes a sample may take before it is rejected")
-    solver: Literal["dpm++", "ddim"] = Field("dpm++", description="ODE solver of the denoising pass")
-    steps: int = Field(20, ge=1, description="solver steps of a full pass; strength of them are run")
-    strength: float = Field(0.6, gt=0.0, le=1.0, description="how far the image is re-noised, share of the schedule")
-    restart: float = Field(
-        0.06, gt=0.0, le=1.0, description="how far later rounds re-noise the last image; one solver step takes it back"
-    )
-    guidance: float = Field(3.0, ge=1.0, description="classifier-free guidance scale of full passes; 1 = off")
-    guided: float = Field(
-        1.0, gt=0.0, le=1.0, description="share of a full pass's steps, from the first, that are guided: fewer, faster"
-    )
-    gain: float = Field(
-        8.0, gt=0.0, description="length of a step, in first-order Newton steps; too long a step is taken back in part"
-    )
-    max_step: float = Field(0.6, gt=0.0, description="longest step of the latents per round, root mean square")
-    mask: Literal["box", "whole", "files"] = Field(
-        "box", description="what is repainted: the subject's box (box column, else a centred box), all, or mask files"
-    )
-    box_share: float = Field(0.75, gt=0.0, le=1.0, description="side of the centred box, share of the image's")
-    masks: str | None = Field(None, description="folder of mask images named like the images, for mask: files")
-    clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 is its own class")
-    mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
-    id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
-    strict: bool = Field(False, description="one image at a time: bytes do not depend on the batch (slower)")
-    batch_size: int = _operational(16, "samples per network call; up to four times as many are in work", ge=1)
-
-    @model_validator(mode="after")
-    def _masks_are_named(self) -> SamplingSettings:
-        if self.mask == "files" and not self.masks:
-            raise ValueError("mask 'files' needs sampling.masks, the folder that holds them")
-        return self
+    device: Device = operational("auto", "auto: a GPU if there is one")
+    placement: Literal["local", "actor"] = operational("local", "inside every sampler, or one shared actor pool")
 
 
 class LabelSettings(Section):
@@ -248,10 +182,10 @@ class TrainingSettings(Section):
     offset: bool = Field(
         True, description="synood: move accepted images by what ID images lose when regenerated, given companions"
     )
-    workers: int = _operational(
+    workers: int = operational(
         1, "training workers; one without GPUs trains in this process, others under Ray Train", ge=1
     )
-    gpus: float = _operational(0.0, "GPUs per training worker", ge=0.0)
+    gpus: float = operational(0.0, "GPUs per training worker", ge=0.0)
 
 
 class DetectorSettings(Section):
@@ -291,12 +225,12 @@ class EvaluationSettings(Section):
 class PoolSettings(Section):
     """Size and machine needs of one pool of actors."""
 
-    min: int = _operational(0, "fewest actors while the stage has work", ge=0)
-    max: int = _operational(1, "most actors", ge=0)
-    cpus: float = _operational(1.0, "logical CPUs per actor", ge=0.0)
-    gpus: float = _operational(0.0, "GPUs per actor: an integer, or 1/k", ge=0.0)
-    resources: dict[str, float] = _operational({}, "custom Ray resources per actor")
-    labels: dict[str, str] = _operational({}, "Ray node labels an actor asks for, such as ray.io/market-type: spot")
+    min: int = operational(0, "fewest actors while the stage has work", ge=0)
+    max: int = operational(1, "most actors", ge=0)
+    cpus: float = operational(1.0, "logical CPUs per actor", ge=0.0)
+    gpus: float = operational(0.0, "GPUs per actor: an integer, or 1/k", ge=0.0)
+    resources: dict[str, float] = operational({}, "custom Ray resources per actor")
+    labels: dict[str, str] = operational({}, "Ray node labels an actor asks for, such as ray.io/market-type: spot")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> PoolSettings:
@@ -309,37 +243,38 @@ class FarmSettings(Section):
     """Ray actors, units of work and what happens when something dies."""
 
     unit_size: int = Field(32, ge=1, description="samples per unit: committed at once, what a lost machine may cost")
-    describers: PoolSettings = _operational(PoolSettings(), "pool of vLLM engines")
-    samplers: PoolSettings = _operational(PoolSettings(max=2), "pool of diffusion workers")
-    scorers: PoolSettings = _operational(PoolSettings(), "pool of CLIP scorers, with scorer.placement: actor")
-    max_attempts: int = _operational(3, "attempts per unit before it is quarantined", ge=1)
-    unit_deadline: float = _operational(1800.0, "seconds after which a unit's worker counts as hung", gt=0.0)
-    setup_grace: float = _operational(1800.0, "seconds an actor may take to load before it is replaced", gt=0.0)
-    idle_grace: float = _operational(60.0, "seconds an actor may have nothing to do before it is let go", ge=0.0)
-    in_flight: int = _operational(2, "units handed to a ready worker at once", ge=1)
-    max_quarantined: int = _operational(0, "quarantined units tolerated before the job ends with exit code 3", ge=0)
-    status_every: float = _operational(10.0, "seconds between progress lines when there is no terminal", gt=0.0)
-    threads: int = _operational(0, "threads of torch and NumPy per actor; 0: its logical CPUs", ge=0)
+    describers: PoolSettings = operational(PoolSettings(), "pool of vLLM engines")
+    samplers: PoolSettings = operational(PoolSettings(max=2), "pool of diffusion workers")
+    scorers: PoolSettings = operational(PoolSettings(), "pool of CLIP scorers, with scorer.placement: actor")
+    max_attempts: int = operational(3, "attempts per unit before it is quarantined", ge=1)
+    unit_deadline: float = operational(1800.0, "seconds after which a unit's worker counts as hung", gt=0.0)
+    setup_grace: float = operational(1800.0, "seconds an actor may take to load before it is replaced", gt=0.0)
+    idle_grace: float = operational(60.0, "seconds an actor may have nothing to do before it is let go", ge=0.0)
+    in_flight: int = operational(2, "units handed to a ready worker at once", ge=1)
+    max_quarantined: int = operational(0, "quarantined units tolerated before the job ends with exit code 3", ge=0)
+    status_every: float = operational(10.0, "seconds between progress lines when there is no terminal", gt=0.0)
+    threads: int = operational(0, "threads of torch and NumPy per actor; 0: its logical CPUs", ge=0)
 
 
 class LogSettings(Section):
     """Diagnostics of the driver and the workers, beside what commands print."""
 
-    level: Literal["debug", "info", "warning", "error"] = _operational("info", "lowest level that is logged")
-    form: Literal["text", "json"] = _operational("text", "text: for people; json: one JSON object per line")
+    level: Literal["debug", "info", "warning", "error"] = operational("info", "lowest level that is logged")
+    form: Literal["text", "json"] = operational("text", "text: for people; json: one JSON object per line")
 
 
 class Settings(Section):
     """Everything that a run is made of."""
 
-    preset: str = _operational("", "name of the preset the settings started from")
-    output: str = _operational("", "run folder; local path or s3://")
+    preset: str = operational("", "name of the preset the settings started from")
+    output: str = operational("", "run folder; local path or s3://")
     seed: int = Field(0, ge=0, description="root seed; a sample's own seed derives from it and its source")
     limit: int | None = Field(None, ge=1, description="plan only the first N samples")
     data: DataSettings = DataSettings()
     describer: DescriberSettings = DescriberSettings()
     inpainter: InpainterSettings = InpainterSettings()
     scorer: ScorerSettings = ScorerSettings()
+    prompts: PromptSettings = PromptSettings()
     sampling: SamplingSettings = SamplingSettings()
     labels: LabelSettings = LabelSettings()
     training: TrainingSettings = TrainingSettings()

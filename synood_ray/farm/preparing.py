@@ -1,4 +1,4 @@
-"""What every sampler needs before its first sample, made once a run: the negative labels and the boundary."""
+"""What every sampler needs before its first sample, made once a run: negative labels, related classes, the boundary."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from synood_ray.negatives.stored import negative_labels
 from synood_ray.records import SourceImage
 from synood_ray.sampling.calibration import Calibration, calibrate
 from synood_ray.sampling.loader import SourceLoader
+from synood_ray.sampling.relatives import Relatives, find_relatives
 from synood_ray.scores import SCORES, IdImages, ScoreInput, State, lacking
 from synood_ray.storage import layout
 from synood_ray.storage.sources import read_held_out, read_sources
 from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from synood_ray.models.inpainters.base import Inpainter
     from synood_ray.models.scorer import Scorer
 
@@ -35,7 +38,36 @@ def open_scorer(settings: Settings, store: Store, class_names: list[str]) -> Sco
         scorer.negatives = negatives.features.to(scorer.clip.device)
         state = _learned(settings, store, class_names, scorer)
         scorer.state = {name: value.to(scorer.clip.device) for name, value in state.items()}
+    relatives(settings, store, class_names, scorer)
     return scorer
+
+
+def relatives(settings: Settings, store: Store, class_names: list[str], scorer: Scorer) -> Relatives:
+    """What the run's classes are related to: read if it is stored, else found and stored create-only."""
+
+    def found() -> bytes:
+        clip, images = scorer.clip, None
+        if clip is not None and settings.prompts.takes("neighbour"):
+            images = _class_means(settings, read_sources(store), scorer, len(class_names))
+
+        def texts(words: list[str]) -> Tensor:
+            assert clip is not None
+            return clip.encode_classes(words, settings.clip.templates).float().cpu()
+
+        return find_relatives(settings.prompts, class_names, texts if clip else None, images).to_json()
+
+    return Relatives.from_json(store.keep(layout.RELATIVES, found))
+
+
+def _class_means(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer, classes: int) -> Tensor:
+    """Mean CLIP feature of each class's ID images [C, D], L2-normalised; zeros for a class without any."""
+    import torch
+    from torch.nn import functional as F
+
+    features = F.normalize(_look(settings, sources, scorer).features.float().cpu(), dim=-1)
+    labels = torch.tensor([source.label for source in sources])
+    sums = torch.zeros(classes, features.shape[1]).index_add_(0, labels, features)
+    return F.normalize(sums, dim=-1)
 
 
 def _learned(settings: Settings, store: Store, class_names: list[str], scorer: Scorer) -> State:

@@ -35,6 +35,15 @@ def box_in_square(box: Box, width: int, height: int, side: int) -> Box:
     return x0, y0, min(max(x1, x0 + 1), side), min(max(y1, y0 + 1), side)
 
 
+def square_around(box: Box, side: int) -> Box:
+    """The square around a box, its side the box's longer one and 1/16 of the image's: what is painted into it is drawn
+    by its own outline, not by the subject's. Moved where it would leave the image, which it fills at most."""
+    edge = min(side, max(box[2] - box[0], box[3] - box[1]) + round(side / 16))
+    x0 = min(max((box[0] + box[2] - edge) // 2, 0), side - edge)
+    y0 = min(max((box[1] + box[3] - edge) // 2, 0), side - edge)
+    return x0, y0, x0 + edge, y0 + edge
+
+
 def centred_box(side: int, share: float) -> Box:
     """The centred square box whose side is ``share`` of the image's."""
     inset = round(side * (1 - share) / 2)

@@ -117,12 +117,14 @@ def verdicts_of(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
     """What images show, by their logits [B, C + M] over C = classes ID classes and M negative labels.
 
     nearest: [B] int64, index of the negative label with the largest logit; -1 where there are no negative labels.
-    shows: [B] bool, nothing among ID classes and negative labels is above the image's own class (labels [B] int64);
-    classes whose texts coincide have equal logits, so an image of the one shows the other.
+    shows: [B] bool, nothing among ID classes and negative labels is above one of the image's own classes (labels
+    int64, [B] or, with -1 for none, [B, K]); classes whose texts coincide have equal logits, so an image of the one
+    shows the other.
     """
     import torch
 
     negatives = logits[:, classes:]
-    nearest = negatives.argmax(-1) if negatives.shape[1] else torch.full_like(labels, -1)
-    own = logits.gather(1, labels.to(logits.device)[:, None])[:, 0]
-    return nearest, own >= logits.max(-1).values - TIE
+    own = labels.to(logits.device).reshape(len(logits), -1)
+    nearest = negatives.argmax(-1) if negatives.shape[1] else torch.full_like(own[:, 0], -1)
+    found = logits.gather(1, own.clamp_min(0)).masked_fill(own < 0, -torch.inf).max(-1).values
+    return nearest, found >= logits.max(-1).values - TIE

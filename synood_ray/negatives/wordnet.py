@@ -36,12 +36,13 @@ class WordNet:
     """Synonym sets in file order, and where each word occurs.
 
     sets: (kind, names) with the most frequent name first; index: comparable form (see `comparable`) -> set numbers;
-    living: numbers of the sets of animals and food.
+    living: numbers of the sets of animals and food; above: numbers of every set's hypernyms, what it is a kind of.
     """
 
     sets: tuple[tuple[Kind, tuple[str, ...]], ...]
     index: dict[str, tuple[int, ...]]
     living: frozenset[int] = frozenset()
+    above: tuple[tuple[int, ...], ...] = ()
 
     def words(self, kind: Kind, *, living: bool = True) -> list[str]:
         """The most frequent name of every synonym set of that kind, each word `once`, in file order.
@@ -65,15 +66,19 @@ def load_wordnet() -> WordNet:
     sets: list[tuple[Kind, tuple[str, ...]]] = []
     index: dict[str, list[int]] = {}
     living: set[int] = set()
+    above: list[tuple[int, ...]] = []
     for number, line in enumerate(gzip.decompress(data).decode("ascii").splitlines()):
-        letter, _, names = line.partition("\t")
+        letter, names, *hypernyms = line.split("\t")
         members = tuple(names.split("|"))
+        above.append(tuple(map(int, hypernyms[0].split())) if hypernyms else ())
         sets.append((_KINDS[letter], members))
         if letter == _LIVING:
             living.add(number)
         for key in {comparable(name) for name in members}:
             index.setdefault(key, []).append(number)
-    return WordNet(tuple(sets), {key: tuple(numbers) for key, numbers in index.items()}, frozenset(living))
+    return WordNet(
+        tuple(sets), {key: tuple(numbers) for key, numbers in index.items()}, frozenset(living), tuple(above)
+    )
 
 
 def once(words: Iterable[str]) -> list[str]:

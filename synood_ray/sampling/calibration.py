@@ -42,6 +42,10 @@ class Calibration:
         """(S - tau) / sigma: distance from the boundary in ID standard deviations; positive = ID side."""
         return (score - self.tau) / self.sigma
 
+    def score_at(self, margin: float) -> float:
+        """The score that lies this far from the boundary: the reverse of `margin`."""
+        return self.tau + margin * self.sigma
+
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=2, sort_keys=True) + "\n").encode()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from synood_ray.config.settings import SamplingSettings
-from synood_ray.records import SampleTask
+from synood_ray.config.sampling import SamplingSettings
 from synood_ray.sampling.recipes import Recipe
 from synood_ray.sampling.sample import Refined
 
@@ -33,23 +32,30 @@ class Checks:
         self.recipe, self.classes, self.negative_words = recipe, classes, negative_words
 
     def judge(
-        self, tasks: Sequence[SampleTask], refined: Sequence[Refined], pngs: Sequence[bytes], shows: Shows | None
+        self,
+        classes: Sequence[Sequence[tuple[int, str]]],
+        refined: Sequence[Refined],
+        pngs: Sequence[bytes],
+        shows: Shows | None,
     ) -> list[Verdict]:
-        """A verdict for each sample. shows: the describer's answers; None: it is not asked.
+        """A verdict for each sample. classes: label and name of the ID classes that it must not show: its source's, and
+        the one that it was painted with, if any; shows: the describer's answers; None: it is not asked.
 
         The describer sees only what the recipe and CLIP let pass, all of it at once.
         """
-        verdicts = self._by_recipe_and_clip(tasks, refined)
-        passed = [index for index, verdict in enumerate(verdicts) if not verdict.reason]
-        if shows is None or not self.by_describer or not passed:
+        verdicts = self._by_recipe_and_clip([[label for label, _ in own] for own in classes], refined)
+        asked = [
+            (index, name) for index, verdict in enumerate(verdicts) if not verdict.reason for _, name in classes[index]
+        ]
+        if shows is None or not self.by_describer or not asked:
             return verdicts
-        answers = shows([pngs[index] for index in passed], [tasks[index].source.name for index in passed])
-        for index, still_there in zip(passed, answers, strict=True):
+        answers = shows([pngs[index] for index, _ in asked], [name for _, name in asked])
+        for (index, _), still_there in zip(asked, answers, strict=True):
             if still_there:
                 verdicts[index] = Verdict("mllm", verdicts[index].negative_label)
         return verdicts
 
-    def _by_recipe_and_clip(self, tasks: Sequence[SampleTask], refined: Sequence[Refined]) -> list[Verdict]:
+    def _by_recipe_and_clip(self, labels: Sequence[Sequence[int]], refined: Sequence[Refined]) -> list[Verdict]:
         import torch
 
         from synood_ray.models.scorer import verdicts_of
@@ -57,13 +63,12 @@ class Checks:
         if not refined:
             return []
         logits = torch.stack([one.logits for one in refined])
-        labels = torch.tensor([task.source.label for task in tasks])
-        nearest, shows = verdicts_of(logits, labels, self.classes)
+        nearest, top = verdicts_of(logits, self.classes)
         verdicts = []
-        for one, index, still_there in zip(refined, nearest.tolist(), shows.tolist(), strict=True):
+        for one, index, seen, own in zip(refined, nearest.tolist(), top.tolist(), labels, strict=True):
             if not self.recipe.accepts(one):
                 verdicts.append(Verdict("rounds"))
             else:
-                reason = "clip" if self.by_clip and still_there else ""
+                reason = "clip" if self.by_clip and seen in own else ""
                 verdicts.append(Verdict(reason, self.negative_words[index] if self.negative_words else ""))
         return verdicts

@@ -10,7 +10,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage, decode
 from synood_ray.data.masks import read_mask
 from synood_ray.data.reader import ImageReader
-from synood_ray.models.images import box_in_square, box_mask, centred_box, to_tensor
+from synood_ray.models.images import box_in_square, box_mask, centred_box, square_around, to_tensor
 from synood_ray.records import SourceImage
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class SourceLoader:
             return self._mask_file(source, side)
         if source.box is None:
             return box_mask(centred_box(side, sampling.box_share), side)
-        return box_mask(box_in_square(source.box, source.width, source.height, side), side)
+        box = box_in_square(source.box, source.width, source.height, side)
+        return box_mask(square_around(box, side) if sampling.mask == "square" else box, side)
 
     def _mask_file(self, source: SourceImage, side: int) -> Tensor:
         mask = read_mask(self.settings.sampling.masks or "", source)

@@ -23,6 +23,7 @@ from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.prompts import POLICIES
 from synood_ray.sampling.prompts.base import Painting, own_painting
 from synood_ray.sampling.refine import ImageScorer, Refiner
+from synood_ray.sampling.relatives import Relatives
 from synood_ray.sampling.sample import Refined, RefineTask
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Models:
     """What samples are made with: loaded once, then used by any number of threads.
 
     class_names: of the ID classes, by label; calibration: of this inpainter and scorer; negative_words: of the scorer's
-    negative labels, in their order.
+    negative labels, in their order; relatives: of the ID classes, for the policies that need them.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class Models:
         scorer: ImageScorer,
         calibration: Calibration,
         negative_words: Sequence[str] = (),
+        relatives: Relatives | None = None,
     ) -> None:
         self.settings, self.class_names = settings, class_names
         refiner = Refiner(inpainter, scorer, calibration, settings.sampling)
         self.side = inpainter.resolution
         self.loader = SourceLoader(settings)
-        self.policy = POLICIES[settings.sampling.policy](settings)
+        self.policy = POLICIES[settings.prompts.policy](settings, relatives or Relatives())
         self.companions = settings.sampling.id_companions and refiner.recipe.companions
         self.checks = Checks(settings.sampling, refiner.recipe, len(class_names), negative_words)
         self.engine = RefineEngine(refiner)
@@ -90,7 +92,7 @@ def produce(
     """
     begin = time.perf_counter()
     paintings = {
-        task.key: models.policy.paint(task.source, contexts[task.key].text, models.class_names, task.seed)
+        task.key: models.policy.paint(task.source, contexts[task.key], models.class_names, task.seed)
         for task in tasks
         if not contexts[task.key].error
     }
@@ -99,7 +101,7 @@ def produce(
     loaded = time.perf_counter()
     results = _refine(work, models, errors)
     refined = time.perf_counter()
-    made = _finish([task for task in tasks if task.key in results], results, models, shows)
+    made = _finish([task for task in tasks if task.key in results], paintings, results, models, shows)
     checked = time.perf_counter()
     seconds = {"load": loaded - begin, "refine": refined - loaded, "check": checked - refined}
     milliseconds = {name: 1000 * value / len(tasks) for name, value in seconds.items()}
@@ -164,18 +166,33 @@ def _identity(task: SampleTask, painting: Painting | None, models: Models) -> di
         "source_label": task.source.label,
         "source_name": task.source.name,
         "mask": models.settings.sampling.mask,
-        "prompt": painting.prompt if painting else "",
         "seed": task.seed,
+        **(_painted(painting, models) if painting else {"prompt": ""}),
+    }
+
+
+def _painted(painting: Painting, models: Models) -> dict[str, Any]:
+    return {
+        "prompt": painting.prompt,
+        "policy": painting.policy,
+        "names": list(painting.names),
+        "weight": painting.weight,
+        "partner": "" if painting.partner is None else models.class_names[painting.partner],
     }
 
 
 def _finish(
-    tasks: Sequence[SampleTask], results: Mapping[str, Refined], models: Models, shows: Shows | None
+    tasks: Sequence[SampleTask],
+    paintings: Mapping[str, Painting],
+    results: Mapping[str, Refined],
+    models: Models,
+    shows: Shows | None,
 ) -> dict[str, dict[str, Any]]:
     """Columns of the tasks that have been refined, by key."""
     pngs = {key: to_png(result.image) for key, result in results.items()}
     refined = [results[task.key] for task in tasks]
-    verdicts = models.checks.judge(tasks, refined, [pngs[task.key] for task in tasks], shows)
+    classes = [_painted_classes(task, paintings[task.key], models.class_names) for task in tasks]
+    verdicts = models.checks.judge(classes, refined, [pngs[task.key] for task in tasks], shows)
     return {
         task.key: {
             "image": pngs[task.key],
@@ -191,6 +208,12 @@ def _finish(
         }
         for task, one, verdict in zip(tasks, refined, verdicts, strict=True)
     }
+
+
+def _painted_classes(task: SampleTask, painting: Painting, class_names: Sequence[str]) -> list[tuple[int, str]]:
+    """Label and name of the ID classes that a sample must not show: its source's, and its partner."""
+    own = [(task.source.label, task.source.name)]
+    return own if painting.partner is None else [*own, (painting.partner, class_names[painting.partner])]
 
 
 def _failure(error: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from synood_ray.config.settings import SamplingSettings
+from synood_ray.config.sampling import SamplingSettings
 from synood_ray.models.inpainters.base import Canvas, Inpainter, Pass, Prompts
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.recipes import RECIPES
@@ -126,12 +126,13 @@ class Refiner:
         import torch
 
         walk = self.recipe.walks[due]
+        prompts = Prompts.stack([sample.prompt for sample in group])
         result = self.inpainter.denoise(
             Pass(
                 latents=torch.cat([sample.latents for sample in group]),
                 noise=torch.cat([sample.noise for sample in group]),
                 canvas=Canvas.stack([sample.canvas for sample in group]),
-                prompts=Prompts.stack([sample.prompt for sample in group]),
+                prompts=prompts if due is Due.PASS else prompts.at(1.0),  # a restart is the end of a pass
                 steps=walk.steps,
                 strength=walk.strength,
                 guidance=walk.guidance,

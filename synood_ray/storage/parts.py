@@ -52,6 +52,10 @@ _COLUMNS: dict[str, pa.DataType] = {
     "source_name": pa.string(),
     "mask": pa.string(),
     "prompt": pa.string(),
+    "policy": pa.string(),
+    "names": pa.list_(pa.string()),
+    "weight": pa.float64(),
+    "partner": pa.string(),
     "negative_label": pa.string(),
     "seed": pa.int64(),
     "rounds": pa.int32(),
@@ -70,6 +74,9 @@ _COLUMNS: dict[str, pa.DataType] = {
     "code_version": pa.string(),
 }
 """Columns of a sample, one a field of `SampleRow`."""
+
+_ADDED: dict[str, Any] = {"policy": "", "names": [], "weight": 0.0, "partner": ""}
+"""Columns that parts of version 0.1.0 do not have, and what their samples have instead."""
 
 SAMPLE_COLUMNS = tuple(_COLUMNS)
 """Their names, in order."""
@@ -159,7 +166,12 @@ def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str], run: s
 def read_columns(data: bytes, columns: Sequence[str] = SAMPLE_COLUMNS) -> pa.Table:
     """These columns of the samples of a part or of a published shard, in that order; the others are not decoded."""
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    table = file.read(list(columns), use_threads=False).select(columns)
+    table = file.read(list(columns), use_threads=False)
+    for name in columns:
+        if name in _ADDED and name not in table.column_names:
+            values = pa.array([_ADDED[name]] * len(table), type=_COLUMNS[name])
+            table = table.append_column(name, values)
+    table = table.select(columns)
     return table.cast(pa.schema([(name, _COLUMNS[name]) for name in columns]))
 
 

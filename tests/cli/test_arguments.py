@@ -79,6 +79,10 @@ def _values(leaf: Leaf) -> st.SearchStrategy[Any]:
             found.append(by_kind[kind])
         elif getattr(kind, "__origin__", None) is list:
             (item,) = kind.__args__
+            if item is float:  # an interval
+                numbers = st.floats(-9, 9)
+                found.append(st.tuples(numbers, numbers).filter(lambda pair: pair[0] < pair[1]).map(list))
+                continue
             item = st.sampled_from(item.__args__) if get_origin(item) is Literal else texts
             found.append(st.lists(item, min_size=1, max_size=3))
         elif getattr(kind, "__origin__", None) is dict:
@@ -392,6 +396,6 @@ def test_short_form_names_what_differs_and_from_where(tmp_path: Path) -> None:
     lines = " ".join(short_form(loaded).split())
     assert "command line: output o · seed 7" in lines
     assert "sampling.rounds" not in lines  # given, but equal to the default
-    assert f"{config}: sampling.band 0.5" in lines
+    assert f"{config}: sampling.band [-0.5, 0.5]" in lines
     assert "preset mini: data.uri mini://data/id_train.parquet" in lines
     assert short_form(Arguments({}, Settings(), {}, [])) == "all settings at their defaults"

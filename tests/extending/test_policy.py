@@ -12,23 +12,26 @@ from typing import get_args
 import torch
 from PIL import Image
 
-from synood_ray.config.settings import PolicyName, Settings
+from synood_ray.config.sampling import PolicyName
+from synood_ray.config.settings import Settings
 from synood_ray.models.describers.base import Context
 from synood_ray.models.inpainters.base import Prompts
 from synood_ray.records import SampleTask, SourceImage
 from synood_ray.sampling.produce import Models, produce
 from synood_ray.sampling.prompts import POLICIES
+from synood_ray.sampling.relatives import Relatives
 from tests.sampling.worlds import LinearInpainter, LinearScorer, calibration
 
 assert get_args(PolicyName) == tuple(POLICIES)
-settings = Settings.model_validate({"sampling": {"policy": "halves", "id_companions": False, "clip_check": False}})
+sampling = {"id_companions": False, "clip_check": False}
+settings = Settings.model_validate({"prompts": {"policy": "halves"}, "sampling": sampling})
 path = Path(sys.argv[1]) / "fox.png"
 Image.new("RGB", (16, 16)).save(path)
 source = SourceImage("fox.png", 1, "fox", str(path), 100, 16, 16)
 classes = ["owl", "fox", "newt"]
-policy = POLICIES["halves"](settings)
-paintings = [policy.paint(source, "reeds", classes, seed) for seed in range(20)]
-assert paintings == [policy.paint(source, "reeds", classes, seed) for seed in range(20)]
+policy = POLICIES["halves"](settings, Relatives())
+paintings = [policy.paint(source, Context("reeds", ""), classes, seed) for seed in range(20)]
+assert paintings == [policy.paint(source, Context("reeds", ""), classes, seed) for seed in range(20)]
 assert {one.prompt for one in paintings} == {"half fox, half owl", "half fox, half newt"}
 
 TEXTS = {"A photo of fox.": 0.0, "A photo of owl.": 1.0, "A photo of newt.": 3.0}
@@ -61,4 +64,4 @@ print("painted")
 def test_the_page_adds_a_policy_to_settings_and_rows(tmp_path: Path) -> None:
     folder = follow("A prompt policy", tmp_path / "copy")
     assert run(folder, "-c", USE, str(tmp_path)).strip() == "painted"
-    assert "halves" in run(folder, "-m", "synood_ray", "synthesize", "--help", "sampling.policy")
+    assert "halves" in run(folder, "-m", "synood_ray", "synthesize", "--help", "prompts.policy")

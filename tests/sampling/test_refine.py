@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synood_ray.config.settings import SamplingSettings
+from synood_ray.config.sampling import SamplingSettings
 from synood_ray.sampling.prompts.base import Painting
 from synood_ray.sampling.refine import Refiner
 from synood_ray.sampling.sample import Refined, RefineTask

@@ -99,6 +99,12 @@ def write(file: str, cache: Path, world: World) -> int:
     return path.stat().st_size
 
 
+def write_groups(world: World) -> None:
+    """groups.csv: the Unicode subgroup of every ID class, for blends of related classes."""
+    rows = [f"{name},{world.concepts[name].group}" for name in world.id]
+    data_path("groups.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
 def write_words(world: World) -> None:
     """words.txt: candidates for negative labels, every concept name that is not an ID class (the main split)."""
     words = sorted(set(world.concepts) - set(world.id))
@@ -111,6 +117,7 @@ def main() -> None:
     args = parser.parse_args()
     world = load_world()
     write_words(world)
+    write_groups(world)
     total = 0
     for file in FILES:
         size = write(file, args.cache, world)

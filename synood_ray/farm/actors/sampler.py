@@ -14,6 +14,7 @@ from synood_ray.logs import heard
 from synood_ray.models.describers.base import Context
 from synood_ray.records import SampleTask
 from synood_ray.sampling.produce import Models, produce
+from synood_ray.sampling.relatives import Relatives
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples, read_prompts
 from synood_ray.storage.record import read_record
@@ -65,7 +66,8 @@ class SamplerActor(Named):
         from synood_ray.farm.preparing import boundary
 
         calibration = boundary(self.settings, self.store, self.class_names, self.inpainter, self.scorer)
-        parts = self.inpainter, self.scorer, calibration, self.negative_words
+        related = Relatives.from_json(self.store.get(layout.RELATIVES))  # stored when the scorer was opened
+        parts = self.inpainter, self.scorer, calibration, self.negative_words, related
         return Models(self.settings, self.class_names, *parts)
 
     @cached_property

@@ -36,22 +36,60 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Text conditions: embeds [B, T, D]; pooled [B, P], None for models that take none."""
+    """Text conditions: embeds [B, T, D]; pooled [B, P], None for models that take none.
+
+    later: the conditions that take over within a full pass, once ``switch`` [B] of its steps, a share, are done; None:
+    the same to the end.
+    """
 
     embeds: Tensor
     pooled: Tensor | None = None
+    later: Prompts | None = None
+    switch: Tensor | None = None
 
     def expand(self, count: int) -> Prompts:
         """One prompt as if it were ``count`` of them."""
         pooled = None if self.pooled is None else self.pooled.expand(count, -1)
         return Prompts(self.embeds.expand(count, -1, -1), pooled)
 
+    def blend(self, other: Prompts, weight: float) -> Prompts:
+        """Between two conditions of equal shape, embeds and pooled alike: (1 - weight) of this one, weight of other."""
+        import torch
+
+        pooled = None
+        if self.pooled is not None and other.pooled is not None:
+            pooled = torch.lerp(self.pooled, other.pooled, weight)
+        return Prompts(torch.lerp(self.embeds, other.embeds, weight), pooled)
+
+    def then(self, later: Prompts, switch: float) -> Prompts:
+        """These conditions for the share ``switch`` of a full pass's steps, ``later`` for the rest."""
+        import torch
+
+        return Prompts(self.embeds, self.pooled, later, torch.full((len(self.embeds),), switch))
+
+    def at(self, share: float) -> Prompts:
+        """The conditions of the step before which ``share`` of the pass, in [0, 1], is done."""
+        import torch
+
+        if self.later is None or self.switch is None:
+            return self
+        over = (share >= self.switch - 1e-6).to(self.embeds.device)  # a third of 3 steps is one step, rounded or not
+        pooled = None
+        if self.pooled is not None and self.later.pooled is not None:
+            pooled = torch.where(over[:, None], self.later.pooled, self.pooled)
+        return Prompts(torch.where(over[:, None, None], self.later.embeds, self.embeds), pooled)
+
     @staticmethod
     def stack(parts: list[Prompts]) -> Prompts:
         import torch
 
         pooled = [p.pooled for p in parts if p.pooled is not None]
-        return Prompts(torch.cat([p.embeds for p in parts]), torch.cat(pooled) if pooled else None)
+        later, switch = None, None
+        if any(p.later is not None for p in parts):
+            later = Prompts.stack([p.later or p for p in parts])
+            never = [torch.full((len(p.embeds),), 2.0) for p in parts]
+            switch = torch.cat([n if p.switch is None else p.switch for p, n in zip(parts, never, strict=True)])
+        return Prompts(torch.cat([p.embeds for p in parts]), torch.cat(pooled) if pooled else None, later, switch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,18 +137,20 @@ class PipelineInpainter(Inpainter, ABC):
             timesteps, latents = self._begin(one)
             guided = max(1, round(one.guided * len(timesteps))) if one.guidance > 1 else 0
             for index, timestep in enumerate(timesteps):
-                predicted = self._predict(one, latents, timestep, guided=index < guided)
+                prompts = one.prompts.at(index / len(timesteps))
+                predicted = self._predict(one, latents, timestep, prompts, guided=index < guided)
                 latents = one.scheduler.step(predicted, timestep, latents, return_dict=False)[0]
         return latents
 
-    def _predict(self, one: Pass, latents: Tensor, timestep: Tensor, guided: bool) -> Tensor:
+    def _predict(self, one: Pass, latents: Tensor, timestep: Tensor, prompts: Prompts, guided: bool) -> Tensor:
         """The UNet's answer: for every sample with its prompt, and when guided also without, in the same batch."""
         import torch
 
         times = 2 if guided else 1
         scaled = one.scheduler.scale_model_input(latents, timestep)
         rows = torch.cat([scaled, one.canvas.mask, one.canvas.masked], dim=1).repeat(times, 1, 1, 1)
-        prompts = Prompts.stack([one.prompts, self.blank().expand(len(latents))]) if guided else one.prompts
+        if guided:
+            prompts = Prompts.stack([prompts, self.blank().expand(len(latents))])
         predicted = self.unet(
             rows.to(self.unet.dtype),
             timestep,

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from synood_ray.config.settings import SamplingSettings
+from synood_ray.config.sampling import SamplingSettings
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.sample import Due, Refined, Sample
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from synood_ray.models.inpainters.base import Inpainter
     from synood_ray.models.scorer import Objective
+
+
+INSIDE = 0.25  # from the band's edge, ID standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,27 @@ class Recipe(ABC):
         return False
 
     def prefers(self, sample: Sample, margin: float) -> bool:
-        """Whether a round just judged becomes the one to keep: the one nearest the boundary."""
-        return sample.kept is None or abs(margin) < abs(sample.kept.margin)
+        """Whether a round just judged becomes the one to keep: the one nearest to where the recipe wants it."""
+        return sample.kept is None or self.distance(margin) < self.distance(sample.kept.margin)
+
+    def distance(self, margin: float) -> float:
+        """How far a margin is from the band, 0 inside, in ID standard deviations."""
+        low, high = self.settings.band
+        return max(low - margin, margin - high, 0.0)
 
     def in_band(self, margin: float) -> bool:
         """Whether this margin counts as near the boundary."""
-        return abs(margin) <= self.settings.band
+        low, high = self.settings.band
+        return low <= margin <= high
+
+    def aim(self, margin: float) -> float:
+        """Where in the band a sample outside of it is moved to: its nearest point, and some way in.
+
+        The way in is `INSIDE`, or half of a band that has no room for it: of a narrow one it is the middle.
+        """
+        low, high = self.settings.band
+        inside = min(INSIDE, (high - low) / 2)
+        return min(max(margin, low + inside), high - inside)
 
     def done(self, sample: Sample) -> bool:
         """Whether a sample stops before it is out of rounds."""

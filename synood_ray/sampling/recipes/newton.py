@@ -1,5 +1,8 @@
 """Ours: one full pass, a step along the score's gradient, then the secant. Reaches the band in a round or two.
 
+A sample that a pass leaves in the band stays as it is; another one aims at the score of the point in the band that lies
+nearest to it (`Recipe.aim`), the boundary of what follows.
+
 The step is too long on purpose, since the one solver step that takes it back to the manifold undoes a part of it. From
 there the secant through two rounds says where to go, which needs neither denoiser nor gradient: between them, once they
 lie on either side of the boundary, or else on beyond the later one. Where that leads nowhere, the next step has a
@@ -11,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from synood_ray.config.settings import SamplingSettings
+from synood_ray.config.sampling import SamplingSettings
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.recipes.base import Recipe, Walk
 from synood_ray.sampling.sample import Due, Sample
@@ -27,37 +30,40 @@ OVERSHOOT, REACH = 1.2, 2.0
 
 @dataclass(slots=True)
 class Bracket:
-    """What is known of the way to the boundary: rounds as (score, z_0).
+    """What is known of the way to a sample's goal, a score: rounds as (score, z_0).
 
-    below, above: the last round on this side of the boundary; stepped: the round that the last step began with.
+    below, above: the last round on this side of the goal; stepped: the round that the last step began with.
     """
+
+    goal: float = float("nan")  # set after the first round
 
     below: tuple[float, Tensor] | None = None
     above: tuple[float, Tensor] | None = None
     stepped: tuple[float, Tensor] | None = None
     rounds: int = 0  # taken in so far
 
-    def take(self, scores: list[float], z: Tensor, tau: float) -> None:
+    def take(self, scores: list[float], z: Tensor) -> None:
         """Take the last round in as one end; scores: of all rounds so far, z: the last one's z_0.
 
-        Illinois rule: an end that stays a second time counts as half as far from the boundary, or the other end would
+        Illinois rule: an end that stays a second time counts as half as far from the goal, or the other end would
         creep towards it (the score bends).
         """
+        goal = self.goal
         if len(scores) == self.rounds:  # the sample came back for its gradient alone
             return
         self.rounds = len(scores)
         score, below, above = scores[-1], self.below, self.above
-        before = scores[-2] if below and above else tau
-        if score < tau:
+        before = scores[-2] if below and above else goal
+        if score < goal:
             self.below = score, z
-            self.above = (tau + (above[0] - tau) / 2, above[1]) if above and before < tau else above
+            self.above = (goal + (above[0] - goal) / 2, above[1]) if above and before < goal else above
         else:
             self.above = score, z
-            self.below = (tau + (below[0] - tau) / 2, below[1]) if below and before > tau else below
+            self.below = (goal + (below[0] - goal) / 2, below[1]) if below and before > goal else below
 
 
 class Newton(Recipe):
-    """Between two rounds on either side of the boundary, if there are such; else on, or along a new gradient."""
+    """Between two rounds on either side of the goal, if there are such; else on, or along a new gradient."""
 
     def __init__(self, settings: SamplingSettings, calibration: Calibration, inpainter: Inpainter) -> None:
         super().__init__(settings, calibration, inpainter)
@@ -72,15 +78,17 @@ class Newton(Recipe):
         return not sample.scores
 
     def move(self, group: list[Sample]) -> None:
-        tau = self.calibration.tau
         steered: list[tuple[Sample, Tensor]] = []
         for sample in group:
             score, bracket = sample.scores[-1], cast(Bracket, sample.memory)
-            bracket.take(sample.scores, sample.z, tau)
+            if not bracket.rounds:
+                bracket.goal = self.calibration.score_at(self.aim(sample.margins[0]))
+            bracket.take(sample.scores, sample.z)
+            goal = bracket.goal
             if bracket.below is not None and bracket.above is not None:
-                sample.put(between(*bracket.below, *bracket.above, tau), Due.LOOK)
-            elif bracket.stepped is not None and abs(score - tau) < abs(bracket.stepped[0] - tau):
-                sample.put(beyond(*bracket.stepped, score, sample.z, tau), Due.LOOK)
+                sample.put(between(*bracket.below, *bracket.above, goal), Due.LOOK)
+            elif bracket.stepped is not None and abs(score - goal) < abs(bracket.stepped[0] - goal):
+                sample.put(beyond(*bracket.stepped, score, sample.z, goal), Due.LOOK)
                 bracket.stepped = None
             elif sample.gradient is None:
                 sample.due = Due.STEER
@@ -93,11 +101,11 @@ class Newton(Recipe):
         """A step along the gradient of each, too long on purpose."""
         import torch
 
-        tau = self.calibration.tau
         z = torch.cat([sample.z for sample, _ in steered])
         gradient = torch.cat([gradient for _, gradient in steered])
         mask = torch.cat([sample.canvas.mask for sample, _ in steered]).float()
-        residual = torch.tensor([self.settings.gain * (tau - sample.scores[-1]) for sample, _ in steered]).to(gradient)
+        ways = [sample.memory.goal - sample.scores[-1] for sample, _ in steered]
+        residual = torch.tensor([self.settings.gain * way for way in ways]).to(gradient)
         step = newton_step(gradient, residual, mask, self.settings.max_step)
         for (sample, _), latents in zip(steered, (z + step).to(z.dtype).split(1), strict=True):
             sample.memory.stepped = sample.scores[-1], sample.z
@@ -110,7 +118,7 @@ def newton_step(gradient: Tensor, residual: Tensor, mask: Tensor, max_rms: float
     d = residual * g / |g|^2, with g = dS/dz_0 inside the mask (skip gradient: the denoiser counts as identity),
     the root mean square of d inside the mask bounded by ``max_rms``.
 
-    gradient: [B, C, h, w]; residual: tau - S [B]; mask: [B, 1, h, w], 1 = repaint. Each sample has its own
+    gradient: [B, C, h, w]; residual: goal - S [B]; mask: [B, 1, h, w], 1 = repaint. Each sample has its own
     step: nothing depends on the batch.
     """
     g = gradient.float() * mask
@@ -121,22 +129,22 @@ def newton_step(gradient: Tensor, residual: Tensor, mask: Tensor, max_rms: float
     return step * (max_rms / rms).clamp_max(1.0).view(-1, 1, 1, 1)
 
 
-def between(low: float, z_low: Tensor, high: float, z_high: Tensor, tau: float) -> Tensor:
-    """The latents on the way from z_low to z_high where a linear score would be tau (regula falsi).
+def between(low: float, z_low: Tensor, high: float, z_high: Tensor, goal: float) -> Tensor:
+    """The latents on the way from z_low to z_high where a linear score would be the goal (regula falsi).
 
-    low <= tau <= high: the scores at both ends; z: [1, C, h, w]. The score is not linear, so the point keeps a
+    low <= goal <= high: the scores at both ends; z: [1, C, h, w]. The score is not linear, so the point keeps a
     distance of `CLEARANCE` of the way from either end: the bracket shrinks with every round.
     """
-    share = (tau - low) / max(high - low, 1e-12)
+    share = (goal - low) / max(high - low, 1e-12)
     share = min(max(share, CLEARANCE), 1 - CLEARANCE)
     return z_low + share * (z_high - z_low)
 
 
-def beyond(first: float, z_first: Tensor, last: float, z_last: Tensor, tau: float) -> Tensor:
-    """The latents beyond z_last, on the way from z_first, where a linear score would be a little past tau (secant).
+def beyond(first: float, z_first: Tensor, last: float, z_last: Tensor, goal: float) -> Tensor:
+    """The latents beyond z_last, on the way from z_first, where a linear score is a little past the goal (secant).
 
-    first, last: the scores of both, on the same side of tau, the last one nearer. A little past it, because a bracket
-    is worth more than another near miss; at most `REACH` times the way, because the score is not linear.
+    first, last: the scores of both, on the same side of the goal, the last one nearer. A little past it, because a
+    bracket is worth more than another near miss; at most `REACH` times the way, because the score is not linear.
     """
-    share = OVERSHOOT * (tau - first) / (last - first)
+    share = OVERSHOOT * (goal - first) / (last - first)
     return z_first + min(share, REACH) * (z_last - z_first)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synood_ray.config.settings import SamplingSettings
+from synood_ray.config.sampling import SamplingSettings
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.recipes.base import Recipe, Walk
 from synood_ray.sampling.sample import Due, Refined, Sample

@@ -73,9 +73,9 @@ def test_beyond_goes_on_the_same_way_a_little_past_the_boundary(
 
 
 def test_a_bracket_that_creeps_is_cut_by_the_illinois_rule() -> None:
-    bracket, scores = Bracket(), []
+    bracket, scores = Bracket(goal=0.0), []
     z = [torch.full((1, 1), float(i)) for i in range(4)]
     for score, at in ((4.0, z[0]), (-1.0, z[1]), (-0.9, z[2])):
         scores.append(score)
-        bracket.take(scores, at, tau=0.0)
+        bracket.take(scores, at)
     assert bracket.below == (-0.9, z[2]) and bracket.above == (2.0, z[0])

@@ -2,7 +2,7 @@ import subprocess
 import sys
 from typing import get_args
 
-from synood_ray.config.settings import RecipeName
+from synood_ray.config.sampling import RecipeName
 from synood_ray.sampling.recipes import RECIPES
 
 

@@ -1,0 +1,52 @@
+"""What the sections of the settings are built from. This module imports pydantic only."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+
+def operational(default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"operational": True}, **limits)
+
+
+def earlier(default: Any, before: Any, description: str, **limits: Any) -> Any:
+    """A field that came after runs were made without it: those count as having ``before``."""
+    return Field(default, description=description, json_schema_extra={"before": before}, **limits)
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _interval(value: Any) -> Any:
+    """[low, high], or one number b for [-b, b]."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise ValueError(f"must be two numbers such as [0.1, 1.1], or one, b, for [-b, b], not {value!r}") from None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = [-float(value), float(value)]
+    numbers = isinstance(value, (list, tuple)) and all(isinstance(x, (int, float)) for x in value)
+    if not numbers or len(value) != 2 or not all(map(math.isfinite, value)):
+        raise ValueError(f"must be two numbers such as [0.1, 1.1], or one, b, for [-b, b], not {value!r}")
+    if not value[0] < value[1]:
+        raise ValueError(f"must have its lower edge first, but is [{value[0]:g}, {value[1]:g}]")
+    return list(value)
+
+
+def _short(value: list[float]) -> list[float] | float:
+    """One number where an interval lies evenly about 0: what runs of version 0.1.0 have."""
+    return value[1] if value[0] == -value[1] else value
+
+
+Interval = Annotated[list[float], BeforeValidator(_interval), PlainSerializer(_short)]
+"""[low, high], low < high; a single number b stands for [-b, b]."""
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are refused, values are checked on assignment too."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
