@@ -163,7 +163,7 @@ def plot_margins(bench: Bench, tallies: Mapping[str, Tally], calibration: Calibr
     figure, axes = plt.subplots(figsize=(8, 4.5))
     for name, margins in groups.items():
         axes.hist(np.clip(margins, -6, 8), edges, histtype="step", density=True, label=name)
-    axes.axvspan(-bench.settings.sampling.band, bench.settings.sampling.band, alpha=0.15)
+    axes.axvspan(*bench.settings.sampling.band, alpha=0.15)
     axes.set(xlabel="margin from the boundary, ID standard deviations", ylabel="density", yscale="log")
     axes.legend()
     figure.tight_layout()

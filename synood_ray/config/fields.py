@@ -17,6 +17,18 @@ def earlier(default: Any, before: Any, description: str, **limits: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"before": before}, **limits)
 
 
+def before(model: type[BaseModel]) -> dict[str, Any]:
+    """What runs count as having that were made before a setting came (`earlier`): nested, by field."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= {name: inner} if (inner := before(field.annotation)) else {}
+        elif isinstance(extra, dict) and "before" in extra:
+            found[name] = extra["before"]
+    return found
+
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 

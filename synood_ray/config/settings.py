@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from synood_ray.config.fields import Section, Share, operational
+from synood_ray.config.fields import Section, Share, before, operational
 from synood_ray.config.sampling import PromptSettings, SamplingSettings
 from synood_ray.errors import UserError
 
@@ -299,8 +299,11 @@ class Settings(Section):
 
 def from_stored(stored: Mapping[str, Any]) -> Settings:
     """Settings that were stored as JSON values. Raises UserError if this version does not know them."""
+    filled = {**stored}
+    for name, values in before(Settings).items():
+        filled[name] = {**values, **stored.get(name, {})}
     try:
-        return Settings.model_validate(stored)
+        return Settings.model_validate(filled)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])

@@ -70,11 +70,11 @@ class _Frame:
         )
 
 
-def sparkline(trace: Sequence[float], band: float) -> Markup:
+def sparkline(trace: Sequence[float], band: Sequence[float]) -> Markup:
     """A sample's margin by round: zero line, the accepted band, the last round marked. The y axis spans at least ±1."""
     reach = max(1.0, *(abs(v) for v in trace)) * 1.15
     frame = _Frame((0, max(1, len(trace) - 1)), (-reach, reach), 180, 56, 6, 8, 4, 4)
-    top, bottom = frame.y(min(band, reach)), frame.y(-min(band, reach))
+    bottom, top = (frame.y(min(max(edge, -reach), reach)) for edge in band)
     points = [(frame.x(i), frame.y(v)) for i, v in enumerate(trace)]
     line = " ".join(f"{x},{y}" for x, y in points)
     dots = "".join(f'<circle class="dot" cx="{x}" cy="{y}" r="2.2"/>' for x, y in points[:-1])
@@ -93,7 +93,7 @@ def histogram(
     series: Sequence[Series],
     x_label: str,
     *,
-    band: tuple[float, float] | None = None,
+    band: Sequence[float] | None = None,
     y_label: str = "share of images",
 ) -> Markup:
     """Overlaid bars between edges (values: one share a bin); band: a shaded interval on the x axis."""

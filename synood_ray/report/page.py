@@ -203,7 +203,7 @@ def _score_chart(curve: Mapping[str, Sequence[float]]) -> Markup:
     return histogram(curve["edges"], series, "score, ID standard deviations from the ID mean")
 
 
-def _margin_chart(rows: Sequence[Sample], band: float) -> Markup | None:
+def _margin_chart(rows: Sequence[Sample], band: Sequence[float]) -> Markup | None:
     """Where samples started (their first round) and where they ended."""
     traced = [s for s in rows if s.margin_trace]
     if not traced:
@@ -221,7 +221,7 @@ def _margin_chart(rows: Sequence[Sample], band: float) -> Markup | None:
         edges,
         series,
         "margin, ID standard deviations from the boundary",
-        band=(-band, band),
+        band=band,
         y_label="share of samples",
     )
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from synood_ray.config.sampling import PromptSettings
+from synood_ray.config.sampling import PolicyName, PromptSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import resolve
 from synood_ray.negatives.families import children, cousins, related_forms
@@ -22,7 +22,7 @@ from synood_ray.negatives.wordnet import comparable, names_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-PAIRED = ("blend", "switch")
+PAIRED: tuple[PolicyName, ...] = ("blend", "switch")
 """The policies that paint a partner."""
 
 _CANDIDATES = 400

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from synood_ray.config.fingerprint import differences, fingerprint, same_place
-from synood_ray.config.settings import Settings
+from synood_ray.config.settings import Settings, from_stored
 
 
 def _changed(**sections: dict[str, object]) -> Settings:
@@ -83,3 +83,20 @@ def test_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not same_place("data", "other")
     assert same_place("s3://b/x", "s3://b/x")
     assert not same_place("s3://b/x", "mini://b/x")
+
+
+def test_what_was_done_before_a_setting_came_is_no_new_default() -> None:
+    old = BASE.model_dump(mode="json")
+    del old["prompts"]["policy"]
+    assert from_stored(old).prompts.policy == "context"
+    assert differences(old, _changed(prompts={"policy": "context"})) == []
+    assert differences(old, _changed(prompts={"policy": "blend"})) == [
+        'prompts.policy: "context" in the run, "blend" now'
+    ]
+
+
+def test_an_interval_about_0_is_what_one_number_was() -> None:
+    assert differences(BASE.model_dump(mode="json"), _changed(sampling={"band": [-0.25, 0.25]})) == []
+    assert differences(BASE.model_dump(mode="json"), _changed(sampling={"band": [0.1, 1.1]})) == [
+        "sampling.band: 0.25 in the run, [0.1, 1.1] now"
+    ]

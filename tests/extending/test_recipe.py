@@ -10,7 +10,7 @@ from typing import get_args
 import torch
 
 from benchmarks.sampling import RECIPES as measured
-from synood_ray.config.settings import RecipeName
+from synood_ray.config.sampling import RecipeName
 from synood_ray.sampling.recipes import RECIPES
 from tests.sampling.test_refine import refiner, task
 

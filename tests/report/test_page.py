@@ -197,8 +197,8 @@ def test_charts_stay_inside_their_frame() -> None:
     for chart in (
         histogram([-3, -1, 1, 3], series, "x", band=(-9, 9)),
         roc([Series("a", "s-mcm", [0, 0.7, 1])]),
-        sparkline([40.0, -2.0, 0.1], 0.25),
-        sparkline([0.0], 5.0),
+        sparkline([40.0, -2.0, 0.1], [0.1, 1.1]),
+        sparkline([0.0], [-5.0, 5.0]),
         histogram([0, 1], [], "x"),
     ):
         Page(str(chart))
