@@ -160,7 +160,8 @@ class ByClass:
                 row[2] = sum(boundary.margin(score) for score in judge.score(images).tolist())
                 row[3] = _pairwise_distance(bench, images)
                 logits = torch.stack([result.logits for result in accepted])
-                row[4] = int((verdicts_of(logits, len(bench.class_names))[1] == label).sum())
+                labels = torch.full((len(accepted),), label)
+                row[4] = int(verdicts_of(logits, labels, len(bench.class_names))[1].sum())
             rows.append(row)
         self.samples, self.accepted, self.judged, self.distance, self.shows = np.array(rows, dtype=float).T
 

@@ -35,8 +35,8 @@ class PromptSettings(Section):
         "another for the rest; neighbour: a named thing that is no ID class; mix: some of each",
     )
     mix: dict[str, float] = Field({"blend": 2.0, "switch": 1.0}, description="mix: policy -> how often, any unit")
-    weight: float = Field(0.5, gt=0.0, lt=1.0, description="blend: the partner's share of the text embedding")
-    switch: float = Field(0.33, gt=0.0, lt=1.0, description="switch: share of a pass's steps with the source's class")
+    weight: float = Field(0.5, ge=0.05, le=0.95, description="blend: the partner's share of the text embedding")
+    switch: float = Field(0.33, ge=0.05, le=0.95, description="switch: share of a pass's steps with the source's class")
     context: Share = Field(
         0.5, description="blend, switch, neighbour: share of samples whose text also names what is beside the subject"
     )

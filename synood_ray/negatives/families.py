@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from synood_ray.negatives.wordnet import comparable, load_wordnet, names_of, once
+from synood_ray.data.names import names_in
+from synood_ray.negatives.wordnet import comparable, load_wordnet, once
 
 _NEAR, _FAR = 1, 2
 """Steps up to what siblings share, and cousins."""
@@ -36,14 +37,14 @@ def related_forms(names: Sequence[str]) -> frozenset[str]:
         own = _senses(name)
         numbers = {*own, *_all(own, wordnet.above), *_all(own, _below())}
         found |= {comparable(word) for number in numbers for word in wordnet.sets[number][1]}
-        found |= {comparable(part) for part in names_of(name)}
+        found |= {comparable(part) for part in names_in(name)}
     return frozenset(found)
 
 
 def _senses(name: str) -> list[int]:
     """Numbers of the noun sets that a name, or a part of it between commas, is in."""
     wordnet = load_wordnet()
-    numbers = [number for part in names_of(name) for number in wordnet.index.get(comparable(part), ())]
+    numbers = [number for part in names_in(name) for number in wordnet.index.get(comparable(part), ())]
     return [number for number in dict.fromkeys(numbers) if wordnet.sets[number][0] == "noun"]
 
 

@@ -63,12 +63,14 @@ class Checks:
         if not refined:
             return []
         logits = torch.stack([one.logits for one in refined])
-        nearest, top = verdicts_of(logits, self.classes)
+        most = max(map(len, labels))
+        own = torch.tensor([[*some, *[-1] * (most - len(some))] for some in labels])
+        nearest, shows = verdicts_of(logits, own, self.classes)
         verdicts = []
-        for one, index, seen, own in zip(refined, nearest.tolist(), top.tolist(), labels, strict=True):
+        for one, index, still_there in zip(refined, nearest.tolist(), shows.tolist(), strict=True):
             if not self.recipe.accepts(one):
                 verdicts.append(Verdict("rounds"))
             else:
-                reason = "clip" if self.by_clip and seen in own else ""
+                reason = "clip" if self.by_clip and still_there else ""
                 verdicts.append(Verdict(reason, self.negative_words[index] if self.negative_words else ""))
         return verdicts

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from synood_ray.config.sampling import PolicyName, PromptSettings
+from synood_ray.data.names import names_in
 from synood_ray.errors import UserError
 from synood_ray.locations import resolve
 from synood_ray.negatives.families import children, cousins, related_forms
-from synood_ray.negatives.wordnet import comparable, names_of
+from synood_ray.negatives.wordnet import comparable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +102,7 @@ def _partners(settings: PromptSettings, classes: Sequence[str], texts: Texts | N
             own = [other for other in others if groups[other] == groups[label]]
         else:
             family = cousins(name)
-            own = [other for other in others if not family.isdisjoint(map(comparable, names_of(classes[other])))]
+            own = [other for other in others if not family.isdisjoint(map(comparable, names_in(classes[other])))]
             own = own[: settings.partners]
         if not own and features is None:
             raise UserError(

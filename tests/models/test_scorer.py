@@ -90,8 +90,7 @@ def test_judging_gives_score_and_logits_in_one_pass(scorer: Scorer) -> None:
     labels = torch.tensor([0, 1, 2])
     score, logits = scorer.judge(images)
     assert logits.shape == (3, len(NAMES) + 2) and torch.equal(score, scorer.score(images))
-    nearest, top = verdicts_of(logits, len(NAMES))
-    assert all(map(torch.equal, (nearest, top == labels), scorer.verdicts(images, labels)))
+    assert all(map(torch.equal, verdicts_of(logits, labels, len(NAMES)), scorer.verdicts(images, labels)))
     again, steered, gradient = scorer.judge_with_gradient(images, lambda classes: classes[:, 0])
     assert torch.allclose(again, score, atol=1e-6) and torch.allclose(steered, logits, atol=1e-4)
     assert torch.equal(gradient, scorer.score_and_gradient(images, lambda classes: classes[:, 0])[1])
@@ -210,3 +209,10 @@ def test_clip_passes_quick_gelu_on(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no network"):
         ClipModel(ScorerSettings())  # the defaults, which the ImageNet preset has too
     assert asked == {"name": "ViT-B-16", "pretrained": "openai", "force_quick_gelu": True}
+
+
+def test_an_image_that_was_painted_with_two_classes_shows_either() -> None:
+    logits = torch.tensor([[1.0, 5.0, 2.0, 0.0], [1.0, 2.0, 5.0, 0.0], [1.0, 2.0, 3.0, 9.0]])
+    nearest, shows = verdicts_of(logits, torch.tensor([[0, 1], [0, 1], [2, -1]]), 3)
+    assert nearest.tolist() == [0, 0, 0] and shows.tolist() == [True, False, False]
+    assert verdicts_of(logits, torch.tensor([1, 2, 2]), 3)[1].tolist() == [True, True, False]

@@ -17,6 +17,7 @@ from synood_ray.models.describers.base import Context
 from synood_ray.models.inpainters.base import Prompts
 from synood_ray.records import SampleRow, SampleTask, SourceImage
 from synood_ray.sampling.produce import Models, produce
+from synood_ray.sampling.relatives import Relatives
 from tests.sampling.worlds import SIDE, LinearInpainter, LinearScorer, calibration
 
 CLASSES, WORDS = ["crane", "fox"], ["stone", "cloud"]
@@ -76,11 +77,16 @@ def make(tasks: list[SampleTask], inpainter: Reader, scorer: Seer) -> Iterator[A
     """``make(shows, **sampling)``: rows of the tasks."""
     opened = []
 
-    def rows(shows: Any = None, contexts: dict[str, Context] = CONTEXTS, **sampling: Any) -> list[SampleRow]:
-        settings = Settings.model_validate(
-            {"sampling": {"max_step": 10.0, "mask": "whole", **sampling}, "data": {"uri": "nowhere"}}
-        )
-        models = Models(settings, CLASSES, inpainter, scorer, calibration(tau=5.0), WORDS)  # type: ignore[arg-type]
+    def rows(
+        shows: Any = None,
+        contexts: dict[str, Context] = CONTEXTS,
+        prompts: dict[str, Any] | None = None,
+        **sampling: Any,
+    ) -> list[SampleRow]:
+        sections = {"sampling": {"max_step": 10.0, "mask": "whole", **sampling}, "prompts": prompts or {}}
+        settings = Settings.model_validate({**sections, "data": {"uri": "nowhere"}})
+        parts = calibration(tau=5.0), WORDS, Relatives([[1], [0]])
+        models = Models(settings, CLASSES, inpainter, scorer, *parts)  # type: ignore[arg-type]
         opened.append(models)
         return produce(tasks, contexts, models, shows, attempt=2, worker="here")
 
@@ -157,3 +163,20 @@ def test_what_cannot_be_made_is_a_failed_row_and_the_others_are_made(
     for row in rows[:3]:
         assert not row.accepted and row.image is None and row.companion is None and math.isnan(row.margin)
     assert rows[3].accepted
+
+
+def test_a_sample_must_not_show_its_partner_either(make: Any, scorer: Seer) -> None:
+    asked: list[list[str]] = []
+
+    def shows(pngs: list[bytes], subjects: list[str]) -> list[bool | None]:
+        asked.append(subjects)
+        return [subject == "crane" for subject in subjects]
+
+    scorer.logits = torch.tensor([0.0, 1.0, 9.0, 4.0])  # "stone"
+    rows = make(shows, prompts={"policy": "blend"})
+    assert {row.policy for row in rows} == {"blend"} and all(
+        row.names == [row.source_name, row.partner] for row in rows
+    )
+    assert [row.reject_reason for row in rows] == ["mllm"] * 4 and sorted(asked[0]) == sorted(["crane", "fox"] * 4)
+    scorer.logits = torch.tensor([0.0, 5.0, 3.0, 4.0])  # the source's class of some, the partner of the others
+    assert [row.reject_reason for row in make(prompts={"policy": "blend"})] == ["clip"] * 4
