@@ -11,6 +11,7 @@ def run(arguments: Arguments) -> int:
     from synood_ray.detection.evaluate import run_evaluation
     from synood_ray.errors import printable
     from synood_ray.locations import run_name
+    from synood_ray.report.board import board_line
     from synood_ray.report.markdown import as_markdown
     from synood_ray.report.page import write_report
     from synood_ray.report.table import print_summary
@@ -32,6 +33,9 @@ def run(arguments: Arguments) -> int:
     evaluation = run_evaluation(store, settings, say=lambda line: print(printable(line), flush=True), controls=controls)
     if not store.exists(layout.REPORT_TEXT):
         store.put_new(layout.REPORT_TEXT, as_markdown(evaluation, run_name(uri)).encode())
+    board = board_line(evaluation, settings)
+    if board and not store.exists(layout.REPORT_BOARD):
+        store.put_new(layout.REPORT_BOARD, board.encode())
     if not store.exists(layout.REPORT_PAGE):
         write_report(store, settings, evaluation)
     made.record_timings("evaluate", {"evaluate": time.perf_counter() - begin})
@@ -51,5 +55,9 @@ COMMAND = Command(
     needs=("run",),
     settings=("evaluation", "labels", "scorer.device", "detector.model", "detector.pretrained"),
     often=("evaluation.id_test", "evaluation.near", "evaluation.far", "evaluation.bootstrap", "scorer.device"),
-    examples=("--run runs/demo --controls", "--run s3://runs/imagenet --evaluation.near.mine photos/near"),
+    examples=(
+        "--run runs/demo --controls",
+        "--run runs/imagenet --evaluation.protocol openood-v1.5 --evaluation.root data",
+        "--run s3://runs/imagenet --evaluation.near.mine photos/near",
+    ),
 )

@@ -30,6 +30,9 @@ ScoreName = Literal[
 ]
 """The names of `synood_ray.scores.SCORES`."""
 
+ProtocolName = Literal["openood-v1.5", "four-sets"]
+"""The names of `synood_ray.detection.protocols.PROTOCOLS`."""
+
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -204,6 +207,10 @@ class EvaluationSettings(Section):
     id_test: str | None = Field(
         None, description="ID test images; none: the calibration images, and the report says so"
     )
+    protocol: ProtocolName | None = Field(
+        None, description="a public benchmark's test sets, in its own folders, in place of id_test, near and far"
+    )
+    root: str = Field("", description="folder that holds the sets of evaluation.protocol, local or s3://")
     near: dict[str, str] = Field({}, description="near-OOD test sets")
     far: dict[str, str] = Field({}, description="far-OOD test sets")
     where: dict[str, str] = Field({}, description="as data.where, of all test sets")

@@ -83,20 +83,24 @@ class FolderSource(ImageSource):
             name = self.classes[label].name
         address = files.join(self.uri, key)
         try:
-            n_bytes, (width, height) = self._measure(address, size)
+            n_bytes, (width, height) = measure(address, size, self._data)
         except UnusableImage as error:
             return Skip(key, str(error))
         except OSError as error:
             return Skip(key, f"cannot be read: {error.strerror or error}")
         return SourceImage(key, label, name, address, n_bytes, width, height)
 
-    def _measure(self, address: str, size: int | None) -> tuple[int, tuple[int, int]]:
-        """Bytes, and (width, height) in pixels."""
-        if not address.startswith(files.S3) and not stat.S_ISREG(Path(resolve(address)).stat().st_mode):
-            raise UnusableImage("not a regular file")  # opening a pipe would wait for ever
-        with files.open_file(address, size) as file:
-            pixels = read_header(file, self._data)
-            return file.seek(0, os.SEEK_END), pixels
+
+def measure(address: str, size: int | None, data: DataSettings) -> tuple[int, tuple[int, int]]:
+    """Bytes of an image file, and (width, height) in pixels, by its header.
+
+    Raises UnusableImage if it is none, OSError if it cannot be read.
+    """
+    if not address.startswith(files.S3) and not stat.S_ISREG(Path(resolve(address)).stat().st_mode):
+        raise UnusableImage("not a regular file")  # opening a pipe would wait for ever
+    with files.open_file(address, size) as file:
+        pixels = read_header(file, data)
+        return file.seek(0, os.SEEK_END), pixels
 
 
 def _is_text(name: str) -> bool:

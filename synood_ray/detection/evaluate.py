@@ -12,6 +12,7 @@ import numpy as np
 
 from synood_ray.config import Settings
 from synood_ray.detection.artefacts import measure_artefacts
+from synood_ray.detection.blind import blind_check, told
 from synood_ray.detection.curves import histograms, roc_curve
 from synood_ray.detection.methods import (
     OURS,
@@ -21,7 +22,7 @@ from synood_ray.detection.methods import (
     find_detectors,
     frozen_methods,
 )
-from synood_ray.detection.metrics import METRICS, bootstrap, interval, ood_metrics
+from synood_ray.detection.metrics import METRICS, bootstrap, interval, ood_metrics, threshold_at
 from synood_ray.detection.sets import Say, TestSet, encode_own_images, encode_sets, open_sets
 from synood_ray.detection.warnings import result_warnings, run_warnings
 from synood_ray.errors import UserError
@@ -48,22 +49,30 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure the methods; the result is the body of evaluation.json.
 
-    ood_sets are named ``near/NAME`` or ``far/NAME``; id_set needs classes. Returns ``sets`` (set -> method -> metric),
+    ood_sets are named ``near/NAME`` or ``far/NAME``, those of ID images of another kind ``shifted/NAME``; id_set needs
+    classes. Returns ``sets`` (set -> method -> metric),
     ``id`` (method -> accuracy), ``intervals`` (as sets, [low, high], class bootstrap; empty if draws is 0),
     ``differences`` (set -> other method -> metric -> [value, low, high] of `OURS` minus that method, paired),
     ``means`` (near and far -> ``sets``, ``values``, ``intervals``, ``differences`` over the group's sets),
     ``curves`` (set -> method -> roc, histogram), ``seeds`` (set -> method -> metric -> a value per training, where
-    there are several), ``images`` (set -> used and skipped), ``methods`` (a list of names and what they are, in the
-    order of tables).
+    there are several), ``shifted`` (set -> method -> ``accuracy``, and ``kept``: the share above the threshold which
+    keeps 95 % of the ID test), ``images`` (set -> used and skipped), ``methods`` (a list of names and what they
+    are, in the order of tables).
     """
     if id_set.classes is None:
         raise ValueError("the ID test set needs classes")
-    result: dict[str, Any] = {key: {} for key in ("sets", "id", "intervals", "differences", "means", "curves", "seeds")}
+    keys = ("sets", "id", "intervals", "differences", "means", "curves", "seeds", "shifted")
+    result: dict[str, Any] = {key: {} for key in keys}
+    counted = {"id": id_set, **ood_sets}
+    result["images"] = {name: {"used": len(s.features), "skipped": s.skipped} for name, s in counted.items()}
+    shifted = {where: one for where, one in ood_sets.items() if where.startswith("shifted/")}
+    ood_sets = {where: one for where, one in ood_sets.items() if where not in shifted}
     result["methods"] = [{"name": name, "what": method.what} for name, method in methods.items()]
     known = {name: [_numbers(one.score(id_set.features)) for one in each.trainings] for name, each in methods.items()}
     for name, method in methods.items():
-        predicted = [one.id_logits(id_set.features).argmax(dim=-1).cpu().numpy() for one in method.trainings]
-        result["id"][name] = {"accuracy": float(np.mean([labels == id_set.classes for labels in predicted]))}
+        result["id"][name] = {"accuracy": _accuracy(method, id_set)}
+    for where, one in shifted.items():
+        result["shifted"][where] = {name: _kept(method, known[name], one) for name, method in methods.items()}
     drawn: dict[str, Drawn] = {}
     for where, ood in ood_sets.items():
         drawn[where], rows, curves, seeds = {}, {}, {}, {}
@@ -90,9 +99,22 @@ def evaluate(
             both = {name: _mean([drawn[where][name] for where in its]) for name in methods if draws}
             intervals, differences = _ends(rows, both)
             result["means"][group] = {"sets": its, "values": rows, "intervals": intervals, "differences": differences}
-    counted = {"id": id_set, **ood_sets}
-    result["images"] = {name: {"used": len(s.features), "skipped": s.skipped} for name, s in counted.items()}
     return result
+
+
+def _accuracy(method: Method, images: TestSet) -> float:
+    """Of the nearest ID class, over all trainings."""
+    predicted = [one.id_logits(images.features).argmax(dim=-1).cpu().numpy() for one in method.trainings]
+    return float(np.mean([labels == images.classes for labels in predicted]))
+
+
+def _kept(method: Method, known: Sequence[np.ndarray], images: TestSet) -> dict[str, float]:
+    """Of ID images of another kind; known: the method's scores of the ID test, by training."""
+    kept = [
+        (_numbers(one.score(images.features)) >= threshold_at(scores)).mean()
+        for one, scores in zip(method.trainings, known, strict=True)
+    ]
+    return {"accuracy": _accuracy(method, images), "kept": float(np.mean(kept))}
 
 
 def _mean(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -161,6 +183,10 @@ def run_evaluation(
     if settings.evaluation.artefacts:
         result["artefacts"], why_not = measure_artefacts(run, settings, clip, methods, say)
         notes += [why_not] if why_not else []
+    names = {name: [info.name for info in one.classes] for name, one in sources.items() if name in result["sets"]}
+    result["blind"] = blind_check(run, negatives.words, names)
+    for sentence in told(result["blind"]):
+        say(sentence)
     warnings = run_warnings(run, settings) + result_warnings(result)
     for warning in warnings:
         say(f"warning: {warning}")

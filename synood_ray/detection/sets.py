@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synood_ray.config import DataSettings, Settings
-from synood_ray.data.class_names import BY_KEY
+from synood_ray.data import files
+from synood_ray.data.class_names import BY_KEY, imagenet_names
+from synood_ray.data.image_list import ImageListSource
 from synood_ray.data.images import UNLABELLED, ClassInfo, display_name
 from synood_ray.data.source import open_source
+from synood_ray.detection.protocols import PROTOCOLS, Place
 from synood_ray.errors import UserError
 from synood_ray.records import SourceImage
 from synood_ray.storage.record import RunRecord
@@ -38,19 +41,68 @@ class TestSet:
 
 
 def open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
-    """Every test set as an open source: ``id`` (if one is set) and ``near/…``, ``far/…``."""
+    """Every test set as an open source: ``id`` (if one is set), ``near/…``, ``far/…`` and, of ID images, ``shifted/…``.
+
+    They are those of ``evaluation.protocol``, if there is one. Raises UserError for one that is not there.
+    """
     wanted = settings.evaluation
+    if wanted.protocol is not None:
+        return _of_protocol(wanted.protocol, settings, record)
     sources: dict[str, Any] = {}
     if wanted.id_test is not None:
-        classes: list[ClassInfo] = open_source(settings.data.uri, settings.data).classes
-        as_before = [display_name(info.key) for info in classes]  # how a run of an earlier version has them
-        if record.classes not in ([info.name for info in classes], as_before):
-            raise UserError("data.uri has other classes than the run; evaluation.id_test cannot be matched with them")
-        sources["id"] = open_source(wanted.id_test, _of_tests(settings), classes=classes, setting="evaluation.id_test")
+        sources["id"] = _open_id(wanted.id_test, settings, record, "evaluation.id_test")
     for group, sets in (("near", wanted.near), ("far", wanted.far)):
         for name, uri in sets.items():
             sources[f"{group}/{name}"] = _open_ood(uri, settings, f"evaluation.{group}.{name}")
     return sources
+
+
+def _open_id(uri: str, settings: Settings, record: RunRecord, setting: str) -> Any:
+    """Test images of the run's classes, matched by the keys that these have in data.uri."""
+    classes: list[ClassInfo] = open_source(settings.data.uri, settings.data).classes
+    as_before = [display_name(info.key) for info in classes]  # how a run of an earlier version has them
+    if record.classes not in ([info.name for info in classes], as_before):
+        raise UserError(f"data.uri has other classes than the run; {setting} cannot be matched with them")
+    return open_source(uri, _of_tests(settings), classes=classes, setting=setting)
+
+
+def _of_protocol(name: str, settings: Settings, record: RunRecord) -> dict[str, Any]:
+    """The sets of a public protocol, from its folders below ``evaluation.root``."""
+    root, protocol = settings.evaluation.root, PROTOCOLS[name]
+    if not root:
+        raise UserError(f"evaluation.root: name the folder that holds the sets of {name}: {protocol.about}")
+    root = files.absolute(root)
+    known = list(imagenet_names().values())
+    if sorted(record.classes) == sorted(known) and record.classes != known:
+        raise UserError(f"the run has ImageNet's classes in another order than the lists of {name} count them")
+
+    def opened(place: Place, known: bool, setting: str) -> Any:
+        folder = files.join(root, place.folder)
+        if place.list is not None:
+            classes = [ClassInfo(name, name) for name in record.classes] if known else None
+            return ImageListSource(files.join(root, place.list), folder, _of_tests(settings), classes, setting)
+        return _open_id(folder, settings, record, setting) if known else _open_ood(folder, settings, setting)
+
+    groups = {"near": protocol.near, "far": protocol.far, "shifted": protocol.shifted}
+    wanted = {"id": protocol.id} | {
+        f"{group}/{one}": places for group, its in groups.items() for one, places in its.items()
+    }
+    sources = {}
+    for where, places in wanted.items():
+        there = next((place for place in places if _is_there(root, place)), None)
+        if there is None and where.startswith("shifted/"):
+            continue
+        if there is None:
+            looked = ", ".join(place.list or place.folder for place in places)
+            raise UserError(f"evaluation.root: {root} lacks the set {where} of {name}; looked for {looked}")
+        known_classes = where == "id" or where.startswith("shifted/")
+        sources[where] = opened(there, known_classes, f"evaluation.protocol {name}, {where}")
+    return sources
+
+
+def _is_there(root: str, place: Place) -> bool:
+    listed = place.list is None or files.is_file(files.join(root, place.list))
+    return listed and files.is_folder(files.join(root, place.folder))
 
 
 def _open_ood(uri: str, settings: Settings, setting: str) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from synood_ray.detection.blind import PLACES
 from synood_ray.detection.methods import OURS
 from synood_ray.detection.metrics import METRICS, Metric
 
@@ -72,6 +73,7 @@ def as_markdown(evaluation: Mapping[str, Any], title: str) -> str:
         shown = {name: metric for name, metric in METRICS.items() if name in section.values[names[0]]}
         lines += ["", f"## {section.title}" + (f" ({section.images} images)" if section.images else ""), ""]
         lines += _table(evaluation, section, names, shown)
+    lines += _shifted(evaluation, names) + _blind(evaluation)
     lines += ["", "## What the methods are", ""]
     lines += [f"- `{method['name']}`: {method['what']}" for method in evaluation.get("methods", [])]
     lines += ["", "## What the metrics are", ""]
@@ -95,3 +97,29 @@ def _table(
             row += [section.ahead(name, metric) for metric, about in shown.items() if about.headline]
         rows.append(row)
     return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _shifted(evaluation: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """ID images of another kind: accuracy, and the share kept at 95 % of the ID test."""
+    lines = []
+    for where, found in evaluation.get("shifted", {}).items():
+        lines += ["", f"## {where} ({evaluation['images'][where]['used']} ID images of another kind)", ""]
+        lines += ["| method | accuracy | kept at 95 % ID recall |", "| --- | --- | --- |"]
+        lines += [
+            f"| {name} | {100 * found[name]['accuracy']:.1f} | {100 * found[name]['kept']:.1f} |" for name in names
+        ]
+    return lines
+
+
+def _blind(evaluation: Mapping[str, Any]) -> list[str]:
+    """Which names of test classes the run has seen."""
+    found = evaluation.get("blind")
+    if not found:
+        return []
+    lines = ["", "## Names of test classes that the run has seen", ""]
+    heads = ["set", "class names", *PLACES.values()]
+    lines += [f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for where, its in found.items():
+        cells = [f"{len(its[place])}: {', '.join(its[place])}".removesuffix(": ") for place in PLACES]
+        lines.append(f"| {' | '.join([where, str(its['classes']), *cells])} |")
+    return lines

@@ -181,7 +181,7 @@ class Run:
 
         It is derived from the run, and so may be replaced.
         """
-        for page in (layout.REPORT_PAGE, layout.REPORT_TEXT):  # first: pages about other figures never outlive them
-            self.store.delete(page)
+        for page in (layout.REPORT_PAGE, layout.REPORT_TEXT, layout.REPORT_BOARD):
+            self.store.delete(page)  # first: pages about other figures never outlive them
         self.store.delete(layout.EVALUATION)
         put_json(self.store, layout.EVALUATION, dict(evaluation))

@@ -36,3 +36,12 @@ def test_means_come_before_their_sets_where_there_are_several() -> None:
 def test_an_evaluation_of_an_earlier_version_has_no_differences() -> None:
     older = {name: value for name, value in EVALUATION.items() if name != "methods"}
     assert "−" not in as_markdown(older, "old")
+
+
+def test_seen_names_and_shifted_images_have_their_tables() -> None:
+    blind = {"near/y": {"classes": 4, "words": ["drum", "kite"], "prompts": [], "answers": []}}
+    shifted = {"shifted/r": {name: {"accuracy": 0.5, "kept": 0.25} for name in ("neglabel", "synood")}}
+    images = EVALUATION["images"] | {"shifted/r": {"used": 7, "skipped": 0}}
+    text = as_markdown(EVALUATION | {"blind": blind, "shifted": shifted, "images": images}, "demo")
+    assert "| near/y | 4 | 2: drum, kite | 0 | 0 |" in text
+    assert "## shifted/r (7 ID images of another kind)" in text and "| synood | 50.0 | 25.0 |" in text
