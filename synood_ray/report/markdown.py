@@ -36,7 +36,10 @@ class Section:
     def ahead(self, method: str, metric: str) -> str:
         """`OURS` minus that method in points, with the interval of the paired difference; "" where there is none."""
         found = self.differences.get(method, {}).get(metric)
-        return f"{100 * found[0]:+.1f} [{100 * found[1]:.1f}, {100 * found[2]:.1f}]" if found else ""
+        if not found:
+            return ""
+        value, low, high = (round(100 * share, 1) + 0.0 for share in found)  # + 0.0: no minus before a zero
+        return f"{value:+.1f} [{low:.1f}, {high:.1f}]"
 
 
 def sections(evaluation: Mapping[str, Any]) -> list[Section]:
