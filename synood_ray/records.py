@@ -50,7 +50,7 @@ class SampleRow:
     image: PNG bytes of the best image, None if the sample failed before it had one.
     score_trace, margin_trace: one value a round, in order; margins in ID standard deviations from the boundary.
     reject_reason: "" (accepted), "rounds" (never in the band), "clip" or "mllm" (still shows its class),
-    or "error: …" (a failed sample; `failed` is true).
+    "empty" (shows nothing where a thing was painted), or "error: …" (a failed sample; `failed` is true).
     policy, names, weight, partner: what was painted (`synood_ray.sampling.prompts`): by which policy, the names of the
     things, the second one's share where there are two, and the ID class that it is ("" if it is none).
     companion: PNG bytes of the regenerated ID image, or None.

@@ -20,6 +20,7 @@ ASSUMED = (
 REJECTED = {
     "rounds": "never came near the boundary (sampling.rounds, sampling.max_step, inpainter.model)",
     "clip": "still show their class to CLIP (sampling.strength, sampling.mask)",
+    "empty": "show nothing where a thing was painted (sampling.structure)",
     "mllm": "still show their class to the describer (sampling.strength, describer.contexts)",
 }
 """Reasons of rejected samples in words, with the settings that matter."""

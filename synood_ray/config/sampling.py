@@ -103,6 +103,12 @@ class SamplingSettings(Section):
     )
     box_share: float = Field(0.75, gt=0.0, le=1.0, description="side of the centred box, share of the image's")
     masks: str | None = Field(None, description="folder of mask images named like the images, for mask: files")
+    structure: Share = earlier(
+        0.35,
+        0.0,
+        "reject a sample that should show a thing and has less structure where it was repainted than this share of its "
+        "companion's: an empty place; 0: accept those too",
+    )
     clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 is its own class")
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")

@@ -229,7 +229,8 @@ def _margin_chart(rows: Sequence[Sample], band: Sequence[float]) -> Markup | Non
 def _reason(sample: Sample) -> str:
     names = {
         "rounds": "never came into the band within its rounds",
-        "clip": "still shows its class (CLIP top-1)",
+        "clip": "still shows its class or its partner's (CLIP top-1)",
+        "empty": "shows nothing where a thing was painted",
         "mllm": "still shows its class (multimodal LLM)",
     }
     return names.get(sample.reject_reason, sample.reject_reason)

@@ -15,7 +15,7 @@ Shows = Callable[[list[bytes], list[str]], "list[bool | None]"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """reason: "" if the sample is accepted, else "rounds", "clip" or "mllm"; negative_label: the nearest, if any."""
+    """reason: "" if the sample is accepted, else as in `SampleRow`; negative_label: the nearest, if any."""
 
     reason: str = ""
     negative_label: str = ""
@@ -29,6 +29,7 @@ class Checks:
     ) -> None:
         self.by_clip = recipe.checks and settings.clip_check
         self.by_describer = recipe.checks
+        self.least_structure = settings.structure if recipe.checks else 0.0
         self.recipe, self.classes, self.negative_words = recipe, classes, negative_words
 
     def judge(
@@ -36,14 +37,19 @@ class Checks:
         classes: Sequence[Sequence[tuple[int, str]]],
         refined: Sequence[Refined],
         pngs: Sequence[bytes],
+        structures: Sequence[float],
         shows: Shows | None,
     ) -> list[Verdict]:
         """A verdict for each sample. classes: label and name of the ID classes that it must not show: its source's, and
-        the one that it was painted with, if any; shows: the describer's answers; None: it is not asked.
+        the one that it was painted with, if any; structures: how much is to be seen where it was repainted, share
+        of its companion's (`models.images.structure`); shows: the describer's answers; None: it is not asked.
 
         The describer sees only what the recipe and CLIP let pass, all of it at once.
         """
         verdicts = self._by_recipe_and_clip([[label for label, _ in own] for own in classes], refined)
+        for index, structure in enumerate(structures):
+            if structure < self.least_structure and not verdicts[index].reason:
+                verdicts[index] = Verdict("empty", verdicts[index].negative_label)
         asked = [
             (index, name) for index, verdict in enumerate(verdicts) if not verdict.reason for _, name in classes[index]
         ]

@@ -5,6 +5,7 @@ A worker of the farm, a benchmark and a notebook make samples with `produce`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
 from synood_ray.locations import without_credentials
 from synood_ray.models.describers import chosen
-from synood_ray.models.images import to_png, to_tensor
+from synood_ray.models.images import structure, to_png, to_tensor
 from synood_ray.records import SampleRow, SampleTask
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.checks import Checks, Shows
@@ -101,7 +102,8 @@ def produce(
     loaded = time.perf_counter()
     results = _refine(work, models, errors)
     refined = time.perf_counter()
-    made = _finish([task for task in tasks if task.key in results], paintings, results, models, shows)
+    masks = {one.key: one.mask for one in work}
+    made = _finish([task for task in tasks if task.key in results], paintings, masks, results, models, shows)
     checked = time.perf_counter()
     seconds = {"load": loaded - begin, "refine": refined - loaded, "check": checked - refined}
     milliseconds = {name: 1000 * value / len(tasks) for name, value in seconds.items()}
@@ -184,6 +186,7 @@ def _painted(painting: Painting, models: Models) -> dict[str, Any]:
 def _finish(
     tasks: Sequence[SampleTask],
     paintings: Mapping[str, Painting],
+    masks: Mapping[str, Tensor],
     results: Mapping[str, Refined],
     models: Models,
     shows: Shows | None,
@@ -192,7 +195,8 @@ def _finish(
     pngs = {key: to_png(result.image) for key, result in results.items()}
     refined = [results[task.key] for task in tasks]
     classes = [_painted_classes(task, paintings[task.key], models.class_names) for task in tasks]
-    verdicts = models.checks.judge(classes, refined, [pngs[task.key] for task in tasks], shows)
+    structures = [_structure(task.key, paintings[task.key], masks, results) for task in tasks]
+    verdicts = models.checks.judge(classes, refined, [pngs[task.key] for task in tasks], structures, shows)
     return {
         task.key: {
             "image": pngs[task.key],
@@ -208,6 +212,15 @@ def _finish(
         }
         for task, one, verdict in zip(tasks, refined, verdicts, strict=True)
     }
+
+
+def _structure(key: str, painting: Painting, masks: Mapping[str, Tensor], results: Mapping[str, Refined]) -> float:
+    """How much a sample shows where it was repainted, share of what its companion does: both are as soft as the
+    inpainter's decoder. Infinite where no thing was painted, or there is no companion to compare with."""
+    companion = results.get(key + COMPANION)
+    if not painting.names or companion is None:
+        return math.inf
+    return structure(results[key].image, masks[key]) / max(structure(companion.image, masks[key]), 1e-9)
 
 
 def _painted_classes(task: SampleTask, painting: Painting, class_names: Sequence[str]) -> list[tuple[int, str]]:

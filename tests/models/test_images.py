@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from synood_ray.models.images import box_in_square, box_mask, centred_box, from_png, to_png, to_square, to_tensor
+from synood_ray.models.images import (
+    box_in_square,
+    box_mask,
+    centred_box,
+    from_png,
+    square_around,
+    structure,
+    to_png,
+    to_square,
+    to_tensor,
+)
+from synood_ray.records import Box
 
 
 def test_to_tensor_keeps_pixels_that_fit() -> None:
@@ -48,3 +59,25 @@ def test_masks_and_png() -> None:
     assert mask.sum() == 2 * 3 and mask[0, 2, 1] == 1 and mask[0, 1, 1] == 0
     image = torch.rand(3, 8, 8)
     assert to_tensor([from_png(to_png(image))], 8)[0].numpy() == pytest.approx(image.numpy(), abs=0.5 / 255 + 1e-6)
+
+
+def test_structure_is_the_mean_laplacian_inside_the_mask() -> None:
+    image = torch.zeros(3, 6, 6)
+    image[:, 2, 2] = 0.3
+    mask = box_mask((1, 1, 4, 4), 6)
+    assert structure(image, mask) == pytest.approx((4 * 0.3 + 4 * 0.3) / 9)  # the point, and its four neighbours
+    assert structure(image, box_mask((4, 4, 6, 6), 6)) == 0
+    assert structure(image + torch.linspace(0, 0.5, 6), mask) == pytest.approx((4 * 0.3 + 4 * 0.3) / 9, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("box", "square"),
+    [
+        ((20, 24, 30, 40), (15, 22, 35, 42)),  # 16 high: a side of 16 + 4
+        ((0, 30, 4, 34), (0, 28, 8, 36)),  # moved in from the left edge
+        ((50, 60, 64, 64), (46, 46, 64, 64)),
+        ((0, 0, 64, 60), (0, 0, 64, 64)),  # no more than the image
+    ],
+)
+def test_the_square_around_a_box(box: Box, square: Box) -> None:
+    assert square_around(box, 64) == square

@@ -22,7 +22,7 @@ from synood_ray.training.job import train
 from tests.jobs.conftest import run, status
 
 OLD = Path(__file__).with_name("0.1.0")
-AS_THEN = ("--sampling.mask", "box", "--prompts.groups", "none")
+AS_THEN = ("--sampling.mask", "box", "--sampling.structure", "0", "--prompts.groups", "none")
 """What has another default today."""
 COMMAND = ("--preset", "mini", "--limit", "8", "--farm.unit_size", "4", "--labels.keep", "0.05")
 

@@ -180,3 +180,13 @@ def test_a_sample_must_not_show_its_partner_either(make: Any, scorer: Seer) -> N
     assert [row.reject_reason for row in rows] == ["mllm"] * 4 and sorted(asked[0]) == sorted(["crane", "fox"] * 4)
     scorer.logits = torch.tensor([0.0, 5.0, 3.0, 4.0])  # the source's class of some, the partner of the others
     assert [row.reject_reason for row in make(prompts={"policy": "blend"})] == ["clip"] * 4
+
+
+def test_an_empty_place_is_rejected_where_a_thing_was_painted(make: Any) -> None:
+    """The linear world paints noise, so that every other sample has less structure than its companion."""
+    rows = make(prompts={"policy": "blend"}, structure=1.0)
+    assert {row.reject_reason for row in rows} == {"", "empty"}
+    assert all(row.accepted for row in make(prompts={"policy": "blend"}, structure=0.0))
+    assert all(row.accepted for row in make(structure=1.0))  # the policy context paints no thing
+    alone = make(prompts={"policy": "blend"}, structure=1.0, id_companions=False)
+    assert all(row.accepted for row in alone)  # nothing to compare with
