@@ -22,6 +22,11 @@ def run(arguments: Arguments) -> int:
     if not result.fresh:
         print(f"{uri}: the detector is trained already: nothing to do")
         return 0
+    if result.rescored is not None:
+        print(
+            f"detector.score {result.rescored} → {settings.detector.score}: statistics and threshold made anew from "
+            "the features that the run keeps; nothing is trained, no image encoded again"
+        )
     made.record_timings("finetune", {"finetune": time.perf_counter() - begin})
     images = ", ".join(f"{count} {kind}" for kind, count in result.images.items())
     for warning in result.warnings:

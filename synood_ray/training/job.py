@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
-from synood_ray.detection.description import DESCRIPTION, is_stale
-from synood_ray.detection.warnings import run_warnings
 from synood_ray.errors import UserError
 from synood_ray.scores import FALLBACK, lacking
 from synood_ray.storage import layout
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import manifest_digest
-from synood_ray.storage.stored_json import load_json
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store, StoreUnavailable
+from synood_ray.training.saved import (
+    SCORE,
+    FineTuneResult,
+    changed,
+    done,
+    existing,
+    finished,
+    identity,
+    remove_detector,
+    remove_stale,
+    stored,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,67 +46,38 @@ if TYPE_CHECKING:
 MAX_FAILURES = 3
 """Lost training workers that Ray Train replaces before it gives up."""
 
-_WEIGHTS = re.compile(rf"{layout.DETECTOR}weights-[0-9a-f]{{12}}\.safetensors")
 _USER_ERROR = "user_error"
-
-_BEFORE = {
-    "detector.score": "neglabel",
-    "scorer.temperature": 1.0,
-    "training.offset": False,
-    "training.revision": 1,
-}
-"""What detectors were trained with whose settings do not say it."""
-
-_REVISION = {"official": 2}
-"""Recipes whose formulas have changed since the first version, and how often they have been written."""
-
 _CHECKPOINTS = 10
 """About how many checkpoints a training writes, however many epochs it has."""
-
-
-@dataclass(frozen=True)
-class FineTuneResult:
-    """What a fine-tuning ended with. fresh: False if the detector was there already and nothing was computed.
-
-    images: counts by kind (id, accepted, companions, far, calibration); losses: mean loss of every epoch; notes: what
-    the user should know; warnings: why the detector may be worth little.
-    """
-
-    uri: str
-    threshold: float
-    images: dict[str, int]
-    losses: list[float]
-    notes: list[str]
-    warnings: list[str]
-    fresh: bool
 
 
 def run_finetune(store: Store, settings: Settings, connect: Callable[[], object] = lambda: None) -> FineTuneResult:
     """Fine-tune on a published run and save ``detector/``.
 
     One worker without GPUs trains in this process; several, and GPUs, are Ray Train's. connect: called before Ray is
-    needed. A detector of the same settings is left as it is; one of samples that a retry has changed since is removed
-    and made anew.
+    needed. A detector of the same settings is left as it is, one with another ``detector.score`` keeps its training and
+    gets that score; one of samples that a retry has changed since is removed and made anew.
     Raises UserError if the run is not finished, has no accepted image, needs a CLIP and has none, or holds a detector
     of other settings; StoreUnavailable if the store stayed away.
     """
-    existing = _finished(store, settings)
-    if existing is not None:
+    if (found := existing(store)) and changed(found, settings) == {SCORE}:
+        _rescore(store, settings)
+        return replace(done(store, settings, fresh=True), rescored=stored(found)[SCORE])
+    there = finished(store, settings)
+    if there is not None:
         Checkpoints(
             store, settings, manifest_digest(store)
         ).clear()  # of a start that died after it had saved the detector
-        return existing
+        return there
     _check(store, settings)
-    _remove_stale(store)
+    remove_stale(store)
     if settings.training.workers == 1 and not settings.training.gpus:
         _set_threads(settings.farm.threads)
         train(store, settings)
     else:
         connect()
         _train_together(store, settings)
-    result = _finished(store, settings, fresh=True)
-    assert result is not None, "rank 0 saves the detector before the training ends"
-    return result
+    return done(store, settings, fresh=True)
 
 
 def _train_together(store: Store, settings: Settings) -> None:
@@ -191,7 +170,7 @@ def detector_of(
         pretrained=scorer.pretrained,
         templates=scorer.templates,
         training={
-            "settings": _identity(settings),
+            "settings": identity(settings),
             "samples": data.samples,
             "losses": [round(loss, 6) for loss in tuned.history],
         },
@@ -215,7 +194,7 @@ class Checkpoints:
     """
 
     def __init__(self, store: Store, settings: Settings, samples: str | None) -> None:
-        made_of = {"settings": _identity(settings), "samples": samples}
+        made_of = {"settings": identity(settings), "samples": samples}
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
         self.store, self.prefix = store, f"training/{digest}-"
         total = settings.training.epochs + settings.training.label_epochs
@@ -265,26 +244,26 @@ def _worker(config: dict[str, Any]) -> None:
         ray.train.report({_USER_ERROR: str(error)})
 
 
-def _finished(store: Store, settings: Settings, fresh: bool = False) -> FineTuneResult | None:
-    found = load_json(store, f"{layout.DETECTOR}{DESCRIPTION}")
-    if found is None or is_stale(store):
-        return None
-    before, now = _BEFORE | found["training"]["settings"], json.loads(json.dumps(_identity(settings)))
-    if before != now:
-        names = ", ".join(sorted(name for name in now if before.get(name) != now[name]))
-        raise UserError(
-            f"{store.uri}/{layout.DETECTOR} was trained with other settings ({names}); remove it to train again"
-        )
-    losses, notes = found["training"]["losses"], found.get("notes", [])
-    warnings = run_warnings(Run.open(store), settings)
-    return FineTuneResult(store.uri, found["threshold"], found["data"], losses, notes, warnings, fresh)
+def _rescore(store: Store, settings: Settings) -> None:
+    """Give the detector another score: what it learns and the threshold are made of the features that the run keeps.
 
+    It is the detector that a training with these settings would give; where this is cut off, that makes it.
+    """
+    from synood_ray.detection.detector import Detector
+    from synood_ray.models.clip import ClipModel
+    from synood_ray.negatives.stored import negative_labels
+    from synood_ray.training.features import run_features
+    from synood_ray.training.finetune import FineTuned, Workers
 
-def _remove_stale(store: Store) -> None:
-    if is_stale(store):
-        ours = [entry.key for entry in store.list(layout.DETECTOR) if _WEIGHTS.fullmatch(entry.key)]
-        for key in (f"{layout.DETECTOR}{DESCRIPTION}", *ours):  # the description first: it names the weights
-            store.delete(key)
+    run, clip = Run.open(store), ClipModel(settings.clip)
+    negatives = negative_labels(settings, store, run.classes, clip)
+    data = run_features(run, settings, clip, negatives, Workers())
+    old = Detector.from_store(store, layout.DETECTOR, clip=clip)
+    told = old.description
+    tuned = FineTuned(old.projector, old.negative_text, told.training["losses"], told.offset)
+    made = detector_of(tuned, data, clip, negatives, settings, run.classes)
+    remove_detector(store)
+    made.save(store, layout.DETECTOR)
 
 
 def _check(store: Store, settings: Settings) -> None:
@@ -298,14 +277,3 @@ def _check(store: Store, settings: Settings) -> None:
     settings.clip  # noqa: B018 - raises if there is none
     if not run.has_negatives:
         load_candidates(settings.labels)
-
-
-def _identity(settings: Settings) -> dict[str, Any]:
-    """The settings that decide what fine-tuning makes of a run, by dotted name."""
-    operational = {"workers", "gpus"}
-    values = {f"training.{k}": v for k, v in settings.training.model_dump(mode="json").items() if k not in operational}
-    values["detector.score"] = settings.detector.score
-    values["training.revision"] = _REVISION.get(settings.training.recipe, 1)
-    for name in ("model", "pretrained", "templates", "temperature"):
-        values[f"scorer.{name}"] = getattr(settings.clip, name)
-    return values | {"labels.groups": settings.labels.groups, "seed": settings.seed}

@@ -20,6 +20,7 @@ from synood_ray.storage.run import Run
 from synood_ray.storage.shards import manifest_digest
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
+from synood_ray.training import features, finetune
 from synood_ray.training.features import run_features
 from synood_ray.training.finetune import Workers
 from synood_ray.training.job import Checkpoints, run_finetune, train
@@ -62,8 +63,29 @@ def test_the_detectors_score_is_a_setting(store: Store, settings: Settings) -> N
     assert detector.state["means"].shape[0] == len(COLOURS)
     held_out = detector([Image.open(path) for path in _held_out(store, settings)]).score
     assert held_out.min().item() == pytest.approx(detector.description.threshold, abs=1e-4)
-    settings.detector.score = "joint"
-    with pytest.raises(UserError, match=r"other settings \(detector\.score\)"):
+
+
+def test_another_score_keeps_the_training(store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.detector.score = "neglabel"
+    assert run_finetune(store, settings).rescored is None
+    for name in ("encode_sources", "encode_pictures"):
+        monkeypatch.setattr(features, name, pytest.fail)
+    monkeypatch.setattr(finetune, "fine_tune", pytest.fail)
+    settings.detector.score = "fused"
+    result = run_finetune(store, settings)
+    assert (result.fresh, result.rescored) == (True, "neglabel")
+    assert not run_finetune(store, settings).fresh
+    monkeypatch.undo()
+    other = settings.model_copy(update={"output": f"{settings.output}-whole"})
+    trained = make_run(other)
+    run_finetune(trained, other)
+
+    def saved(where: Store) -> dict[str, bytes]:
+        return {entry.key: where.get(entry.key) for entry in where.list(layout.DETECTOR)}
+
+    assert saved(store) == saved(trained)
+    settings.detector.score, settings.training.lr = "joint", 0.5
+    with pytest.raises(UserError, match=r"other settings \(detector\.score, training\.lr\)"):
         run_finetune(store, settings)
 
 
