@@ -170,7 +170,7 @@ def _select(settings: Settings, say: Say) -> Selection:
         f"selected {len(selection.sources)} images of {len(selection.classes)} classes, "
         f"{len(selection.calibration)} held out for the boundary, {len(selection.skips)} skipped"
     )
-    for line in selection.about_classes():
+    for line in [*selection.about_classes(), *selection.notes]:
         say(line)
     for skip in selection.skips[:5]:
         say(f"  skipped {skip.key!r}: {skip.reason}")

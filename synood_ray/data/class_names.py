@@ -83,6 +83,10 @@ def _from_json(text: str, address: str) -> dict[str, str]:
         names = json.loads(text)
     except json.JSONDecodeError as error:
         raise UserError(f"data.class_names: {address}, line {error.lineno}: {error.msg}") from error
+    except RecursionError as error:
+        raise UserError(
+            f"data.class_names: {address} is nested too deeply; it must be one object of strings"
+        ) from error
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise UserError(f'data.class_names: {address} must be one object of strings, such as {{"n01440764": "tench"}}')
     return names

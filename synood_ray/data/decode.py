@@ -6,23 +6,17 @@ Only formats that hold one still photograph are opened: Pillow would start Ghost
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from synood_ray.config.settings import DataSettings
+from synood_ray.errors import Unavailable, UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF")
 
-# What Pillow raises on damaged files (found by fuzzing). No KeyError or TypeError: those would be our own mistakes.
-_DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, RuntimeError),
-    *(struct.error, zlib.error),
-)
-
+LFS = b"version https://git-lfs.github.com/spec/"
 _FRAMES = "animated, or more than one picture in the file"
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -42,6 +36,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\..*")  # re
 
 class UnusableImage(Exception):  # noqa: N818  (a fact about the data, recorded as a skip)
     """An image that cannot be used; ``str()`` is the reason."""
+
+
+_OURS = (UnusableImage, UserError, Unavailable)  # a store that is away is no fault of the image
 
 
 def read_header(file: BinaryIO, settings: DataSettings) -> tuple[int, int]:
@@ -74,26 +71,30 @@ def to_rgb(image: Image.Image) -> Image.Image:
     try:
         image.load()
         rgb = _as_rgb(image)
-    except UnusableImage:
+    except _OURS:
         raise
-    except _DAMAGE as error:
+    except Exception as error:  # whatever Pillow raises: one file ends no run
         raise UnusableImage(f"cannot be decoded: {_brief(error)}") from error
     return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
 def _open(file: BinaryIO, settings: DataSettings) -> Image.Image:
-    start = file.read(1)
+    start = file.read(len(LFS))
     file.seek(0)
     if not start:
         raise UnusableImage("empty file")
+    if start == LFS:
+        raise UnusableImage("a Git LFS pointer, not the picture itself; git lfs pull fetches it")
     try:
         image = Image.open(file, formats=FORMATS)
         frames = _is_animated(image)
+    except _OURS:
+        raise
     except Image.DecompressionBombError as error:
         raise UnusableImage("more than 179 million pixels") from error
     except UnidentifiedImageError as error:
         raise UnusableImage("not an image, or of a format that is not read") from error
-    except _DAMAGE as error:
+    except Exception as error:
         raise UnusableImage(f"damaged header: {_brief(error)}") from error
     if frames:
         raise UnusableImage(_FRAMES)
@@ -115,7 +116,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except _DAMAGE:
+    except Exception:
         return 1  # damaged EXIF does not damage the picture
 
 

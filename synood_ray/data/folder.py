@@ -32,8 +32,10 @@ class FolderSource(ImageSource):
         classes: Sequence[ClassInfo] | None,
         labelled: bool,
         setting: str,
+        notes: Sequence[str] = (),
     ) -> None:
         self.uri = folder.address
+        self.notes = self._notes = notes
         self._folder = folder
         self._data = data
         self._labels: dict[str, int] | None = None
@@ -61,6 +63,10 @@ class FolderSource(ImageSource):
                 skips += (item for item in batch if isinstance(item, Skip))
                 if progress:
                     progress(len(images) + len(skips), len(found))
+        hidden = self._folder.hidden
+        if hidden:
+            shown = ", ".join(f"{name} {count}" for name, count in hidden.most_common(3))
+            self.notes = [*self._notes, f"{hidden.total()} hidden files are left out ({shown})"]
         return ScanResult(sorted(images, key=lambda image: (image.label, image.key)), skips)
 
     def read(self, image: SourceImage) -> bytes:
@@ -72,6 +78,8 @@ class FolderSource(ImageSource):
     def _look_at(self, key: str, size: int | None) -> SourceImage | Skip:
         if not _is_text(key):
             return Skip(ascii(key), "the file's name is not valid UTF-8")
+        if self.uri.startswith(files.S3) and (wrong := files.wrong_key(key)):
+            return Skip(key, wrong)
         label, name = UNLABELLED, ""
         if self._labels is not None:
             folder, slash, _ = key.partition("/")

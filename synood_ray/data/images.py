@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from synood_ray.records import SourceImage
@@ -43,10 +43,14 @@ class ScanResult:
 
 
 class ImageSource(ABC):
-    """A set of images somewhere. ``uri`` is absolute (``mini://`` and ``s3://`` stay as they are)."""
+    """A set of images somewhere. ``uri`` is absolute (``mini://`` and ``s3://`` stay as they are).
+
+    notes: lines about what is left out of it as a whole; complete after `scan`.
+    """
 
     uri: str
     classes: list[ClassInfo]
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def scan(self, progress: Progress | None = None) -> ScanResult:

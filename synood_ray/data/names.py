@@ -10,6 +10,7 @@ from functools import lru_cache
 
 SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "validation", "dev", "eval", "holdout"))
 
+_SPLIT_FILE = re.compile(r"(?:.*/)?(train|test|val|dev|eval|holdout)[a-z]{0,7}(?:[-_.\d].*)?\.parquet", re.IGNORECASE)
 _ID = re.compile(r"(?:class|cls|category|cat|label|group|id|n|c)?[\s_.-]*\d+|[0-9a-f]{8,}|[0-9a-f-]{36}")
 _NUMBERED = re.compile(r"\d+[\s_.-]+(?=[^\W\d_])")  # "002.Laysan_Albatross"
 _MARKED = re.compile(r".+#\d+", re.DOTALL)
@@ -33,6 +34,12 @@ def complaint(keys: Sequence[str], place: str) -> str | None:
     if keys and all(_ID.fullmatch(key.strip().casefold()) for key in keys):
         return f"has classes that are ids, not names ({some(keys)}); {cure}"
     return None
+
+
+def split_of(file: str) -> str:
+    """The split that a Parquet file belongs to by its name ("data/train-00000-of-00002.parquet"), "" without one."""
+    named = _SPLIT_FILE.fullmatch(file)
+    return named[1].lower() if named else ""
 
 
 def some(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import DataSettings
 from synood_ray.data import files
+from synood_ray.errors import first_line
 from synood_ray.locations import resolve
 from synood_ray.records import SourceImage
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 _OPEN_FILES = 8
+ROWS_AT_ONCE = 64
+"""Rows that are read at once: of the largest photos a gigabyte; Arrow cannot read two of a row group in one piece."""
 _ROW_GROUPS = 2  # row groups whose encoded images are kept; one may be 100 MB
 
 
@@ -29,6 +32,7 @@ def open_parquet(address: str) -> pq.ParquetFile:
 
     if address.startswith(files.S3):
         return pq.ParquetFile(files.open_file(address))
+    files.check_regular(address)
     return pq.ParquetFile(pa.OSFile(resolve(address)))
 
 
@@ -39,7 +43,8 @@ def bytes_field(column: str, schema: pa.Schema) -> str | None:
     kind = schema.field(column).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         return f"{column}.bytes"
-    return column if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else None
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    return column if binary else None
 
 
 def encoded_images(column: pa.ChunkedArray) -> Iterator[pa.Buffer | None]:
@@ -91,8 +96,16 @@ class ImageReader:
         return file, list(accumulate(rows))
 
     def _read_group(self, file: pq.ParquetFile, group: int) -> list[pa.Buffer | None]:
+        import pyarrow as pa
+
         field = bytes_field(self._column, file.schema_arrow)
-        return list(encoded_images(file.read_row_group(group, columns=[field])[self._column]))
+        try:
+            batches = file.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=[field])
+            return [
+                image for batch in batches for image in encoded_images(pa.Table.from_batches([batch])[self._column])
+            ]
+        except pa.ArrowException as error:
+            raise OSError(f"damaged: {first_line(error)}") from error
 
 
 def _cached(cache: OrderedDict[Any, Any], key: Any, size: int, make: Any) -> Any:

@@ -9,18 +9,22 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
+
+import numpy as np
 
 from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import UnusableImage, decode
 from synood_ray.data.folder import THREADS
 from synood_ray.data.images import ClassInfo, ImageSource, Progress, Skip
+from synood_ray.data.likeness import copies, thumbnail
 from synood_ray.data.names import coinciding, some
 from synood_ray.data.source import open_source
 from synood_ray.errors import UserError
 from synood_ray.records import SourceImage
 
+_COPY = "the same picture as "
 _SHOWN = 10  # classes named in a line
 
 StageProgress = Callable[[str, int, int], None]
@@ -33,6 +37,7 @@ class Selection:
 
     sources: class by class in label order, the most informative image first, at most data.per_class a class.
     calibration: the images that the boundary is calibrated on; no image is in both. counts: usable images a class.
+    notes: what was left out as a whole, a line each.
     """
 
     sources: list[SourceImage]
@@ -40,6 +45,7 @@ class Selection:
     skips: list[Skip]
     classes: list[ClassInfo]
     counts: list[int]
+    notes: list[str] = field(default_factory=list)
 
     def about_classes(self) -> list[str]:
         """Lines that show what was taken for classes: names with counts, and names that are the same text."""
@@ -71,33 +77,43 @@ def select(source: ImageSource, data: DataSettings, progress: StageProgress | No
     _require(source, [bool(images) for images in by_class], skips)
     counts = [len(images) for images in by_class]
 
+    look = _Look(source, data)
     calibration: list[SourceImage] = []
     if data.calibration is None:
         shares = [min(data.per_class, max(1, round(data.holdout * len(images)))) for images in by_class]
         drawn = [sorted(images, key=_draw) for images in by_class]
-        held_out, bad = _take(source, data, drawn, shares, _stage(progress, "hold out"))
+        held_out, bad = look.take(drawn, shares, _stage(progress, "hold out"))
         skips += bad
         calibration = [image for images in held_out for image in images]
         gone = {image.key for image in calibration} | {skip.key for skip in bad}
         by_class = [[image for image in images if image.key not in gone] for images in by_class]
 
     ranked = [sorted(images, key=_rank) for images in by_class]
-    chosen, bad = _take(source, data, ranked, [data.per_class] * len(ranked), _stage(progress, "select"))
+    wanted = [data.per_class] * len(ranked)
+    chosen, bad = look.take(ranked, wanted, _stage(progress, "select"), unlike=calibration)
     skips += bad
     _require(source, [bool(images) for images in chosen], skips, held_out=bool(calibration))
     sources = [image for images in chosen for image in images]
 
     if data.calibration is not None:
         other = open_source(data.calibration, data, classes=source.classes, setting="data.calibration")
-        calibration, bad = select_all(other, data, progress, "calibration images")
-        skips += bad
-        shared = {_place(image) for image in sources} & {_place(image) for image in calibration}
+        scan = other.scan(_stage(progress, "scan"))
+        shared = {_place(image) for image in sources} & {_place(image) for image in scan.images}
         if shared:
             raise UserError(
                 f"data.calibration: {data.calibration} shares {len(shared)} selected images with data.uri; "
                 "give other images, or null to hold out a share"
             )
-    return Selection(sources, calibration, skips, list(source.classes), counts)
+        found = look.of(other).take([scan.images], [len(scan.images)], _stage(progress, "calibration images"), sources)
+        (calibration,), bad = found
+        skips += [*scan.skips, *bad]
+        if not calibration:
+            raise UserError(f"data.calibration: {other.uri} holds no usable image{_first([*scan.skips, *bad])}")
+    notes = [f"{source.uri}: {note}" for note in source.notes]
+    copied = sum(skip.reason.startswith(_COPY) for skip in skips)
+    if copied:
+        notes.append(f"{copied} images are left out: copies of those that are used otherwise, selected or held out")
+    return Selection(sources, calibration, skips, list(source.classes), counts, notes)
 
 
 def select_all(
@@ -105,7 +121,7 @@ def select_all(
 ) -> tuple[list[SourceImage], list[Skip]]:
     """Every image of a source that decodes, in its order, and the skips. Raises UserError if none is left."""
     scan = source.scan(_stage(progress, "scan"))
-    (images,), bad = _take(source, data, [scan.images], [len(scan.images)], _stage(progress, what))
+    (images,), bad = _Look(source, data).take([scan.images], [len(scan.images)], _stage(progress, what))
     if not images:
         raise UserError(f"{source.uri} holds no usable image{_first([*scan.skips, *bad])}")
     return images, [*scan.skips, *bad]
@@ -129,59 +145,82 @@ def _place(image: SourceImage) -> tuple[str, str]:
     return image.uri, image.key.rpartition("#")[2] if image.uri.endswith(".parquet") else ""
 
 
-def _take(
-    source: ImageSource,
-    data: DataSettings,
-    ranked: Sequence[Iterable[SourceImage]],
-    wanted: Sequence[int],
-    progress: Progress | None,
-) -> tuple[list[list[SourceImage]], list[Skip]]:
-    """From each list the first ``wanted`` images that decode, in order, and those on the way that do not.
+class _Look:
+    """Looks at images in full, and remembers what those that it took look like, by their keys."""
 
-    Works in rounds over all lists at once, each in the order in which the images are stored: a row group is read once.
-    """
-    queues = [iter(images) for images in ranked]
-    taken: list[list[SourceImage]] = [[] for _ in queues]
-    skips: list[Skip] = []
-    total, done = 0, 0
-    with ThreadPoolExecutor(THREADS) as pool:
-        while True:
-            batch = [
-                (at, rank, image)
-                for at, queue in enumerate(queues)
-                for rank, image in enumerate(islice(queue, wanted[at] - len(taken[at])))
-            ]
-            if not batch:
-                return taken, skips
-            total += len(batch)
-            good: dict[int, list[tuple[int, SourceImage]]] = defaultdict(list)
-            batch.sort(key=lambda item: _storage_order(item[2]))
-            reasons = pool.map(lambda item: _fault(source, data, item[2]), batch)
-            for (at, rank, image), reason in zip(batch, reasons, strict=True):
-                if reason is None:
-                    good[at].append((rank, image))
-                else:
-                    skips.append(Skip(image.key, reason))
-                done += 1
-                if progress:
-                    progress(done, total)
-            for at, found in good.items():
-                taken[at] += [image for _, image in sorted(found, key=lambda pair: pair[0])]
+    def __init__(self, source: ImageSource, data: DataSettings, seen: dict[str, np.ndarray] | None = None) -> None:
+        self.source, self.data = source, data
+        self.seen: dict[str, np.ndarray] = {} if seen is None else seen
+
+    def of(self, source: ImageSource) -> _Look:
+        """Looks at another source, and remembers what this one has seen."""
+        return _Look(source, self.data, dict(self.seen))
+
+    def take(
+        self,
+        ranked: Sequence[Iterable[SourceImage]],
+        wanted: Sequence[int],
+        progress: Progress | None,
+        unlike: Sequence[SourceImage] = (),
+    ) -> tuple[list[list[SourceImage]], list[Skip]]:
+        """From each list the first ``wanted`` images that decode, in order, and those on the way that do not.
+
+        unlike: images taken before, of which a copy is not taken. Works in rounds over all lists at once, each in the
+        order in which the images are stored: a row group is read once.
+        """
+        queues = [iter(images) for images in ranked]
+        taken: list[list[SourceImage]] = [[] for _ in queues]
+        skips: list[Skip] = []
+        others = [self.seen[image.key] for image in unlike]
+        total, done = 0, 0
+        with ThreadPoolExecutor(THREADS) as pool:
+            while True:
+                batch = [
+                    (at, rank, image)
+                    for at, queue in enumerate(queues)
+                    for rank, image in enumerate(islice(queue, wanted[at] - len(taken[at])))
+                ]
+                if not batch:
+                    return taken, skips
+                total += len(batch)
+                batch.sort(key=lambda item: _storage_order(item[2]))
+                looks: list[str | np.ndarray] = []
+                for look in pool.map(lambda item: self._at(item[2]), batch):
+                    looks.append(look)
+                    done += 1
+                    if progress:
+                        progress(done, total)
+                for place, other in _copies(looks, others).items():
+                    looks[place] = f"{_COPY}{unlike[other].key!r}"
+                good: dict[int, list[tuple[int, SourceImage]]] = defaultdict(list)
+                for (at, rank, image), look in zip(batch, looks, strict=True):
+                    if isinstance(look, str):
+                        skips.append(Skip(image.key, look))
+                    else:
+                        self.seen[image.key] = look
+                        good[at].append((rank, image))
+                for at, found in good.items():
+                    taken[at] += [image for _, image in sorted(found, key=lambda pair: pair[0])]
+
+    def _at(self, image: SourceImage) -> str | np.ndarray:
+        """What an image looks like; if it cannot be used, why."""
+        try:
+            return thumbnail(decode(self.source.read(image), self.data))
+        except UnusableImage as error:
+            return str(error)
+        except OSError as error:
+            return f"cannot be read: {error.strerror or error}"
+
+
+def _copies(looks: Sequence[str | np.ndarray], others: Sequence[np.ndarray]) -> dict[int, int]:
+    """Place of each that shows what one of the others does -> the other's place."""
+    places = [place for place, look in enumerate(looks) if not isinstance(look, str)]
+    found = copies([look for look in looks if not isinstance(look, str)], others)
+    return {places[at]: other for at, other in found.items()}
 
 
 def _storage_order(image: SourceImage) -> tuple[str, int]:
     return image.uri, int(image.key.rpartition("#")[2]) if image.uri.endswith(".parquet") else 0
-
-
-def _fault(source: ImageSource, data: DataSettings, image: SourceImage) -> str | None:
-    """Why an image cannot be used, None if it can."""
-    try:
-        decode(source.read(image), data)
-    except UnusableImage as error:
-        return str(error)
-    except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    return None
 
 
 def _require(source: ImageSource, present: Sequence[bool], skips: Sequence[Skip], held_out: bool = False) -> None:

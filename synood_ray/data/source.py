@@ -8,7 +8,8 @@ from synood_ray.config.settings import DataSettings
 from synood_ray.data import files
 from synood_ray.data.folder import FolderSource
 from synood_ray.data.images import UNLABELLED, ClassInfo, ImageSource, ScanResult, Skip
-from synood_ray.data.parquet import ParquetSource, find_parquet
+from synood_ray.data.names import some
+from synood_ray.data.parquet import ParquetSource, find_parquet, has_images
 from synood_ray.errors import UserError
 
 __all__ = ["UNLABELLED", "ClassInfo", "ImageSource", "ScanResult", "Skip", "open_source"]
@@ -36,7 +37,12 @@ def open_source(
         source = _open(folder, uri, data, classes, labelled, setting)
     except PermissionError as error:
         raise UserError(f"{setting}: cannot read {error.filename or uri}: {error.strerror}") from error
+    except OSError as error:
+        raise UserError(f"{setting}: cannot read {error.filename or uri}: {error.strerror or error}") from error
     if labelled and classes is None and len(source.classes) < 2:
+        deep = [key for key, _ in folder.files() if key.endswith(".parquet")] if files.is_folder(folder.address) else []
+        if deep and not isinstance(source, ParquetSource):
+            raise UserError(f"{setting}: {uri} holds Parquet files further down ({some(deep)}); name their folder")
         known = f"only one class, {source.classes[0].key!r}" if source.classes else "no class"
         raise UserError(f"{setting}: {uri} holds {known}; at least two are needed")
     return source
@@ -51,13 +57,19 @@ def _open(
     setting: str,
 ) -> ImageSource:
     address = folder.address
-    found = find_parquet(folder)
+    found, notes = find_parquet(folder, setting), []
+    if len(found) > 0 and found != [address] and labelled and set(folder.folders()) - {"data"}:
+        # Tables beside class folders are about the images, unless they hold them.
+        tables = [table for table in found if not has_images(table, data, setting)]
+        found = [table for table in found if table not in tables]
+        names = some([table.rpartition("/")[2] for table in tables])
+        notes = [f"{names} beside the class folders: no column {data.image_column!r}, left out"] if tables else []
     if found:
-        return ParquetSource(address, found, data, classes, labelled, setting)
+        return ParquetSource(address, found, data, classes, labelled, setting, notes)
     if files.is_folder(address):
         if data.where:
             raise UserError(f"{setting}: {uri} holds no Parquet file, the only kind whose rows data.where can choose")
-        return FolderSource(folder, data, classes, labelled, setting)
+        return FolderSource(folder, data, classes, labelled, setting, notes)
     if address.endswith(".parquet"):
         raise UserError(f"{setting}: no such file: {uri}")
     if files.is_file(address):

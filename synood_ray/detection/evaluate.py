@@ -179,6 +179,7 @@ def run_evaluation(
     id_set, ood_sets = encode_sets(run, settings, sources, clip, say)
     if settings.evaluation.id_test is None:
         notes.append("ID test: the held-out calibration images (evaluation.id_test is not set); thresholds saw them")
+    notes += [note for one in (id_set, *ood_sets.values()) for note in one.notes]
     result = evaluate(id_set, ood_sets, methods, settings.evaluation.bootstrap, settings.seed)
     if settings.evaluation.artefacts:
         result["artefacts"], why_not = measure_artefacts(run, settings, clip, methods, say)

@@ -42,10 +42,12 @@ def encode_sources(
     images: Sequence[SourceImage],
     batch_size: int = BATCH,
     progress: Progress | None = None,
+    seen: Callable[[Image.Image], None] = lambda picture: None,
 ) -> tuple[Tensor, list[SourceImage], list[Skip]]:
     """Read and encode images; those that cannot be decoded are left out and named.
 
     Returns (features [N, D] float32 on the CPU, the N images in their order, the skips). Reads ahead in threads.
+    seen: called with each of the N pictures, in their order.
     """
     reader = ImageReader(data)
     kept: list[SourceImage] = []
@@ -71,6 +73,7 @@ def encode_sources(
                         skips.append(Skip(image.key, str(loaded)))
                     else:
                         kept.append(image)
+                        seen(loaded)
                         yield loaded
                 if progress is not None:
                     progress(min(start + batch_size, len(images)), len(images))

@@ -13,7 +13,9 @@ from synood_ray.data import files
 from synood_ray.data.class_names import BY_KEY, imagenet_names
 from synood_ray.data.image_list import ImageListSource
 from synood_ray.data.images import UNLABELLED, ClassInfo, display_name
+from synood_ray.data.likeness import copies, thumbnail
 from synood_ray.data.source import open_source
+from synood_ray.detection.contamination import own_thumbnails, without_id_classes
 from synood_ray.detection.protocols import PROTOCOLS, Place
 from synood_ray.errors import UserError
 from synood_ray.records import SourceImage
@@ -31,13 +33,17 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class TestSet:
-    """Un-normalised CLIP features [N, D] of a test set's images and their classes (None: not known); skipped images."""
+    """Un-normalised CLIP features [N, D] of a test set's images and their classes (None: not known); skipped images.
+
+    notes: what was left out, a line each.
+    """
 
     __test__ = False  # not a test, whatever its name
 
     features: Tensor
     classes: np.ndarray | None
     skipped: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def open_sets(settings: Settings, record: RunRecord) -> dict[str, Any]:
@@ -123,26 +129,55 @@ def encode_sets(
     run: Run, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say
 ) -> tuple[TestSet, dict[str, TestSet]]:
     """The features of `open_sets`: the ID test (the calibration images if none is set), and the others by name."""
-    ood_sets = {name: _encode(settings, name, source, clip, say) for name, source in sources.items() if name != "id"}
-    return _id_set(run, settings, sources, clip, say), ood_sets
+    own = own_thumbnails(run, settings) if sources else []
+    ood_sets = {
+        name: _encode(run, settings, name, source, own, clip, say) for name, source in sources.items() if name != "id"
+    }
+    return _id_set(run, settings, sources, own, clip, say), ood_sets
 
 
-def _encode(settings: Settings, name: str, source: Any, clip: ImageEncoder, say: Say) -> TestSet:
+def _encode(
+    run: Run, settings: Settings, name: str, source: Any, own: list[np.ndarray], clip: ImageEncoder, say: Say
+) -> TestSet:
+    """own: thumbnails of the run's images, which are no test images.
+
+    A protocol's sets stay whole, so that its figures can be compared: what does not belong into them is only told.
+    """
     from synood_ray.detection.features import encode_sources
 
     scan = source.scan()
-    say(f"{name}: encoding {len(scan.images)} images")
-    features, kept, skips = encode_sources(clip, settings.data, scan.images)
+    whole = settings.evaluation.protocol is not None
+    fate = "stay, as the protocol has them" if whole else "are left out"
+    images, notes = scan.images, [f"{name}: {note}" for note in source.notes]
+    if name.startswith(("near/", "far/")):
+        foreign, note = without_id_classes(source, images, run.classes)
+        notes += [f"{name}: {note} {fate}"] if note else []
+        images = images if whole else foreign
+    say(f"{name}: encoding {len(images)} images")
+    thumbnails: list[np.ndarray] = []
+    features, kept, _ = encode_sources(
+        clip, settings.data, images, seen=lambda picture: thumbnails.append(thumbnail(picture))
+    )
+    copied = copies(thumbnails, own)
+    if copied:
+        notes.append(f"{name}: {len(copied)} images that are copies of the run's own {fate}")
+        keep = [place for place in range(len(kept)) if whole or place not in copied]
+        features, kept = features[keep], [kept[place] for place in keep]
+    for note in notes:
+        say(f"warning: {note}")
     if not kept:
-        raise UserError(f"evaluation set {name}: {source.uri} holds no usable image")
+        why = f" ({'; '.join(notes)})" if notes else ""
+        raise UserError(f"evaluation set {name}: {source.uri} holds no usable image{why}")
     labels = np.array([image.label for image in kept])
     classes = None if (labels == UNLABELLED).any() else labels
-    return TestSet(features, classes, len(skips) + len(scan.skips))
+    return TestSet(features, classes, len(scan.images) - len(kept) + len(scan.skips), tuple(notes))
 
 
-def _id_set(run: Run, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say) -> TestSet:
+def _id_set(
+    run: Run, settings: Settings, sources: Mapping[str, Any], own: list[np.ndarray], clip: ImageEncoder, say: Say
+) -> TestSet:
     if "id" in sources:
-        return _encode(settings, "id", sources["id"], clip, say)
+        return _encode(run, settings, "id", sources["id"], own, clip, say)
     features, labels, skipped = _encode_own(settings, run.held_out(), "id", clip, say)
     if not len(labels):
         raise UserError("evaluation.id_test is not set and the run's calibration images are gone; name a test set")

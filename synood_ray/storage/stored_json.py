@@ -21,5 +21,5 @@ def load_json(store: Store, key: str) -> Any | None:
         return json.loads(store.get(key))
     except NotFound:
         return None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{store.uri}/{key}: not readable as JSON ({error}); was it edited?") from error

@@ -24,18 +24,19 @@ def _no_old_clients() -> Iterator[None]:
     """Every test may have another S3 server."""
     yield
     files._bucket.cache_clear()
+    files._reach.cache_clear()
 
 
 @pytest.fixture
 def make_folder(tmp_path: Path) -> MakeFolder:
     """Write a folder of class folders of PNG pictures; returns it."""
 
-    def make(classes: Sequence[str] = ("cat", "dog"), per_class: int = 6, name: str = "images") -> Path:
+    def make(classes: Sequence[str] = ("cat", "dog"), per_class: int = 6, name: str = "images", seed: int = 0) -> Path:
         for label, key in enumerate(classes):
             folder = tmp_path / name / key
             folder.mkdir(parents=True)
             for i in range(per_class):
-                (folder / f"{i}.png").write_bytes(encode(picture(seed=100 * label + i, noise=10.0 + 8 * i)))
+                (folder / f"{i}.png").write_bytes(encode(picture(seed=seed + 100 * label + i, noise=10.0 + 8 * i)))
         return tmp_path / name
 
     return make

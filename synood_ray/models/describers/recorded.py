@@ -91,13 +91,14 @@ def _from_jsonl(address: str) -> Iterator[tuple[str, str]]:
         text = files.read_bytes(address).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"describer.contexts: {address} is not UTF-8 text") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: a text may hold U+2028
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"describer.contexts: {address}, line {number}: not JSON ({error.msg})") from error
+        except (json.JSONDecodeError, RecursionError) as error:
+            why = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            raise UserError(f"describer.contexts: {address}, line {number}: not JSON ({why})") from error
         if not isinstance(record, dict) or not all(isinstance(value, str) for value in record.values()):
             raise UserError(f'describer.contexts: {address}, line {number}: expected {{"image path": "text"}}')
         yield from record.items()
