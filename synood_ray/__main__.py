@@ -1,8 +1,6 @@
 """``python -m synood_ray`` is the command `synood`."""
 
-import sys
-
-from synood_ray.cli.main import main
+from synood_ray.cli.main import start
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -15,48 +17,107 @@ from synood_ray.locations import without_credentials
 
 DONE, WRONG_INPUT, QUARANTINED, UNAVAILABLE, NOTHING_ACCEPTED, INTERRUPTED = 0, 2, 3, 4, 5, 130
 """Exit codes of every command."""
+CLOSING = 5.0
+"""Seconds in which an interrupted command leaves its Ray cluster."""
 
 
 def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> int:
     """Run ``main(arguments)`` and return the exit code.
 
     A `UserError` becomes one line and 2. Ctrl-C, SIGTERM (a spot machine that is taken away, a stopped Ray job) and
-    SIGHUP (a terminal that is closed; not under nohup) become one line and 130; a store or a server that stays
-    away, one line and 4. Other errors are defects and keep their traceback.
+    SIGHUP (a terminal that is closed; not under nohup) become one line and 130, whatever they cut short; a store or a
+    server that stays away, one line and 4. Other errors are defects and keep their traceback.
     """
     arguments = list(argv)
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-    try:
-        return main(arguments) or DONE
-    except UserError as error:
+    with _Signals(arguments) as signals:
+        try:
+            return signals.code(main(arguments) or DONE)
+        except BaseException as error:
+            # Libraries make errors of their own of an interrupt; Ray's own handler leaves with the signal's number.
+            by_ray = isinstance(error, SystemExit) and error.code == signal.SIGTERM
+            if not (signals.came or by_ray or isinstance(error, KeyboardInterrupt)):
+                return _code_of(error, arguments)
+            signals.say()
+            return INTERRUPTED
+
+
+def _code_of(error: BaseException, arguments: Sequence[str]) -> int:
+    """The exit code of what a command raised, told in one line; defects are raised again."""
+    if isinstance(error, UserError):
         cause = getattr(error, "cause", None)  # Ray wraps what a worker raised, traceback and all
         return _end(WRONG_INPUT, cause if isinstance(cause, UserError) else error)
-    except ModuleNotFoundError as error:
-        wrong = missing_extra(error)
-        if wrong is None:
-            raise
+    if isinstance(error, ModuleNotFoundError) and (wrong := missing_extra(error)) is not None:
         return _end(WRONG_INPUT, wrong)
-    except Unavailable as error:
+    if isinstance(error, Unavailable):
         return _end(UNAVAILABLE, error, _resume("nothing that was committed is lost", arguments))
-    except KeyboardInterrupt:
-        return _say_interrupted(arguments)
-    except BrokenPipeError:  # `… --help | head`: the reader has seen enough
+    if isinstance(error, BrokenPipeError):  # `… --help | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except SystemExit as error:
-        if error.code == signal.SIGTERM:  # how Ray's own handler leaves
-            return _say_interrupted(arguments)
-        raise
-    finally:
-        for number, handler in previous.items():
+    raise error
+
+
+class _Signals:
+    """While it is open, a first signal says that the command is interrupted, and interrupts it; a second one ends it.
+
+    Said at once: what is given three seconds to leave, as a stopped Ray job, may not come to the end of cleaning up.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self.arguments = arguments
+        self.came = False
+        self._said = False
+
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        for number, handler in self._before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def code(self, code: int) -> int:
+        """The exit code of a command that has ended with this one."""
+        return INTERRUPTED if self.came else code
 
-def _interrupt(signum: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+    def say(self) -> None:
+        """Tell the user, once. Past Python's buffers, in which a signal may have come between."""
+        if not self._said:
+            self._said = True
+            line = _resume("\ninterrupted; nothing that was committed is lost", self.arguments)
+            if self.came and sys.stderr is sys.__stderr__:
+                os.write(2, f"{line}\n".encode(errors="replace"))
+            else:
+                print(line, file=sys.stderr)
+
+    def _interrupt(self, number: int, frame: Any) -> NoReturn:
+        if self.came:
+            os._exit(INTERRUPTED)
+        self.came = True
+        self.say()
+        raise KeyboardInterrupt
+
+
+def leave(code: int) -> NoReturn:
+    """End this process. An interrupted one ends without the clean-ups of libraries, which crash where they are half
+    started; what it has started ends with it."""
+    if code != INTERRUPTED:
+        sys.exit(code)
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        closing = threading.Thread(target=_close_ray, daemon=True)
+        closing.start()
+        closing.join(CLOSING)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _close_ray() -> None:
+    with contextlib.suppress(Exception):
+        sys.modules["ray"].shutdown()
 
 
 def _end(code: int, error: Exception, *more: str) -> int:
@@ -64,11 +125,6 @@ def _end(code: int, error: Exception, *more: str) -> int:
         without_credentials("error: " + printable(" ".join(str(error).splitlines()))), *more, sep="\n", file=sys.stderr
     )
     return code
-
-
-def _say_interrupted(arguments: Sequence[str]) -> int:
-    print(_resume("\ninterrupted; nothing that was committed is lost", arguments), file=sys.stderr)
-    return INTERRUPTED
 
 
 def _resume(said: str, arguments: Sequence[str]) -> str:

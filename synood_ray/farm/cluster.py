@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
+import signal
+import threading
+from typing import Any
 
-from synood_ray.errors import UserError
+from synood_ray.errors import Unavailable, UserError, first_line
+from synood_ray.farm.address import check_address
 
 # Set by Ray for the entrypoint of `ray job submit`.
 JOB_VARIABLES = ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+_OF_NO_INTEREST = ("Token authentication is enabled", "SIGTERM handler is not set")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def connect() -> str:
     """Connect this process to Ray; returns a line that says to what.
 
     Joins the cluster of RAY_ADDRESS or of the submitted job, else starts a local one that ends with this process.
+    Raises UserError if that cluster cannot be joined, Unavailable if Ray does not come up here.
     """
     import ray
 
@@ -22,14 +30,79 @@ def connect() -> str:
         return "Ray: connected already"
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = "auto" if any(os.environ.get(name) for name in JOB_VARIABLES) else "local"
+    address = "local" if is_local() else "auto"
+    if address == "auto":
+        check_address(os.environ.get("RAY_ADDRESS") or "auto")
     try:
-        context = ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except ConnectionError as error:
-        raise UserError(f"RAY_ADDRESS: no Ray cluster answers there ({str(error).splitlines()[0]})") from error
+        context = _init(address)
+    except Exception as error:
+        raise _told(address, error) from error
     joined = "joined the cluster" if address == "auto" else "started on this machine"
     dashboard = f", dashboard at http://{context.dashboard_url}" if context.dashboard_url else ""
     return f"Ray {ray.__version__} {joined}{dashboard}"
+
+
+def is_local() -> bool:
+    """Whether `connect` starts a cluster of its own, to which no other machine will ever come."""
+    return not any(os.environ.get(name) for name in JOB_VARIABLES) or os.environ.get("RAY_ADDRESS") == "local"
+
+
+def _init(address: str) -> Any:
+    """`ray.init`, which may take long in C++, in a thread: signals still reach this one, whose handlers stay.
+
+    The thread stays too, asleep: the system ends the processes that Ray has started together with it.
+    """
+    answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+    def start() -> None:
+        import ray
+
+        try:
+            answers.put((ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING), None))
+        except BaseException as error:
+            answers.put((None, error))
+        threading.Event().wait()
+
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    for name in ("ray._private.worker", "ray._private.authentication.authentication_token_setup"):
+        logging.getLogger(name).addFilter(_of_interest)
+    threading.Thread(target=start, name="ray.init", daemon=True).start()
+    found = None
+    while found is None:
+        try:
+            found = answers.get(timeout=0.1)
+        except queue.Empty:
+            found = None
+        _restore(handlers)  # Ray's C++ puts its own in their place, which print a stack
+    context, error = found
+    if error is not None:
+        raise error
+    return context
+
+
+def _restore(handlers: dict[signal.Signals, Any]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+
+def _of_interest(record: logging.LogRecord) -> bool:
+    """A filter of Ray's log: without what is so by intention. Its dashboard says where the token is."""
+    return not record.getMessage().startswith(_OF_NO_INTEREST)
+
+
+def _told(address: str, error: Exception) -> Exception:
+    """What ray.init failed with, as a line for the user."""
+    words = " ".join(first_line(error).split())[:300]
+    if "AF_UNIX path" in words:
+        return UserError(
+            "TMPDIR: its name is too long for the sockets that Ray puts there (107 bytes in all); set TMPDIR to a "
+            "short one, such as /tmp"
+        )
+    if address == "local":
+        return Unavailable(f"Ray does not start on this machine: {type(error).__name__}: {words}")
+    return UserError(f"RAY_ADDRESS: this Ray cluster cannot be joined: {type(error).__name__}: {words}")
 
 
 def draining_nodes() -> set[str]:
