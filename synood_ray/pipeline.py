@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from synood_ray.config.fingerprint import changes
+from synood_ray.config.paths import check_models, check_output
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.farm.actors.describer import keys
@@ -68,6 +70,7 @@ def synthesize(
     begin = time.perf_counter()
     seconds: dict[str, float] = {}
     keys(settings)  # a malformed one is the user's to fix, before anything is written or loaded
+    check_output(settings.output)
     store = open_store(settings.output)
     run = Run.open(store) if retry_failed else Run.find(store)
     if run is not None:
@@ -201,15 +204,22 @@ def _drive(
         if committed == len(plan):
             return 0, {}
     from synood_ray.farm.actors import REAL
-    from synood_ray.farm.cluster import connect
+    from synood_ray.farm.cluster import await_room, connect, is_local
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.log import log_event
     from synood_ray.farm.metrics import Metrics
+    from synood_ray.farm.placement import needs_of
     from synood_ray.farm.progress import Progress
 
     times = _Times()
     say(connect())
-    with Progress(settings.farm.status_every, say) as progress:
+    if not is_local():
+        check_models(settings)
+    describes = settings.sampling.mllm_check or len(scan(store, "prompts").committed) < len(plan)
+    await_room(needs_of(settings, describes=describes), say)
+    size: dict[str, int] = {"samples": plan.samples, "unit_size": settings.farm.unit_size}
+    earlier = partial(_outcomes, store) if committed and not retry else None
+    with Progress(settings.farm.status_every, say, **size, earlier=earlier) as progress:
         told: list[Observer] = [progress, log_event, times, Metrics(run_name(store.uri)), *observers]
         driver = Driver(settings, store, plan, classes, actors=actors or REAL, observers=told, retry=retry)
         totals = driver.run()
@@ -223,6 +233,11 @@ def _drive(
     if driver.failures.vain_retries:
         say(f"{driver.failures.vain_retries} units could not be tried again and stay as they were; errors/ says why")
     return totals.units, times.seconds
+
+
+def _outcomes(store: Store) -> dict[str, int]:
+    """What has become of the samples that are committed by now."""
+    return run_status(store).samples()
 
 
 class _Times:

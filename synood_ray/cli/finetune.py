@@ -8,17 +8,26 @@ from synood_ray.cli.command import RUN, Arguments, Command
 
 
 def run(arguments: Arguments) -> int:
-    from synood_ray.farm.cluster import connect
+    from synood_ray.farm.cluster import await_room, connect
+    from synood_ray.farm.placement import training_needs
     from synood_ray.storage.run import Run
     from synood_ray.storage.stores import open_store
     from synood_ray.training.job import run_finetune
+
+    def say(line: str) -> None:
+        print(line, flush=True)
 
     uri = arguments.options["run"]
     store = open_store(uri)
     made = Run.open(store)
     settings = arguments.over(made.config)
     begin = time.perf_counter()
-    result = run_finetune(store, settings, connect=lambda: print(connect(), flush=True))
+
+    def join() -> None:
+        say(connect())
+        await_room(training_needs(settings), say)
+
+    result = run_finetune(store, settings, connect=join)
     if not result.fresh:
         print(f"{uri}: the detector is trained already: nothing to do")
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +49,13 @@ class Calls:
 
     def start(self, stage: Stage, worker: Worker) -> None:
         """Ask a new or restarted actor where it is, and to load its models."""
-        self.ask(stage, worker, "__ray_call__", place_of)
+        self.inside(stage, worker, place_of)
         self.ask(stage, worker, "ready")
+
+    def inside(self, stage: Stage, worker: Worker, function: Callable[[Any], Any]) -> None:
+        """Call a function of the actor in its process; the call goes by the function's name."""
+        reference = worker.handle.__ray_call__.remote(function)
+        self.flying[reference] = Call(stage, worker, None, function.__name__, worker.lives)
 
     def wait(self, seconds: float) -> list[Any]:
         """References of all that is answered by now, after a wait for the first answer of at most so long."""

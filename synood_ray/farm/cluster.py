@@ -7,14 +7,20 @@ import os
 import queue
 import signal
 import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from synood_ray.errors import Unavailable, UserError, first_line
 from synood_ray.farm.address import check_address
+from synood_ray.farm.placement import Need, Node, check
 
 # Set by Ray for the entrypoint of `ray job submit`.
 JOB_VARIABLES = ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 _OF_NO_INTEREST = ("Token authentication is enabled", "SIGTERM handler is not set")
+JOINING = 60.0
+"""Seconds that the nodes of a cluster without an autoscaler may take to join, before what does not fit is refused."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -103,6 +109,74 @@ def _told(address: str, error: Exception) -> Exception:
     if address == "local":
         return Unavailable(f"Ray does not start on this machine: {type(error).__name__}: {words}")
     return UserError(f"RAY_ADDRESS: this Ray cluster cannot be joined: {type(error).__name__}: {words}")
+
+
+def nodes() -> list[Node]:
+    """The living machines of the cluster."""
+    import ray
+
+    return [Node(node["Resources"], node["Labels"]) for node in ray.nodes() if node["Alive"]]
+
+
+@dataclass(frozen=True)
+class Autoscaling:
+    """What an autoscaler is about to do. starting: machines on their way; impossible: needs that it has no kind for."""
+
+    starting: int = 0
+    impossible: Sequence[Mapping[str, float]] = ()
+
+
+def autoscaling() -> Autoscaling | None:
+    """Ray's autoscaler, of either version; None if there is none. Two questions to Ray's head, as `ray status` asks."""
+    import json
+
+    import ray
+    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    head = ray._private.worker.global_worker.gcs_client
+    reply = GetClusterStatusReply.FromString(head.get_cluster_status(timeout_s=10))
+    if reply.HasField("autoscaling_state") and reply.autoscaling_state.autoscaler_state_version:
+        state = reply.autoscaling_state
+        starting = sum(request.count for request in state.pending_instance_requests) + len(state.pending_instances)
+        return Autoscaling(starting, [dict(one.resources_bundle) for one in state.infeasible_resource_requests])
+    report = json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {}
+    kinds = report.get("active_nodes") or {}
+    if all(kind.startswith("node_") for kind in kinds):  # version 1 without machines to start: a kind for each node
+        return None
+    return Autoscaling(len(report.get("pending_nodes") or ()) + sum((report.get("pending_launches") or {}).values()))
+
+
+def outlook(need: Need) -> str:
+    """What a worker that is not placed may expect, in words."""
+    fits, scaler = any(node.fits(need) for node in nodes()), autoscaling()
+    if scaler and scaler.starting:
+        return "the autoscaler is starting one"
+    if fits:
+        return "the nodes that have it are in use"
+    if scaler and dict(need.resources) not in scaler.impossible:
+        return "no node has it, and the autoscaler has none on its way yet"
+    return "no node has or will have it"
+
+
+def await_room(needs: Sequence[Need], say: Callable[[str], None], *, patience: float = JOINING) -> None:
+    """Return if workers with these needs fit on the cluster at the same time, or an autoscaler may see to it.
+
+    Else the cluster's nodes may still be joining: that is waited for. Raises UserError for what then does not fit.
+    """
+    if autoscaling() is not None:
+        return
+    deadline, said = time.monotonic() + (0 if is_local() else patience), False
+    while True:
+        try:
+            return check(needs, nodes())
+        except UserError as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not said:
+                say(f"waiting for nodes to join, {patience:g} s at most: {error}")
+                said = True
+            time.sleep(1.0)
 
 
 def draining_nodes() -> set[str]:

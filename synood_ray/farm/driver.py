@@ -12,6 +12,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
+from synood_ray.config.paths import absolute
 from synood_ray.config.settings import Settings
 from synood_ray.errors import Unavailable, UserError
 from synood_ray.farm.actors import REAL, Actors
@@ -36,11 +37,12 @@ from synood_ray.farm.observers import (
 )
 from synood_ray.farm.others import Others
 from synood_ray.farm.plan import Plan
-from synood_ray.farm.pool import Pool, Worker
+from synood_ray.farm.pool import Pool, Worker, place_of
 from synood_ray.farm.queue import Lease, State
 from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.stage import Stage, open_stages
+from synood_ray.farm.waiting import Waiting, waits_of
 from synood_ray.locations import run_name
 from synood_ray.models.describers import KINDS, chosen
 from synood_ray.sampling.recipes import RECIPES
@@ -75,7 +77,7 @@ class Driver:
         self.observers = list(observers)
         self.totals = Totals()
         self.retry = retry or {}
-        farm, arguments = settings.farm, (settings.model_dump(mode="json"), store.uri)
+        farm, arguments = settings.farm, (absolute(settings).model_dump(mode="json"), store.uri)
         named: dict[str, Any] = {"run": run_name(store.uri), "tell": self._tell, "threads": farm.threads}
         self.scorers = Pool(
             "scorer", actors.scorer, farm.scorers, (*arguments, class_names), 1, task_retries=-1, **named
@@ -98,8 +100,11 @@ class Driver:
             self._tell(NoChecks(chosen(settings.describer)))
             self.needs_check = False
         self.calls, self.losses = Calls(), Losses(self._tell)
+        for worker in self.scorers.workers.values():
+            self.calls.inside(self.sampling, worker, place_of)
         self.failures = Failures(store, self.stages, self.retry, self._tell)
         self.care = Care(farm, self.stages, self.calls, self.failures, self._tell, checks=self.needs_check)
+        self.waiting = Waiting(self.stages, (describers, samplers, self.scorers), self.calls, self._tell)
         self.tended = self.looked = -inf  # time.monotonic: the latest round of looking after things, and for answers
         self.warned: set[str] = set()
         self.prepared = False  # the run's negative labels and boundary are in the store
@@ -134,6 +139,7 @@ class Driver:
             self._copy_stragglers()
             self._prepare()
             self.losses.settle()
+            self.waiting.look()
             self._tell_ends()
             self._tell(Tick(self.snapshot()))
         if not self.sampling.queue.done:
@@ -159,6 +165,8 @@ class Driver:
             units={stage.name: stage.queue.counts() for stage in self.stages},
             samples=replace(self.totals, seconds=dict(self.totals.seconds)),
             actors={pool.role: pool.counts() for pool in (self.describing.pool, self.sampling.pool, self.scorers)},
+            waits=self.waiting.lines,
+            waited=dict(self.waiting.waited),
         )
 
     # -- calls and answers ---------------------------------------------------------------------------------------------
@@ -250,7 +258,9 @@ class Driver:
             self._done(call, call.lease, answer)
         elif call.life != worker.lives:
             return  # it has died since
-        elif call.method == "__ray_call__":
+        elif call.method == waits_of.__name__:
+            self.waiting.answered(call.stage, answer)
+        elif call.method == place_of.__name__:
             worker.place, worker.placed = answer, now
             self._tell(WorkerPlaced(worker.name, answer.node, answer.host))
         elif call.method == "ready":

@@ -7,7 +7,7 @@ it should be quick; what it raises ends the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from synood_ray.farm.queue import Counts
@@ -197,6 +197,28 @@ class WorkerLeft(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class WaitBegan(Event):
+    """Something does not go on. what: whoever waits, or what is waited for, always in the same words; line: in full."""
+
+    what: str
+    line: str
+
+    def __str__(self) -> str:
+        return self.line
+
+
+@dataclass(frozen=True, slots=True)
+class WaitEnded(Event):
+    """What was waited for is there, or needed no more."""
+
+    what: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"no longer waiting: {self.what}, after {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True, slots=True)
 class ActorCounts:
     """Workers of one role. waiting: for a place in the cluster; starting: loading models; draining: to leave."""
 
@@ -213,11 +235,16 @@ class ActorCounts:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How far a run is. samples: what this driver's own workers have committed since it began."""
+    """How far a run is. samples: what this driver's own workers have committed since it began.
+
+    waits: lines about what does not go on; waited: seconds by kind of wait, "place" or "service".
+    """
 
     units: Mapping[StageName, Counts]
     samples: Totals
     actors: Mapping[str, ActorCounts]
+    waits: tuple[str, ...] = ()
+    waited: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

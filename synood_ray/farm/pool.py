@@ -103,7 +103,7 @@ class Pool:
             "max_restarts": -1,
             "max_task_retries": task_retries,
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}} if threads else None,  # Ray: logical CPUs
-            "max_concurrency": slots + 2,  # the units, the semantic checks of others, `ready`
+            "max_concurrency": slots + 3,  # the units, the semantic checks of others, `ready`, what it waits for
         }
         self._actor: Any = ray.remote(**options)(actor)
 

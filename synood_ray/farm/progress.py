@@ -1,85 +1,182 @@
-"""What a person sees while the farm works: what is worth a line, and how far it is."""
+"""What a person sees while the farm works: what is worth a line, and how far the run is, by the clock."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from synood_ray.farm.observers import Event, Snapshot, Tick, UnitDone
+from synood_ray import waits
+from synood_ray.farm.observers import Event, Snapshot, StageName, Tick
+from synood_ray.farm.queue import Counts
+
+WINDOW = 180.0
+"""Seconds over which a rate is measured: the latest, since machines come and go."""
+BEAT = 1.0
+_STAGES: dict[StageName, str] = {"sample": "sampled", "describe": "described"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """One stage: samples done of all, by anybody; samples a second and seconds left, None where that is not known."""
+
+    done: int
+    total: int
+    rate: float | None = None
+    left: float | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.done:,}/{self.total:,}"
+        if self.rate:
+            text += f", {self.rate:.3g}/s"
+        return text + (f", about {duration(self.left)} left" if self.left else "")
+
+
+class Rate:
+    """How fast a count grows, over the latest `WINDOW` seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def pace(self, now: float, done: int, total: int) -> Pace:
+        """The count is now so far. Time before the first step does not count: start-up is not pace."""
+        if not self._seen or done > self._seen[-1][1]:
+            self._seen.append((now, done))
+        while len(self._seen) > 3 and now - self._seen[1][0] > WINDOW:
+            self._seen.popleft()
+        steps = list(self._seen)[1:] if len(self._seen) > 2 else []
+        if not steps or now <= steps[0][0]:
+            return Pace(done, total)
+        rate = (done - steps[0][1]) / (now - steps[0][0])
+        return Pace(done, total, rate, (total - done) / rate if rate and total > done else None)
+
+
+def duration(seconds: float) -> str:
+    """ "4:10", "2:04:10", "3 days 2:04"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} days {hours % 24}:{minutes:02d}"
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Progress:
-    """An observer that says what happens, and shows how far the run is with the time left, at this call's pace.
+    """An observer that says what happens, and shows how far the run is: samples, their rate and the time left.
 
-    A live bar in a terminal, a line every so many seconds elsewhere; a context manager that ends the bar.
+    Two live bars in a terminal, a line every so many seconds elsewhere, also while the driver's thread is held up;
+    a context manager that ends both. samples, unit_size: of the plan. earlier: counts what was accepted, rejected and
+    failed before this call; it may take long, and is called in a thread.
     """
 
-    def __init__(self, every: float, say: Callable[[str], None]) -> None:
-        self.every, self.say = every, say
+    def __init__(
+        self,
+        every: float,
+        say: Callable[[str], None],
+        *,
+        samples: int,
+        unit_size: int,
+        earlier: Callable[[], dict[str, int]] | None = None,
+    ) -> None:
+        self.every, self.say, self.samples, self.unit_size = every, say, samples, unit_size
         self.last = time.monotonic()
-        self.first_unit: float | None = None  # when the first unit was done: start-up is not pace
         self.snapshot: Snapshot | None = None
-        self.bar: Any = None
+        self.bars: Any = None
+        self._rates = {stage: Rate() for stage in _STAGES}
+        self._paces: dict[StageName, Pace] = {}
+        self._earlier, self._count = None if earlier else dict[str, int](), earlier
+        self._lock, self._ended = threading.RLock(), threading.Event()
+        self._away: set[str] = set()
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-            from rich.progress import Progress as Bar
+            from synood_ray.farm.bars import Bars
 
-            columns = (
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-            )
-            self.bar = Bar(*columns, console=Console(stderr=True))
-            self.bar.start()
-            self.task = self.bar.add_task("starting", total=None)
+            self.bars = Bars(list(_STAGES.values()))
+        threading.Thread(target=self._beat, daemon=True, name="progress").start()
+        if self._count:
+            threading.Thread(target=self._count_earlier, daemon=True, name="earlier").start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-        elif error[0] is None and self.snapshot is not None:
-            self.say(self.line(self.snapshot))
+        self._ended.set()
+        with self._lock:
+            if self.bars is not None:
+                self.bars.stop()
+            if error[0] is None and self.snapshot is not None:
+                self.say(self.line())
 
     def __call__(self, event: Event) -> None:
-        now, line = time.monotonic(), str(event)
-        if line:
-            self.say(line)
-        if isinstance(event, UnitDone) and event.stage == "sample" and self.first_unit is None:
-            self.first_unit = now
-        if not isinstance(event, Tick):
-            return
-        self.snapshot = event.snapshot
-        if self.bar is not None:
-            units = event.snapshot.units["sample"]
-            self.bar.update(
-                self.task, description=self.line(event.snapshot), completed=units.committed, total=units.total
-            )
-        elif now - self.last >= self.every:
-            self.last = now
-            self.say(self.line(event.snapshot))
+        with self._lock:
+            if line := str(event):
+                self.say(line)
+            if isinstance(event, Tick):
+                self.snapshot = event.snapshot
+                for stage, rate in self._rates.items():
+                    done = self._samples(event.snapshot.units[stage])
+                    self._paces[stage] = rate.pace(time.monotonic(), done, self.samples)
+                self.look()
 
-    def line(self, snapshot: Snapshot) -> str:
-        """One line: units, samples, actors, time left."""
-        sample, describe, samples = snapshot.units["sample"], snapshot.units["describe"], snapshot.samples
-        samplers, describers = snapshot.actors["sampler"].ready, snapshot.actors["describer"].ready
-        if not samples.units and not samplers and not describers:
-            return "starting: models are loading"
-        text = f"{sample.committed}/{sample.total} units sampled, {describe.committed} described"
-        text += f" · {samples.accepted} accepted, {samples.rejected} rejected, {samples.failed} failed"
-        text += f" · {samplers} samplers, {describers} describers"
-        if sample.quarantined:
-            text += f" · {sample.quarantined} quarantined"
-        return text + self._time_left(samples.units, sample.total - sample.committed - sample.quarantined)
+    def look(self) -> None:
+        """Show what there is to show by now."""
+        with self._lock:
+            if self._ended.is_set():
+                return
+            now = time.monotonic()
+            if self.bars is not None:
+                self.bars.show({_STAGES[stage]: pace for stage, pace in self._paces.items()}, self.details())
+            elif now - self.last >= self.every and self.snapshot is not None:
+                self.last = now
+                self.say(self.line())
 
-    def _time_left(self, done: int, left: int) -> str:
-        if not left or self.first_unit is None or done < 2:
-            return ""
-        seconds = left * (time.monotonic() - self.first_unit) / (done - 1)
-        minutes, seconds = divmod(round(seconds), 60)
-        return f" · about {minutes}:{seconds:02d} left"
+    def line(self) -> str:
+        """One line: samples by stage with rate and time left, what became of them, workers, what is waited for."""
+        sampled, described = self._paces["sample"], self._paces["describe"]
+        text = f"samples {sampled}"
+        if described.done < described.total and described.done != sampled.done:
+            text += f" · described {described}"
+        return " · ".join([text, *self.details()])
+
+    def details(self) -> list[str]:
+        """What became of the samples, workers, what is waited for."""
+        if self.snapshot is None:
+            return []
+        samples, units, actors = self.snapshot.samples, self.snapshot.units["sample"], self.snapshot.actors
+        before = self._earlier
+        names = ("accepted", "rejected", "failed")
+        counts = [f"{getattr(samples, name) + (before or {}).get(name, 0):,} {name}" for name in names]
+        found = [", ".join(counts) + ("" if before is not None else " since the start of this call")]
+        samplers, describers = actors["sampler"].ready, actors["describer"].ready
+        loading = actors["sampler"].starting + actors["describer"].starting
+        found.append(f"{samplers} samplers, {describers} describers" + (f", {loading} loading models" * bool(loading)))
+        if units.quarantined:
+            found.append(f"{units.quarantined} units quarantined")
+        return found + [f"waiting: {line}" for line in self._waits()]
+
+    def _waits(self) -> list[str]:
+        told = list(self.snapshot.waits) if self.snapshot else []
+        return told + [line for what, line in waits.current() if not any(one.startswith(what) for one in told)]
+
+    def _samples(self, units: Counts) -> int:
+        return min(units.committed * self.unit_size, self.samples)
+
+    def _count_earlier(self) -> None:
+        assert self._count is not None
+        self._earlier = self._count()
+
+    def _beat(self) -> None:
+        """By the clock: the driver's own thread may wait for the store, and it is this one that says so."""
+        while not self._ended.wait(BEAT):
+            self._tell_own_waits()
+            self.look()
+
+    def _tell_own_waits(self) -> None:
+        current = dict(waits.current())
+        with self._lock:
+            for what in current.keys() - self._away:
+                if self.snapshot is None or not any(line.startswith(what) for line in self.snapshot.waits):
+                    self.say(current[what])
+            self._away = set(current)

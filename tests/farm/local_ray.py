@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synood_ray.farm.pool import Place
+from synood_ray.farm import cluster
+from synood_ray.farm.placement import Node
+from synood_ray.farm.pool import Place, place_of
 from tests.farm.recorded import Recorded
 
 
@@ -88,7 +90,9 @@ class Handle:
             failed.error = ActorUnavailableError("The actor is restarting")
             return failed
         if method == "__ray_call__":
-            work, seconds = (lambda: Place(str(self.node), "", str(self.node))), 0.0
+            (function,) = arguments
+            here = Place(str(self.node), "", str(self.node))
+            work, seconds = (lambda: here if function is place_of else function(self.actor)), 0.0
         else:
             work, seconds = (
                 functools.partial(getattr(self.actor, method), *arguments),
@@ -188,6 +192,8 @@ class Util:
 def use_local_ray(monkeypatch: pytest.MonkeyPatch) -> LocalRay:
     """Every driver made from now on works in this process."""
     ray = LocalRay()
+    monkeypatch.setattr(cluster, "nodes", lambda: [Node({"CPU": 64.0, "GPU": 8.0})])
+    monkeypatch.setattr(cluster, "autoscaling", lambda: None)
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setitem(sys.modules, "ray.util", Util(ray))
     monkeypatch.setattr(os, "fsync", lambda file: None)  # nobody pulls the plug here, and disks are slow

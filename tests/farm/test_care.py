@@ -281,7 +281,7 @@ def test_an_actor_that_waits_for_a_machine_is_no_hindrance(ray: LocalRay, store:
     ray.place = lambda handle: None if handle.number == 1 else "here"  # the first sampler
     ray.seconds = sampling(lambda handle, unit: 100.0)
     make(store, setup_grace=1.0).run()
-    assert complete(store) and not told.lines
+    assert complete(store) and told.lines == ["sampler: waiting for 1 CPU; the nodes that have it are in use"]
     assert isinstance(ray.handles[1].actor, StubSampler)
 
 

@@ -87,7 +87,7 @@ def test_interrupted_and_resumed(finished_run: Path, tmp_path: Path) -> None:
     process = start("synthesize", *arguments, "--farm.status_every", "0.01")
     assert process.stdout is not None and process.stderr is not None
     for line in process.stdout:
-        if "units sampled" in line and not line.startswith("0/"):
+        if line.startswith("samples ") and not line.startswith("samples 0/"):
             break
     process.send_signal(signal.SIGINT)
     process.stdout.read()

@@ -20,8 +20,7 @@ from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.prompts.base import fill_prompt
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts
-from synood_ray.storage.stores import open_store
-from synood_ray.storage.stores.base import Put
+from synood_ray.storage.stores.base import Put, Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +50,7 @@ class DescriberActor(Named):
             os.environ[KEY] = key
         self.settings = Settings.model_validate(settings)
         self.start_log(self.settings.log, output)
-        self.store = open_store(output, patient=True)
+        self.output = output
         self.loader = SourceLoader(self.settings)
         self.lock = threading.Lock()  # units and semantic checks come in threads; the engine takes one call at a time
 
@@ -59,8 +58,13 @@ class DescriberActor(Named):
     def ready(self) -> list[str]:
         """Load the engine; returns what libraries warn about."""
         with heard() as lines:
+            self.find_run(self.store)
             self.describer  # noqa: B018 - made on first use
         return lines
+
+    @cached_property
+    def store(self) -> Store:
+        return self.open_run(self.output)
 
     @cached_property
     def describer(self) -> Describer:

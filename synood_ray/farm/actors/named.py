@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from synood_ray import logs
 from synood_ray.config.settings import LogSettings
+from synood_ray.errors import UserError
+from synood_ray.storage import layout
+from synood_ray.storage.stores import open_store
+from synood_ray.storage.stores.base import Store
 
 _LOGGER = logging.getLogger(__name__)
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -29,6 +34,27 @@ class Named:
     def start_log(self, settings: LogSettings, run: str) -> None:
         """Log in this process, which Ray keeps as the actor's log; every constructor's first step. run: its URI."""
         logs.configure(settings, run=run, worker=repr(self).partition(" · ")[0])
+
+    def open_run(self, output: str) -> Store:
+        """The run's store, as this machine reaches it. UserError, naming the machine, if it does not.
+
+        Not to be called in a constructor, whose errors Ray wraps beyond recognition.
+        """
+        try:
+            return open_store(output, patient=True)
+        except UserError as error:
+            raise UserError(
+                f"{error} (on a worker's machine, {socket.gethostname()}: what the driver has from its environment, "
+                "workers need too, from their nodes or from the job's --runtime-env-json)"
+            ) from error
+
+    def find_run(self, store: Store) -> None:
+        """Raise UserError, naming the machine, unless the run is there that the driver began."""
+        if next(iter(store.list(layout.RUN)), None) is None:
+            raise UserError(
+                f"output: {store.uri}: a worker on {socket.gethostname()} does not see what the driver wrote there; "
+                "take a folder that all machines share, or s3://bucket/prefix"
+            )
 
 
 def logged(method: _Method) -> _Method:

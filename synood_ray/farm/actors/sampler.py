@@ -18,8 +18,7 @@ from synood_ray.sampling.relatives import Relatives
 from synood_ray.storage import layout
 from synood_ray.storage.parts import encode_samples, read_prompts
 from synood_ray.storage.record import read_record
-from synood_ray.storage.stores import open_store
-from synood_ray.storage.stores.base import Put
+from synood_ray.storage.stores.base import Put, Store
 
 if TYPE_CHECKING:
     from synood_ray.models.inpainters.base import Inpainter
@@ -34,7 +33,7 @@ class SamplerActor(Named):
     def __init__(self, settings: dict[str, Any], output: str, class_names: list[str], scorers: list[Any]) -> None:
         self.settings = Settings.model_validate(settings)
         self.start_log(self.settings.log, output)
-        self.store = open_store(output, patient=True)
+        self.output = output
         self.class_names = class_names
         self.scorers = scorers
         self.name = f"{socket.gethostname()}:{os.getpid()}"
@@ -44,8 +43,13 @@ class SamplerActor(Named):
         """Load the models; returns what libraries warn about. Not done in the constructor, whose exceptions Ray would
         wrap beyond recognition."""
         with heard() as lines:
+            self.find_run(self.store)
             self.inpainter, self.scorer  # noqa: B018 - made on first use
         return lines
+
+    @cached_property
+    def store(self) -> Store:
+        return self.open_run(self.output)
 
     @cached_property
     def inpainter(self) -> Inpainter:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.named import Named
 from synood_ray.farm.preparing import open_scorer
-from synood_ray.storage.stores import open_store
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +26,7 @@ class ScorerActor(Named):
 
     @cached_property
     def scorer(self) -> Scorer:
-        return open_scorer(self.settings, open_store(self.output, patient=True), self.class_names)
+        return open_scorer(self.settings, self.open_run(self.output), self.class_names)
 
     def call(self, method: str, arrays: tuple[Any, ...]) -> Any:
         """Call a `Scorer` method on tensors given as NumPy arrays; tensors come back as arrays."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 
+from synood_ray import waits
 from synood_ray.errors import Unavailable, UserError, printable
 from synood_ray.locations import without_credentials
 from synood_ray.models.describers.answers import Answer
@@ -188,6 +189,7 @@ class ChatServer:
         if gone + pause > self._budget:
             asked = f" and asks to be left alone for {away.wait:.0f} s" if away.wait > self._budget - gone else ""
             raise Unavailable(f"describer.endpoint: {self.url} has given no answer for {gone:.0f} s{asked}: {away}")
+        waits.note(self.url, str(away))
         await self._sleep(pause)
 
     async def _once(self, client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None) -> Any:
@@ -221,12 +223,12 @@ class ChatServer:
             code = error.get("code") if isinstance(error, dict) else None
             status = code if isinstance(code, int) and 400 <= code < 600 else 200
         elif reply.is_success:
-            self._away_since = None
+            self._answers()
             return found
         words = f"HTTP {status}: {self._words(_message(found) or text)}"
         if status in _BUSY or status >= 500:
             raise _Away(words, _retry_after(reply), own=status not in _BUSY)
-        self._away_since = None  # it is there, and says so
+        self._answers()  # it is there, and says so
         if asked and (status in _ABOUT_THE_QUESTION or status == 200):
             raise _Declined(words, status, text)
         if reply.has_redirect_location:
@@ -234,6 +236,10 @@ class ChatServer:
                 f"answers HTTP {status} and points to {self._words(reply.headers['location'])}; name that server"
             )
         raise self._wrong(f"answers {words}", hint=status in (200, 404, 405))
+
+    def _answers(self) -> None:
+        self._away_since = None
+        waits.over(self.url)
 
     def _wrong(self, said: str, hint: bool = False) -> UserError:
         advice = "" if not hint or self._base.path.rstrip("/").endswith("/v1") else "; does the address lack /v1?"

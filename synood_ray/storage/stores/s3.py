@@ -30,6 +30,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
+from synood_ray import waits
 from synood_ray.errors import UserError
 from synood_ray.storage.stores.base import Entry, NotFound, Put, Store, StoreUnavailable, check_key
 from synood_ray.storage.stores.s3_errors import code_of, complaint, is_transient
@@ -176,9 +177,10 @@ class S3Store(Store):
         pause_limit = 0.1
         while True:
             try:
-                return request()
+                answer = request()
             except ClientError as error:
                 if code_of(error) in _EXPECTED:
+                    waits.over(self.uri)
                     raise
                 if not is_transient(error):
                     raise self._translated(what, error) from error
@@ -187,6 +189,10 @@ class S3Store(Store):
                 last = error
             except BotoCoreError as error:
                 raise self._translated(what, error) from error
+            else:
+                waits.over(self.uri)
+                return answer
+            waits.note(self.uri, f"{type(last).__name__}: {last}")
             pause = random.uniform(0.0, pause_limit)  # full jitter: many workers must not come back together
             pause_limit = min(2 * pause_limit, 8.0)
             if self._clock() - start + pause > budget:

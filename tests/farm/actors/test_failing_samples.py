@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from synood_ray.config.settings import Settings
-from synood_ray.errors import Unavailable
+from synood_ray.errors import Unavailable, UserError
+from synood_ray.farm.actors import named
 from synood_ray.farm.actors.describer import DescriberActor
 from synood_ray.farm.actors.sampler import SamplerActor
 from synood_ray.models.describers.answers import Answer
@@ -131,3 +132,23 @@ def test_answers_that_cannot_be_told_are_counted(
     assert [row.reject_reason for row in rows] == ["mllm", "", "", ""]
     unasked = sampler(settings, ["fox"]).sample(0, foxes[:1], 1, None, 1)
     assert (unasked.checked, unasked.untold) == (0, 0) and unasked.accepted == 1
+
+
+def test_a_run_that_this_machine_does_not_see_is_told_before_models_load(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"output": str(tmp_path / "run")})
+    for actor in (
+        DescriberActor(settings.model_dump(mode="json"), settings.output),
+        SamplerActor(settings.model_dump(mode="json"), settings.output, ["a", "b"], []),
+    ):
+        with pytest.raises(UserError, match=r"output: .* does not see what the driver wrote there; take a folder"):
+            actor.ready()
+
+
+def test_a_store_that_only_the_driver_may_read_is_told_with_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(output: str, patient: bool) -> None:
+        raise UserError("s3://runs/x: could not list: no complete credentials found")
+
+    monkeypatch.setattr(named, "open_store", refuse)
+    actor = DescriberActor(Settings().model_dump(mode="json"), "s3://runs/x")
+    with pytest.raises(UserError, match=r"no complete credentials found \(on a worker's machine, .*--runtime-env-json"):
+        actor.ready()

@@ -1,0 +1,99 @@
+"""What the run waits for, found out while it waits: a place for workers, or a service that one of them needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Literal
+
+from synood_ray import waits
+from synood_ray.farm import cluster
+from synood_ray.farm.calls import Calls
+from synood_ray.farm.observers import Observer, WaitBegan, WaitEnded
+from synood_ray.farm.placement import Need
+from synood_ray.farm.pool import Pool
+from synood_ray.farm.stage import Stage
+
+LOOK = 3.0
+"""Seconds between questions to the cluster, and to one worker of each stage in turn: a service is away for all."""
+
+
+def waits_of(actor: Any) -> list[tuple[str, str]]:
+    """What an actor's process waits for; called inside it."""
+    return waits.current()
+
+
+@dataclass(slots=True)
+class _Wait:
+    kind: Literal["place", "service"]
+    line: str
+    since: float
+
+
+class Waiting:
+    """waited: seconds by kind of wait."""
+
+    def __init__(self, stages: Sequence[Stage], pools: Sequence[Pool], calls: Calls, tell: Observer) -> None:
+        self._stages, self._pools, self._calls, self._tell = stages, pools, calls, tell
+        self._open: dict[str, _Wait] = {}
+        self._places: dict[str, str] = {}
+        self._services: dict[str, list[tuple[str, str]]] = {}  # by stage, as its worker said that was asked last
+        self._turn = 0
+        self._due, self._latest = -inf, time.monotonic()
+        self.waited: dict[str, float] = {}
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What does not go on."""
+        return tuple(wait.line for wait in self._open.values())
+
+    def answered(self, stage: Stage, answer: list[tuple[str, str]]) -> None:
+        """What a worker of the stage waits for."""
+        self._services[stage.name] = answer
+
+    def look(self) -> None:
+        """Find out, if it is time to; tell what has begun and what is over."""
+        now = time.monotonic()
+        for kind in {wait.kind for wait in self._open.values()}:
+            self.waited[kind] = self.waited.get(kind, 0.0) + now - self._latest
+        self._latest = now
+        if now >= self._due:
+            self._due = now + LOOK
+            self._ask()
+            self._places = dict(self._unplaced(now))
+        services = dict(waits.current())
+        for stage in self._stages:
+            services |= dict(self._services.get(stage.name, ())) if stage.pool.workers else {}
+        self._take_in(now, "place", self._places)
+        self._take_in(now, "service", services)
+
+    def _ask(self) -> None:
+        """Ask a worker of each stage; while one has not answered, no other."""
+        self._turn += 1
+        asked = {call.stage.name for call in self._calls.flying.values() if call.method == waits_of.__name__}
+        for stage in self._stages:
+            placed = [worker for worker in stage.pool.workers.values() if worker.place]
+            if placed and stage.name not in asked:
+                self._calls.inside(stage, placed[self._turn % len(placed)], waits_of)
+
+    def _unplaced(self, now: float) -> dict[str, str]:
+        found = {}
+        for pool in self._pools:
+            waiting = [w for w in pool.workers.values() if not (w.place or w.ready) and now - w.asked >= waits.AFTER]
+            if waiting:
+                need = Need.of(pool.role, pool.settings)
+                who = f"{len(waiting)} {pool.role}s" if waiting[1:] else pool.role
+                found[f"{pool.role}s without a place"] = f"{who}: waiting for {need}; {cluster.outlook(need)}"
+        return found
+
+    def _take_in(self, now: float, kind: Literal["place", "service"], found: dict[str, str]) -> None:
+        for what, line in found.items():
+            if what in self._open:
+                self._open[what].line = line
+            else:
+                self._open[what] = _Wait(kind, line, now - waits.AFTER)
+                self._tell(WaitBegan(what, line))
+        for what in [what for what, wait in self._open.items() if wait.kind == kind and what not in found]:
+            self._tell(WaitEnded(what, now - self._open.pop(what).since))
