@@ -26,7 +26,7 @@ _PACKAGE = "/runtime_resources/"
 
 
 def submitted() -> bool:
-    """Whether this process is the entrypoint of `ray job submit`, whose folder is a copy that Ray removes afterwards."""
+    """Whether this process is the entrypoint of `ray job submit`, whose folder is a copy that Ray removes."""
     return bool(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"))
 
 
@@ -41,7 +41,9 @@ def check_output(output: str) -> None:
             "removes; give an absolute path that all machines share, or s3://bucket/prefix"
         )
     if _PACKAGE in f"{path.resolve()}/":
-        raise UserError(f"output: {output} lies in Ray's copy of the working directory, which Ray removes; give another")
+        raise UserError(
+            f"output: {output} lies in Ray's copy of the working directory, which Ray removes; choose another"
+        )
 
 
 def absolute(settings: Settings) -> Settings:

@@ -51,11 +51,12 @@ def _check_head(address: str) -> None:
     from ray.core.generated import gcs_service_pb2, gcs_service_pb2_grpc
     from ray.exceptions import AuthenticationError
 
+    request: Any = gcs_service_pb2.GetClusterIdRequest  # type: ignore[attr-defined]
     try:
         channel = init_grpc_channel(address)
         try:
             stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
-            stub.GetClusterId(gcs_service_pb2.GetClusterIdRequest(), timeout=PATIENCE)
+            stub.GetClusterId(request(), timeout=PATIENCE)
         finally:
             channel.close()
     except grpc.RpcError as error:
@@ -70,4 +71,3 @@ def _what(error: Any, codes: Any) -> str:
     if error.code() is codes.DEADLINE_EXCEEDED:
         return f"the head takes connections but gives no answer in {PATIENCE:g} s; is it overloaded?"
     return f"something answers, but no Ray head ({error.code().name.lower()}); {_FORM}"
-

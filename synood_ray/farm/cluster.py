@@ -131,11 +131,13 @@ def autoscaling() -> Autoscaling | None:
     import json
 
     import ray
-    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+    from ray.core.generated import autoscaler_pb2
     from ray.experimental.internal_kv import _internal_kv_get
 
-    head = ray._private.worker.global_worker.gcs_client
-    reply = GetClusterStatusReply.FromString(head.get_cluster_status(timeout_s=10))
+    head: Any = ray._private.worker.global_worker.gcs_client  # type: ignore[attr-defined]
+    reply = autoscaler_pb2.GetClusterStatusReply.FromString(  # type: ignore[attr-defined]
+        head.get_cluster_status(timeout_s=10)
+    )
     if reply.HasField("autoscaling_state") and reply.autoscaling_state.autoscaler_state_version:
         state = reply.autoscaling_state
         starting = sum(request.count for request in state.pending_instance_requests) + len(state.pending_instances)
@@ -169,7 +171,8 @@ def await_room(needs: Sequence[Need], say: Callable[[str], None], *, patience: f
     deadline, said = time.monotonic() + (0 if is_local() else patience), False
     while True:
         try:
-            return check(needs, nodes())
+            check(needs, nodes())
+            return
         except UserError as error:
             if time.monotonic() >= deadline:
                 raise

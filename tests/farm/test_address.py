@@ -52,6 +52,6 @@ def test_another_server(page: str) -> None:
 
 def test_one_that_takes_connections_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address, "PATIENCE", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with pytest.raises(UserError, match=r"gives no answer in 0\.3 s"):
-            check_address(f"127.0.0.1:{silent.getsockname()[1]}")
+    refused = pytest.raises(UserError, match=r"gives no answer in 0\.3 s")
+    with socket.create_server(("127.0.0.1", 0)) as silent, refused:
+        check_address(f"127.0.0.1:{silent.getsockname()[1]}")

@@ -47,7 +47,9 @@ def test_pools_fit_if_some_way_to_place_them_is_there() -> None:
     """The sampler takes the node that the describer could have had, too."""
     farm = {"describers": {"cpus": 2}, "samplers": {"cpus": 4}}
     check(needs_of(settings(farm)), [Node({"CPU": 4.0}), LAPTOP])
-    assert "--farm.describers.cpus 0.5 --farm.samplers.cpus 0.5" in refused(needs_of(settings(farm)), Node({"CPU": 4.0}))
+    assert "--farm.describers.cpus 0.5 --farm.samplers.cpus 0.5" in refused(
+        needs_of(settings(farm)), Node({"CPU": 4.0})
+    )
     scorers = settings({"scorers": {"max": 3}}, "actor")
     check(needs_of(scorers), [LAPTOP, LAPTOP, LAPTOP])
     assert "3 scorers of 1 CPU" in refused(needs_of(scorers), LAPTOP, LAPTOP)

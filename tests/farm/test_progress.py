@@ -53,7 +53,9 @@ def test_samples_with_rate_and_time_left_every_so_many_seconds(clock: Clock) -> 
 
 
 def test_totals_are_those_of_the_run(clock: Clock) -> None:
-    shown = Progress(10.0, print, samples=200, unit_size=8, earlier=lambda: {"accepted": 30, "rejected": 2, "failed": 0})
+    shown = Progress(
+        10.0, print, samples=200, unit_size=8, earlier=lambda: {"accepted": 30, "rejected": 2, "failed": 0}
+    )
     shown(tick(5, 25, accepted=7))
     assert "7 accepted, 0 rejected, 0 failed since the start of this call" in shown.line()
     shown._count_earlier()
