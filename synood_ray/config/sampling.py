@@ -13,6 +13,7 @@ PolicyName = Literal[  # a name per line
     "blend",
     "switch",
     "neighbour",
+    "official",
     "mix",
 ]
 """The names of `synood_ray.sampling.prompts.POLICIES`."""
@@ -32,7 +33,8 @@ class PromptSettings(Section):
         "context",
         "context",
         "context: the scene without its subject; blend: two ID classes at once; switch: one for the first steps, "
-        "another for the rest; neighbour: a named thing that is no ID class; mix: some of each",
+        "another for the rest; neighbour: a named thing that is no ID class; official: context in the released words; "
+        "mix: some of each",
     )
     mix: dict[str, float] = Field({"blend": 2.0, "switch": 1.0}, description="mix: policy -> how often, any unit")
     weight: float = Field(0.5, ge=0.05, le=0.95, description="blend: the partner's share of the text embedding")
@@ -73,7 +75,9 @@ class SamplingSettings(Section):
     """Boundary sampling: how an ID image becomes an image on the ID/OOD boundary."""
 
     recipe: RecipeName = Field(
-        "newton", description="newton: ours; fresh: new noise each round, no gradient; official: the released recipe"
+        "newton",
+        description="newton: ours; fresh: new noise each round, no gradient; official: the released recipe, which has "
+        "its own prompt and mask",
     )
     per_image: int = Field(1, ge=1, description="samples made from one selected image")
     band: Interval = Field(

@@ -50,11 +50,14 @@ def centred_box(side: int, share: float) -> Box:
     return inset, inset, side - inset, side - inset
 
 
-def to_tensor(images: list[Image.Image], side: int) -> Tensor:
-    """Stack RGB images as [B, 3, side, side] float32 in [0, 1]."""
+def to_tensor(images: list[Image.Image], side: int, squash: bool = False) -> Tensor:
+    """Stack RGB images as [B, 3, side, side] float32 in [0, 1]: centre squares or, squashed (bicubic), the whole."""
     import torch
 
-    arrays = [np.asarray(to_square(image.convert("RGB"), side), dtype=np.uint8) for image in images]
+    def fitted(image: Image.Image) -> Image.Image:
+        return image.resize((side, side), Image.Resampling.BICUBIC) if squash else to_square(image, side)
+
+    arrays = [np.asarray(fitted(image.convert("RGB")), dtype=np.uint8) for image in images]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2).float().div_(255)
 
 

@@ -61,7 +61,8 @@ class Models:
         refiner = Refiner(inpainter, scorer, calibration, settings.sampling)
         self.side = inpainter.resolution
         self.loader = SourceLoader(settings)
-        self.policy = POLICIES[settings.prompts.policy](settings, relatives or Relatives())
+        self.squash = refiner.recipe.squash
+        self.policy = POLICIES[refiner.recipe.policy or settings.prompts.policy](settings, relatives or Relatives())
         self.companions = settings.sampling.id_companions and refiner.recipe.companions
         self.checks = Checks(settings.sampling, refiner.recipe, len(class_names), negative_words)
         self.engine = RefineEngine(refiner)
@@ -140,7 +141,7 @@ def _load(
 
 
 def _read(task: SampleTask, models: Models) -> tuple[Tensor, Tensor]:
-    image = to_tensor([models.loader.image(task.source)], models.side)[0]
+    image = to_tensor([models.loader.image(task.source)], models.side, models.squash)[0]
     return image, models.loader.mask(task.source, models.side)
 
 

@@ -26,6 +26,19 @@ def test_to_tensor_keeps_pixels_that_fit() -> None:
     assert torch.equal((tensor[0] * 255).round().byte().permute(1, 2, 0), torch.from_numpy(pixels))
 
 
+def test_squashed_images_are_seen_whole() -> None:
+    """As PIL's own resize of the released script does it; the centre square would lose both ends."""
+    image = Image.new("RGB", (48, 16), (0, 0, 0))
+    image.paste((255, 0, 0), (0, 0, 16, 16))
+    image.paste((0, 0, 255), (32, 0, 48, 16))
+    squashed = to_tensor([image], 16, squash=True)[0]
+    assert torch.equal(
+        (squashed * 255).round().byte().permute(1, 2, 0), torch.from_numpy(np.array(image.resize((16, 16))))
+    )
+    assert squashed[0, 8, 1] > 0.9 and squashed[2, 8, -2] > 0.9
+    assert to_tensor([image], 16).max() == 0
+
+
 @given(st.integers(8, 90), st.integers(8, 90), st.integers(8, 64))
 def test_to_square_is_square_whatever_the_shape(width: int, height: int, side: int) -> None:
     assert to_square(Image.new("RGB", (width, height)), side).size == (side, side)

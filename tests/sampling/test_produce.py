@@ -14,8 +14,10 @@ from PIL import Image
 
 from synood_ray.config.settings import Settings
 from synood_ray.models.describers.base import Context
+from synood_ray.models.images import to_tensor
 from synood_ray.models.inpainters.base import Prompts
 from synood_ray.records import SampleRow, SampleTask, SourceImage
+from synood_ray.sampling import produce as produce_module
 from synood_ray.sampling.produce import Models, produce
 from synood_ray.sampling.relatives import Relatives
 from tests.sampling.worlds import SIDE, LinearInpainter, LinearScorer, calibration
@@ -148,6 +150,27 @@ def test_the_released_recipe_keeps_and_checks_nothing(make: Any, scorer: Seer) -
     rows = make(lambda pngs, subjects: pytest.fail("it was asked"), recipe="official")
     assert all(row.accepted and row.rounds == 3 and row.companion is None for row in rows)
     assert any(abs(row.margin) > 0.25 for row in rows)
+
+
+@pytest.mark.parametrize(("recipe", "squashed"), [("official", True), ("newton", False)])
+def test_the_released_recipe_squashes_images_and_paints_its_own_prompt(
+    make: Any, tasks: list[SampleTask], monkeypatch: pytest.MonkeyPatch, recipe: str, squashed: bool
+) -> None:
+    wide = Image.new("RGB", (48, 16), (0, 0, 0))
+    wide.paste((250, 250, 250), (0, 0, 16, 16))
+    wide.save(tasks[0].source.uri)
+    seen = []
+
+    def watched(*given: Any) -> torch.Tensor:
+        seen.append(to_tensor(*given))
+        return seen[-1]
+
+    monkeypatch.setattr(produce_module, "to_tensor", watched)
+    row = make(recipe=recipe)[0]
+    assert (seen[0].max() > 0.9) == squashed  # the white third is outside the centre square
+    assert (row.prompt, row.policy) == (
+        ("A photo only remain raw.", "official") if squashed else ("A photo of reeds 0.", "context")
+    )
 
 
 def test_what_cannot_be_made_is_a_failed_row_and_the_others_are_made(

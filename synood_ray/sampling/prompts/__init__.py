@@ -10,6 +10,7 @@ from synood_ray.records import SourceImage
 from synood_ray.sampling.prompts.base import Painting, Policy, chance
 from synood_ray.sampling.prompts.context import ContextPolicy
 from synood_ray.sampling.prompts.neighbour import NeighbourPolicy
+from synood_ray.sampling.prompts.official import OfficialPolicy
 from synood_ray.sampling.prompts.pairs import BlendPolicy, SwitchPolicy
 from synood_ray.sampling.relatives import Relatives
 
@@ -35,5 +36,6 @@ POLICIES: dict[str, Callable[[Settings, Relatives], Policy]] = {
     "blend": BlendPolicy,
     "switch": SwitchPolicy,
     "neighbour": NeighbourPolicy,
+    "official": OfficialPolicy,
     "mix": MixPolicy,
 }

@@ -39,6 +39,8 @@ class Recipe(ABC):
 
     companions: ClassVar[bool] = True  # regenerate every source as an ID image too
     checks: ClassVar[bool] = True  # reject samples that still show their class
+    policy: ClassVar[str | None] = None  # the prompt policy that it brings along; None: the run's
+    squash: ClassVar[bool] = False  # images are squashed into the square, not cut
 
     def __init__(self, settings: SamplingSettings, calibration: Calibration, inpainter: Inpainter) -> None:
         self.settings, self.calibration, self.inpainter = settings, calibration, inpainter

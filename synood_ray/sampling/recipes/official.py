@@ -3,8 +3,7 @@
 Its samples are whole images (the mask is all ones), take three rounds of 12 of 20 solver steps with the model's own
 solver, never stop early, and are kept as the last round leaves them, whatever their score and whatever they show. Its
 loss has a target out of reach of 149 classes or more, and is a mean over the batch, so both are part of the length of
-its step. Two steps before the loop are the run's and not the release's yet: its prompt ("A photo only remain …") and
-its squashed images.
+its step. Before the loop, images are squashed into the square, and the prompt is its own (`sampling.prompts.official`).
 """
 
 from __future__ import annotations
@@ -48,6 +47,8 @@ class Official(Recipe):
 
     companions = False
     checks = False
+    policy = "official"
+    squash = True
 
     def __init__(self, settings: SamplingSettings, calibration: Calibration, inpainter: Inpainter) -> None:
         super().__init__(settings, calibration, inpainter)

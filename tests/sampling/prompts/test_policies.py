@@ -48,6 +48,15 @@ def test_context_paints_the_scene_without_its_subject() -> None:
     assert asked == ["A photo of snow, fence."]
 
 
+def test_official_paints_the_released_words() -> None:
+    """As the released script has it: f"A photo only remain {context[:73]}." of the answer as it was given."""
+    raw = "In the background, besides the red fox, there are tall trees, a wooden fence and snow; it is a winter day."
+    painted = POLICIES["official"](Settings(), RELATIVES).paint(SOURCE, Context("tall trees", raw), CLASSES, 7)
+    expected = "A photo only remain In the background, besides the red fox, there are tall trees, a wooden fe."
+    assert painted == Painting(expected, "official")
+    assert paint(policy="official").prompt == "A photo only remain Snow and a fence.."
+
+
 @pytest.mark.parametrize("policy", get_args(PolicyName))
 def test_a_painting_depends_on_its_sample_alone(policy: str) -> None:
     assert [paint(seed, policy=policy) for seed in SEEDS] == [paint(seed, policy=policy) for seed in SEEDS]
