@@ -124,13 +124,13 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     repeated, and must select the same images.
     """
     if run is not None and all(map(store.exists, MANIFESTS)):
-        return _plan_of(settings, run.sources()), run
+        return plan_of(settings, run.sources()), run
     from synood_ray.data.masks import check_masks
 
     load_candidates(settings.labels)  # a wrong file is the user's to fix, before anything is written or loaded
     selection = _select(settings, say)
     check_prompts(settings.prompts, [info.name for info in selection.classes])
-    plan = _plan_of(settings, selection.sources)
+    plan = plan_of(settings, selection.sources)
     if settings.sampling.mask == "files":
         planned = {task.source.key: task.source for unit in range(len(plan)) for task in plan.unit(unit)}
         check_masks(settings.sampling.masks or "", planned.values())
@@ -148,7 +148,8 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     return plan, Run(store, record)
 
 
-def _plan_of(settings: Settings, sources: Sequence[SourceImage]) -> Plan:
+def plan_of(settings: Settings, sources: Sequence[SourceImage]) -> Plan:
+    """The plan of the samples that these settings make from these sources."""
     unit_size, per_image = settings.farm.unit_size, settings.sampling.per_image
     return Plan(sources, per_image=per_image, unit_size=unit_size, limit=settings.limit, seed=settings.seed)
 
@@ -223,6 +224,8 @@ def _drive(
         told: list[Observer] = [progress, log_event, times, Metrics(run_name(store.uri)), *observers]
         driver = Driver(settings, store, plan, classes, actors=actors or REAL, observers=told, retry=retry)
         totals = driver.run()
+    if rates := driver.rates():
+        put_json(store, layout.RATES, rates)
     if totals.untold:
         say(
             f"of {totals.checked} answers to the semantic check {totals.untold} were neither yes nor no; "

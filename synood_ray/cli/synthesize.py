@@ -9,7 +9,7 @@ from synood_ray.cli.command import ALL, START, Arguments, Command
 from synood_ray.cli.guard import DONE, NOTHING_ACCEPTED, QUARANTINED
 from synood_ray.cli.help import show, width
 from synood_ray.cli.tree import leaves, value_of
-from synood_ray.errors import printable
+from synood_ray.errors import UserError, printable
 from synood_ray.locations import without_credentials
 
 ASSUMED = (
@@ -38,6 +38,11 @@ def run(arguments: Arguments, **more: Any) -> int:
         print("\n".join([*first, printable(line)]), flush=True)
         first.clear()
 
+    if "dry-run" in arguments.options:
+        from synood_ray.cli.dry_run import dry_run
+
+        dry_run(settings, say, **_rehearsal(arguments.options), **more)
+        return DONE
     from synood_ray.pipeline import synthesize
 
     retry = "retry-failed" in arguments.options
@@ -64,6 +69,20 @@ def why_not(output: str) -> str:
     return "; ".join(f"{count} {REJECTED.get(reason, printable(reason))}" for reason, count in found) or "none was made"
 
 
+def _rehearsal(options: dict[str, str]) -> dict[str, Any]:
+    """The options of a dry run. Raises UserError."""
+    found: dict[str, Any] = {"like": options.get("like")}
+    for name, kind in (("probe", int), ("price", float)):
+        if name in options:
+            try:
+                found[name] = kind(options[name])
+            except ValueError:
+                found[name] = 0
+            if not 0 < found[name] < float("inf"):
+                raise UserError(f"{name}: must be a number above 0, not {options[name]!r}")
+    return found
+
+
 def short_form(arguments: Arguments) -> str:
     """What differs from the defaults, grouped by where it came from (files by name, without the lines)."""
     groups: dict[str, list[str]] = {}
@@ -87,6 +106,11 @@ COMMAND = Command(
         "--output URI": "run folder, local or s3://; the same command again resumes where it stopped",
         **START,
         "--limit N": "plan only the first N samples",
+        "--dry-run": "check settings, data, models, storage and cluster, say what the run will make and take, and "
+        "write nothing",
+        "--probe K": "with --dry-run: make K samples, in a folder that is removed, and measure how long they take",
+        "--like URI": "with --dry-run: a run of the same kind whose measured rates hold",
+        "--price P": "with --dry-run: price of a GPU-hour",
         "--retry-failed": "run the quarantined units and the failed samples of this run again, and nothing else; "
         "their earlier errors stay in errors/. A published run is published anew",
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,6 +69,11 @@ class FolderSource(ImageSource):
             shown = ", ".join(f"{name} {count}" for name, count in hidden.most_common(3))
             self.notes = [*self._notes, f"{hidden.total()} hidden files are left out ({shown})"]
         return ScanResult(sorted(images, key=lambda image: (image.label, image.key)), skips)
+
+    def census(self) -> list[int]:
+        labels = self._labels or {}
+        counts = Counter(key.partition("/")[0] for key, _ in self._folder.files() if "/" in key)
+        return [counts[key] for key in labels]
 
     def read(self, image: SourceImage) -> bytes:
         return files.read_bytes(image.uri)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,12 @@ class ImageSource(ABC):
     @abstractmethod
     def scan(self, progress: Progress | None = None) -> ScanResult:
         """List all images with their sizes. Raises UserError if the source as a whole is wrong."""
+
+    def census(self) -> list[int]:
+        """Images of every class, by label; where listings or label columns tell, no image is opened, and some may turn
+        out to be unusable."""
+        counts = Counter(image.label for image in self.scan().images)
+        return [counts[label] for label in range(len(self.classes))]
 
     @abstractmethod
     def read(self, image: SourceImage) -> bytes:

@@ -114,6 +114,13 @@ class ParquetSource(ImageSource):
     def _no_row(self) -> UserError:
         return UserError(f"{self._filter}: no row of {self.uri} has {some(list(self._where))} as it is asked for")
 
+    def census(self) -> list[int]:
+        counts = [0] * len(self.classes)
+        for address in self._addresses:
+            for value, count in _distinct(address, self._data.label_column, self._where).items():
+                counts[(self._labels or {})[value]] += count
+        return counts
+
     def read(self, image: SourceImage) -> bytes:
         return self._reader.read(image)
 
@@ -259,7 +266,7 @@ def _read_classes(
             raise UserError(f"data.label_column: {address} names other classes than {addresses[0]}")
     values: set[Any] = set()
     for address in addresses:
-        values |= _distinct(address, column, where)
+        values |= _distinct(address, column, where).keys()
     if names[0] is not None:
         twice = {name for name, count in Counter(names[0]).items() if count > 1}
         keys = {i: f"{name}#{i}" if name in twice else name for i, name in enumerate(names[0])}
@@ -284,8 +291,8 @@ def _class_label_names(schema: pa.Schema, column: str) -> list[str] | None:
         return None  # another writer's metadata
 
 
-def _distinct(address: str, column: str, where: Mapping[str, set[str]]) -> set[Any]:
-    """The labels of the rows that are wanted, without those that mean "no label"."""
+def _distinct(address: str, column: str, where: Mapping[str, set[str]]) -> dict[Any, int]:
+    """The labels of the rows that are wanted and how many rows have each, without those that mean "no label"."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -296,4 +303,5 @@ def _distinct(address: str, column: str, where: Mapping[str, set[str]]) -> set[A
         raise UserError(f"{address} is damaged: {first_line(error)}; fetch or write it again") from error
     for name, values in where.items():
         table = table.filter(pa.array([str(value) in values for value in table[name].to_pylist()], pa.bool_()))
-    return set(pc.unique(table[column]).to_pylist()) - {None, NO_LABEL}
+    counts = {one["values"]: one["counts"] for one in pc.value_counts(table[column]).to_pylist()}
+    return {value: count for value, count in counts.items() if value is not None and value != NO_LABEL}

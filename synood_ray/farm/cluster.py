@@ -118,6 +118,16 @@ def nodes() -> list[Node]:
     return [Node(node["Resources"], node["Labels"]) for node in ray.nodes() if node["Alive"]]
 
 
+def this_machine() -> Node:
+    """This machine as a cluster of its own would count it, without starting one."""
+    from ray._private import accelerators
+    from ray._private.utils import get_num_cpus
+
+    manager = accelerators.get_accelerator_manager_for_resource("GPU")
+    gpus = manager.get_current_node_num_accelerators() if manager else 0
+    return Node({"CPU": float(get_num_cpus()), "GPU": float(gpus)})
+
+
 @dataclass(frozen=True)
 class Autoscaling:
     """What an autoscaler is about to do. starting: machines on their way; impossible: needs that it has no kind for."""

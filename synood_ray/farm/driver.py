@@ -114,6 +114,11 @@ class Driver:
         """Units that have no part and will get none."""
         return self.failures.quarantined
 
+    def rates(self) -> dict[str, float]:
+        """Seconds that one worker took for a sample, by stage, of stages with anything measured."""
+        paces = {stage.name: stage.pace.work for stage in self.stages}
+        return {name: work / self.settings.farm.unit_size for name, work in paces.items() if work}
+
     def run(self) -> Totals:
         """Work until nothing is left. Ends every actor, also when it is interrupted."""
         try:

@@ -72,14 +72,14 @@ def check(needs: Sequence[Need], nodes: Sequence[Node]) -> None:
     """Raise UserError, naming the settings to change, if these workers do not fit on these nodes at the same time."""
     for need in needs:
         if not any(node.fits(need) for node in nodes):
-            raise UserError(f"{need.setting}: a {need.role} needs {need}, and no node has that ({_in_all(nodes)})")
+            raise UserError(f"{need.setting}: a {need.role} needs {need}, and no node has that ({in_all(nodes)})")
     hardest = sorted(needs, key=lambda need: (need.resources.get("GPU", 0), need.resources.get("CPU", 0)), reverse=True)
     if not _place(hardest, [dict(node.resources) for node in nodes], nodes):
         counted = Counter((need.role, str(need)) for need in needs)
         each = " and ".join(f"{count} {role}{'s' * (count > 1)} of {what}" for (role, what), count in counted.items())
         raise UserError(
             f"{', '.join(_settings(needs))}: {each} work at the same time, and there is not room for all "
-            f"({_in_all(nodes)}); {_cure(needs)}"
+            f"({in_all(nodes)}); {_cure(needs)}"
         )
 
 
@@ -130,7 +130,7 @@ def in_words(resources: Mapping[str, float], labels: Mapping[str, str]) -> str:
     return ", ".join([*words, *(f"label {name}={value}" for name, value in labels.items())]) or "nothing"
 
 
-def _in_all(nodes: Sequence[Node]) -> str:
+def in_all(nodes: Sequence[Node]) -> str:
     """What there is: "2 nodes, 8 CPU and 1 GPU in all"."""
     cpus, gpus = (sum(node.resources.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU"))
     return f"{len(nodes)} node{'s' * (len(nodes) != 1)}, {cpus:g} CPU and {gpus:g} GPU in all"

@@ -38,6 +38,8 @@ REPORT_TEXT = f"{REPORT}evaluation.md"
 REPORT_BOARD = f"{REPORT}openood.csv"
 """What the OpenOOD board asks for."""
 TIMINGS = "timings/"
+RATES = f"{TIMINGS}rates.json"
+"""Seconds that one worker took for a sample, by stage: what a forecast goes by."""
 RETRIES = "retries/"
 DAMAGED = "damaged/"
 

@@ -267,3 +267,10 @@ def test_a_choice_of_rows_that_cannot_be_made_is_refused(tmp_path: Path) -> None
     (tmp_path / "folder" / "ant").mkdir(parents=True)
     with pytest.raises(UserError, match=r"data\.uri: .* holds no Parquet file"):
         open_source(str(tmp_path / "folder"), DataSettings(where={"style": "flat"}))
+
+
+def test_a_census_opens_no_image(tmp_path: Path) -> None:
+    rows = {"image": [{"bytes": b"no image", "path": ""}] * 7, "label": [0, 2, 2, None, -1, 1, 2]}
+    pq.write_table(pa.table(rows), tmp_path / "images.parquet")
+    source = open_source(str(tmp_path / "images.parquet"), DataSettings(class_names="keys"))
+    assert source.census() == [1, 1, 3]

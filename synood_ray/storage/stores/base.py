@@ -92,6 +92,13 @@ class Store(ABC):
             self.put_new(key, make())
             return self.get(key)
 
+    def check_conditions(self) -> None:
+        """Raise UserError if it does not honour the condition of a write, or does not let us write; leaves nothing.
+
+        A local folder is asked when it is opened.
+        """
+        return
+
     def occupant(self) -> str | None:
         """The name of something that is there, an object or anything else; None if the place is empty.
 

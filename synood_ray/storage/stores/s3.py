@@ -12,6 +12,7 @@ import os
 import random
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -148,6 +149,21 @@ class S3Store(Store):
     def delete(self, key: str) -> None:
         name = self.prefix + check_key(key)
         self._call(f"delete {key}", lambda: self._client.delete_object(Bucket=self.bucket, Key=name))
+
+    def check_conditions(self) -> None:
+        """A write that must be refused: in place of an object that is not there, with a digest that none has."""
+        key = f"check-{uuid.uuid4().hex}"
+        name = self.prefix + key
+        try:
+            self._call(
+                f"write {key}",
+                lambda: self._client.put_object(Bucket=self.bucket, Key=name, Body=b"", IfMatch=f'"{"0" * 32}"'),
+                budget=OPEN_BUDGET,
+            )
+        except ClientError:
+            return
+        self.delete(key)
+        raise UserError(f"{self.uri}: this store does not honour the condition of a write; a run is not safe in it")
 
     def _read(self, key: str, extra: dict[str, str]) -> bytes:
         name = self.prefix + check_key(key)

@@ -234,3 +234,24 @@ def test_the_region_of_the_standard_variable(moto_uri: str, monkeypatch: pytest.
     store = open_store(moto_uri)
     assert isinstance(store, S3Store)
     assert store._client.meta.region_name == "eu-central-1"
+
+
+def test_a_write_that_must_be_refused_is_and_leaves_nothing(remote: S3Store) -> None:
+    remote.check_conditions()
+    assert not list(remote.list())
+
+
+def test_a_server_that_ignores_conditions_is_found_out(clock: Clock) -> None:
+    class Careless:
+        held: dict[str, bytes] = {}
+
+        def put_object(self, Bucket: str, Key: str, Body: bytes, **ignored: object) -> None:
+            self.held[Key] = Body
+
+        def delete_object(self, Bucket: str, Key: str) -> None:
+            del self.held[Key]
+
+    store = S3Store("bucket", "run", client=Careless(), clock=clock, sleep=clock.sleep)
+    with pytest.raises(UserError, match="does not honour the condition of a write"):
+        store.check_conditions()
+    assert not Careless.held
