@@ -242,16 +242,16 @@ def test_a_write_that_must_be_refused_is_and_leaves_nothing(remote: S3Store) -> 
 
 
 def test_a_server_that_ignores_conditions_is_found_out(clock: Clock) -> None:
-    class Careless:
-        held: dict[str, bytes] = {}
+    held: dict[str, bytes] = {}
 
+    class Careless:
         def put_object(self, Bucket: str, Key: str, Body: bytes, **ignored: object) -> None:
-            self.held[Key] = Body
+            held[Key] = Body
 
         def delete_object(self, Bucket: str, Key: str) -> None:
-            del self.held[Key]
+            del held[Key]
 
     store = S3Store("bucket", "run", client=Careless(), clock=clock, sleep=clock.sleep)
     with pytest.raises(UserError, match="does not honour the condition of a write"):
         store.check_conditions()
-    assert not Careless.held
+    assert not held
