@@ -106,10 +106,9 @@ COMMAND = Command(
         "--output URI": "run folder, local or s3://; the same command again resumes where it stopped",
         **START,
         "--limit N": "plan only the first N samples",
-        "--dry-run": "check settings, data, models, storage and cluster, say what the run will make and take, and "
-        "write nothing",
-        "--probe K": "with --dry-run: make K samples, in a folder that is removed, and measure how long they take",
-        "--like URI": "with --dry-run: a run of the same kind whose measured rates hold",
+        "--dry-run": "check everything, say what the run will make and take, write nothing",
+        "--probe K": "with --dry-run: make K samples elsewhere to measure",
+        "--like URI": "with --dry-run: a run whose measured rates hold",
         "--price P": "with --dry-run: price of a GPU-hour",
         "--retry-failed": "run the quarantined units and the failed samples of this run again, and nothing else; "
         "their earlier errors stay in errors/. A published run is published anew",
