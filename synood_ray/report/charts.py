@@ -25,7 +25,7 @@ class _Frame:
     y_range: tuple[float, float]
     width: int = 420
     height: int = 260
-    left: int = 44
+    left: int = 52
     right: int = 12
     top: int = 12
     bottom: int = 40
@@ -68,24 +68,6 @@ class _Frame:
         return Markup(
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(title)}">{content}</svg>'
         )
-
-
-def sparkline(trace: Sequence[float], band: Sequence[float]) -> Markup:
-    """A sample's margin by round: zero line, the accepted band, the last round marked. The y axis spans at least ±1."""
-    reach = max(1.0, *(abs(v) for v in trace)) * 1.15
-    frame = _Frame((0, max(1, len(trace) - 1)), (-reach, reach), 180, 56, 6, 8, 4, 4)
-    bottom, top = (frame.y(min(max(edge, -reach), reach)) for edge in band)
-    points = [(frame.x(i), frame.y(v)) for i, v in enumerate(trace)]
-    line = " ".join(f"{x},{y}" for x, y in points)
-    dots = "".join(f'<circle class="dot" cx="{x}" cy="{y}" r="2.2"/>' for x, y in points[:-1])
-    end = f'<circle class="dot end" cx="{points[-1][0]}" cy="{points[-1][1]}" r="3.6"/>' if points else ""
-    content = (
-        f'<rect class="band" x="{frame.left}" y="{top}" width="{frame.width - frame.left - frame.right}" '
-        f'height="{round(bottom - top, 1)}"/>'
-        f'<line class="axis" x1="{frame.left}" x2="{frame.width - frame.right}" y1="{frame.y(0)}" y2="{frame.y(0)}"/>'
-        f'<polyline class="trace" points="{line}"/>{dots}{end}'
-    )
-    return frame.svg(content, "margin by round: " + ", ".join(f"{v:+.2f}" for v in trace))
 
 
 def histogram(

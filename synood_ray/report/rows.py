@@ -1,85 +1,126 @@
-"""What the report needs of a run's samples, without holding all of its images."""
+"""What the report needs of a run's samples, without holding their images: columns of all, pictures of some."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from synood_ray.storage.parts import ROW_GROUP, picture, read_part
+from synood_ray.storage.progress import sample_parts
 from synood_ray.storage.run import Run
-from synood_ray.storage.shards import read_shard
 from synood_ray.storage.stored_file import StoredFile
-from synood_ray.storage.stores.base import Store
 
-SCALARS = ["key", "source_key", "source_label", "source_name", "prompt", "negative_label", "rounds", "margin"]
-SCALARS += ["margin_trace", "accepted", "failed", "reject_reason"]
-MOST_GROUPS = 8
-"""Row groups (of about 100 rows) that images are fetched from, however large the run."""
+_SCHEMA = pa.schema(
+    {
+        "key": pa.string(),
+        "source_key": pa.string(),
+        "source_label": pa.int64(),
+        "source_name": pa.string(),
+        "mask": pa.string(),
+        "policy": pa.string(),
+        "names": pa.list_(pa.string()),
+        "weight": pa.float64(),
+        "prompt": pa.string(),
+        "negative_label": pa.string(),
+        "rounds": pa.int32(),
+        "margin": pa.float64(),
+        "margin_trace": pa.list_(pa.float64()),
+        "accepted": pa.bool_(),
+        "failed": pa.bool_(),
+        "reject_reason": pa.string(),
+    }
+)
+COLUMNS = _SCHEMA.names
+"""Columns of a sample that the report shows, beside its pictures."""
 
-
-@dataclass(frozen=True)
-class Sample:
-    """One sample's columns by name, and where its image lies."""
-
-    values: dict[str, Any]
-    shard: int
-    group: int
-    row: int
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.values[name]
-        except KeyError:
-            raise AttributeError(name) from None
+_IMAGES = ("image", "companion")
+_READERS = 8
+"""Files read at once; each is held as a whole while its columns are taken."""
 
 
 class Samples:
-    """All samples of a published run (`rows`, in order); images on demand. A run that is not published has none.
+    """All samples that a run has so far, in order: of a published run from its shards, else from its parts.
 
-    Every shard is read once as a whole, one at a time. Raises UserError if one is not the one that was published.
+    table: `COLUMNS` of all of them. Every file is read as a whole, so that none is shown that is not what was written:
+    raises UserError if a shard is not the one that was published, or a part is damaged.
     """
 
-    def __init__(self, run: Run) -> None:
-        shards = (run.manifest() or {"shards": []})["shards"]
-        self.rows = [
-            Sample(values, number, group, row)
-            for number, shard in enumerate(shards)
-            for group, row, values in _scalars(read_shard(run.store, shard))
-        ]
-        self._files = [pq.ParquetFile(_open(run.store, shard["path"], shard["bytes"])) for shard in shards]
+    def __init__(self, run: Run, *, published: bool) -> None:
+        self._store = run.store
+        if published:
+            shards = run.published()["shards"]
+            self._files = [(shard["path"], shard["bytes"]) for shard in shards]
+            reads = [partial(_columns, partial(run.table, shard)) for shard in shards]
+        else:
+            parts = [entry for files in sample_parts(run.store).values() for entry in files]
+            self._files = [(part.key, part.size) for part in parts]
+            reads = [partial(_columns, partial(read_part, run.store, part.key)) for part in parts]
+        with ThreadPoolExecutor(_READERS) as readers:
+            tables = list(readers.map(lambda read: read(), reads))
+        self.table = pa.concat_tables([_SCHEMA.empty_table(), *tables])
+        rows = [table.num_rows for table in tables]
+        self._file = np.repeat(np.arange(len(rows)), rows)
+        self._row = np.concatenate([np.arange(0), *(np.arange(count) for count in rows)])
+        self._drop_retried()
 
-    def draw(self, count: int, *, accepted: bool) -> list[tuple[Sample, bytes]]:
-        """Up to `count` samples with their images: drawn by a hash of the key, so not picked, every class once before
-        any comes again. Samples without an image (failed ones) are left out."""
-        groups = sorted({(s.shard, s.group) for s in self.rows})
-        chosen = set(groups[:: max(1, -(-len(groups) // MOST_GROUPS))])
-        pool = [s for s in self.rows if (s.shard, s.group) in chosen and s.accepted == accepted and not s.failed]
-        pool.sort(key=lambda s: hashlib.sha256(s.key.encode()).digest())
-        turns: dict[int, int] = {}
-        order: list[tuple[int, int, Sample]] = []
-        for sample in pool:
-            turns[sample.source_label] = turns.get(sample.source_label, 0) + 1
-            order.append((turns[sample.source_label], len(order), sample))
-        drawn = [sample for _, _, sample in sorted(order, key=lambda item: item[:2])[:count]]
-        images: dict[tuple[int, int], list[Any]] = {}
-        for place in {(s.shard, s.group) for s in drawn}:
-            table = self._files[place[0]].read_row_group(place[1], columns=["image"])
-            images[place] = table.column("image").to_pylist()
-        found = [(s, images[s.shard, s.group][s.row]) for s in drawn]
-        return [(sample, image["bytes"]) for sample, image in found if image and image["bytes"]]
+    def _drop_retried(self) -> None:
+        """A failed sample that was made again is shown once, as its last retry left it."""
+        keys = self.table.column("key").to_pylist()
+        latest = {key: position for position, key in enumerate(keys)}
+        if len(latest) < len(keys):
+            kept = np.array(list(latest.values()))
+            self.table, self._file, self._row = self.table.take(kept), self._file[kept], self._row[kept]
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def column(self, name: str) -> np.ndarray:
+        """A column of numbers or booleans."""
+        return np.asarray(self.table.column(name).to_numpy())
+
+    def mixed(self) -> np.ndarray:
+        """Positions in the order in which samples are shown: by a hash of the key, so not picked; the accepted before
+        the others, every class once before any comes again. Samples without an image (failed ones) come last."""
+        keys = self.table.column("key").to_pylist()
+        hashes = np.array([hashlib.sha256(key.encode()).digest()[:8] for key in keys], dtype="S8")
+        kind = np.where(self.column("failed"), 2, np.where(self.column("accepted"), 0, 1))
+        labels = self.column("source_label")
+        group = kind * (1 + labels.max(initial=0)) + labels
+        order = np.lexsort((hashes, group))
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        turn = np.empty(len(self), dtype=np.int64)
+        turn[order] = np.arange(len(self)) - np.repeat(starts, np.diff([*starts, len(self)]))
+        return np.lexsort((hashes, turn, kind))
+
+    def near_each_other(self, positions: np.ndarray, groups: int) -> np.ndarray:
+        """Those of the positions that lie in at most so many row groups, evenly chosen of those that they lie in."""
+        place = self._file[positions] * (1 + self._row.max(initial=0)) + self._row[positions] // ROW_GROUP
+        places = np.unique(place)
+        return positions[np.isin(place, places[:: max(1, -(-len(places) // groups))])]
+
+    def pictures(self, positions: np.ndarray) -> Iterator[tuple[int, bytes | None, bytes | None]]:
+        """(position, image, companion) of these samples, as stored, in the order of the run; a row group in memory."""
+        for file in np.unique(self._file[positions]):
+            inside = np.sort(positions[self._file[positions] == file])
+            key, size = self._files[file]
+            stored = pq.ParquetFile(pa.PythonFile(StoredFile(self._store, key, size), mode="r"))
+            begin = 0
+            for group in range(stored.num_row_groups):
+                end = begin + stored.metadata.row_group(group).num_rows
+                here = inside[(self._row[inside] >= begin) & (self._row[inside] < end)]
+                if len(here):
+                    table = stored.read_row_group(group, columns=["image", "companion"])
+                    for position in here:
+                        image, companion = (table.column(name)[self._row[position] - begin].as_py() for name in _IMAGES)
+                        yield int(position), picture(image), picture(companion)
+                begin = end
 
 
-def _scalars(shard: bytes) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Row group, row in it and columns without images of all samples of a shard."""
-    file = pq.ParquetFile(pa.BufferReader(shard))
-    for group in range(file.num_row_groups):
-        for row, values in enumerate(file.read_row_group(group, columns=SCALARS).to_pylist()):
-            yield group, row, values
-
-
-def _open(store: Store, key: str, size: int) -> pa.PythonFile:
-    return pa.PythonFile(StoredFile(store, key, size), mode="r")
+def _columns(read: Callable[[Sequence[str]], pa.Table]) -> pa.Table:
+    return read(COLUMNS).cast(_SCHEMA)

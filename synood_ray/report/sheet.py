@@ -1,65 +1,76 @@
-"""A contact sheet of a run for a README or a slide: sources above, the boundary images made from them below.
-
-python -m synood_ray.report.sheet --run runs/demo --output docs/boundary.png
-"""
+"""A contact sheet of a run for a README or a slide: per column the source, what was to be painted, and the result."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
-from pathlib import Path
+import io
+import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from synood_ray.config.settings import DataSettings
-from synood_ray.data.decode import decode
-from synood_ray.data.reader import ImageReader
+from synood_ray.config.settings import Settings
+from synood_ray.data.decode import UnusableImage
+from synood_ray.errors import UserError
 from synood_ray.models.images import from_png, to_square
-from synood_ray.records import SampleRow
+from synood_ray.report.outcomes import painted
+from synood_ray.report.rows import Samples
+from synood_ray.sampling.loader import SourceLoader
 from synood_ray.storage.run import Run
-from synood_ray.storage.stores import open_store
 
-CELL, GAP, TEXT = 96, 6, 16  # pixels
+CELL, GAP, LINE = 112, 10, 14
+"""Pixels: side of a picture, distance between them, height of a line of text."""
 
-
-def one_a_class(run: Run, count: int) -> Iterator[SampleRow]:
-    """Accepted samples, the first of each class, at most ``count``."""
-    seen: set[int] = set()
-    for row in run.samples():
-        if row.accepted and row.source_label not in seen and len(seen) < count:
-            seen.add(row.source_label)
-            yield row
+_LINES, _LETTERS = 2, 19
+_PAPER, _INK, _SOFT, _NOTHING = "#ffffff", "#1f2328", "#646b75", "#e5e6e8"
 
 
-def draw_sheet(run: Run, columns: int = 9, rows: int = 2) -> Image.Image:
-    """``columns`` x ``rows`` pairs of source and boundary image, with class and margin."""
-    samples = list(one_a_class(run, columns * rows))
+def draw_sheet(run: Run, settings: Settings, columns: int = 9, rows: int = 2) -> Image.Image:
+    """Up to ``columns`` x ``rows`` accepted samples, every class once before any comes again, not picked.
+
+    Each: the source and its class, the result and what it was to be ("half duck, half owl"), or its margin where its
+    policy names nothing. Raises UserError if no sample is accepted yet.
+    """
+    samples = Samples(run, published=run.status().published)
+    order = samples.mixed()
+    order = order[samples.column("accepted")[order]][: columns * rows]
+    if not len(order):
+        raise UserError(f"{run.uri}: no sample is accepted yet, so there is nothing to draw")
+    table = samples.table.take(order).to_pylist()
+    captions = [textwrap.wrap(caption(row), _LETTERS)[:_LINES] for row in table]
+    made = {position: image for position, image, _ in samples.pictures(order)}
     sources = {source.key: source for source in run.sources()}
-    data = DataSettings()
-    reader = ImageReader(data)
-    height = 2 * (CELL + TEXT) + 2 * GAP
-    sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, rows * height + GAP), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for index, row in enumerate(samples):
+    loader = SourceLoader(settings)
+    columns, rows = min(columns, len(order)), -(-len(order) // columns)
+    height = 2 * CELL + (2 + max(map(len, captions))) * LINE + 2 * GAP
+    sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, rows * height + GAP), _PAPER)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for index, (position, row, lines) in enumerate(zip(order.tolist(), table, captions, strict=True)):
         x, y = GAP + index % columns * (CELL + GAP), GAP + index // columns * height
-        source = decode(reader.read(sources[row.source_key]), data)
-        made = from_png(row.image or b"")
-        for picture, below, text in ((source, 0, row.source_name), (made, CELL + TEXT, f"margin {row.margin:+.2f}")):
-            square = to_square(picture.convert("RGB"), CELL)
-            sheet.paste(square, (x, y + below))
-            pen.text((x, y + below + CELL + 1), text[:17], fill="black", font=font)
+        try:
+            source = loader.image(sources[row["source_key"]])
+        except (OSError, UnusableImage, KeyError):
+            source = Image.new("RGB", (1, 1), _NOTHING)  # it may have moved since
+        sheet.paste(to_square(source, CELL), (x, y))
+        pen.text((x, y + CELL + 2), _short(row["source_name"]), fill=_SOFT, font=font)
+        y += CELL + LINE + GAP
+        sheet.paste(to_square(from_png(made[position] or b""), CELL), (x, y))
+        for number, line in enumerate(lines):
+            pen.text((x, y + CELL + 2 + number * LINE), line, fill=_INK, font=font)
     return sheet
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", required=True, help="run folder, published")
-    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
-    arguments = parser.parse_args()
-    sheet = draw_sheet(Run.open(open_store(arguments.run, write=False)))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(arguments.output, optimize=True)
+def caption(row: Mapping[str, Any]) -> str:
+    """What stands below a result: what it was to be; its margin where its policy names nothing."""
+    return painted(row["policy"], row["names"], row["weight"]) or f"margin {row['margin']:+.2f}"
 
 
-if __name__ == "__main__":
-    main()
+def sheet_png(run: Run, settings: Settings) -> bytes:
+    """The sheet as a PNG file."""
+    buffer = io.BytesIO()
+    draw_sheet(run, settings).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _short(text: str) -> str:
+    return textwrap.shorten(text, _LETTERS, placeholder="…")

@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from synood_ray.report.figures import AFTER, headlines
 from synood_ray.report.markdown import Section, method_names, sections
-from synood_ray.report.page import AFTER, headlines
 from synood_ray.storage.progress import RunStatus
 
 

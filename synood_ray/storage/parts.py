@@ -130,7 +130,7 @@ def sample_schema(class_names: Sequence[str]) -> pa.Schema:
     schema = pa.schema(list(_COLUMNS.items()))
     features = {field.name: _hf_feature(field.type) for field in schema}
     features["image"] = features["companion"] = _HF_IMAGE
-    features["source_label"] = {"names": _unique(class_names), "_type": "ClassLabel"}
+    features["source_label"] = {"names": unique_names(class_names), "_type": "ClassLabel"}
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 
@@ -275,7 +275,8 @@ def _row(found: dict[str, Any]) -> SampleRow:
     return SampleRow(**found)
 
 
-def _unique(names: Sequence[str]) -> list[str]:
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Names that all differ: those that occur more than once get their place behind them."""
     counts = Counter(names)
     shown: dict[str, None] = {}
     for label, name in enumerate(names):

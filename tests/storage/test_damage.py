@@ -167,7 +167,7 @@ def test_a_status_names_a_damaged_part_and_moves_nothing(folder: Store) -> None:
 READERS: dict[str, Callable[[Store, Path], object]] = {
     "rows": lambda store, folder: list(Run.open(store).samples()),
     "export": lambda store, folder: export(Run.open(store), open_store(str(folder / "tars"))),
-    "report": lambda store, folder: Samples(Run.open(store)),
+    "report": lambda store, folder: Samples(Run.open(store), published=True),
 }
 
 
