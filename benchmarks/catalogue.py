@@ -10,6 +10,7 @@ from typing import Any
 from benchmarks.targets import Target, print_targets
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
+from tools.browser import find_chromium
 
 NAMES = {
     "sampling": "boundary sampling beside the released recipe and fresh noise; semantic check; scorer as an actor",
@@ -19,6 +20,7 @@ NAMES = {
     "farm": "accepted samples per second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
     "dispatch": "units without work per second beside bare Ray calls",
+    "report": "the page of 100,000 samples: size, and how soon Chromium shows it; needs chromium",
     "plan": "resume of a million units, and a finished run asked again; needs no Ray",
 }
 FULL_SIZE = ("sd2", "sdxl")
@@ -32,7 +34,9 @@ def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> N
             raise UserError(f"--only {name!r} is not a benchmark; there are {', '.join(NAMES)}")
         if name == "fullsize" and "random-weights" not in options:
             raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
-        if name in ("sampling", "farm", "detector") and not settings.data.uri:
+        if name == "report" and find_chromium() is None:
+            raise UserError("--only report needs chromium (Debian package chromium)")
+        if name in ("sampling", "farm", "detector", "report") and not settings.data.uri:
             raise UserError(f"data.uri: --only {name} needs images; give --data, or --preset mini, which has some")
     for model in _models(options):
         if model not in FULL_SIZE:
@@ -74,6 +78,11 @@ def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, 
 
         found = dispatch.benchmark()
         return _with_targets(name, found, dispatch.targets(found))
+    if name == "report":
+        from benchmarks import reporting
+
+        found = reporting.benchmark(settings)
+        return _with_targets(name, found, reporting.targets(found))
     from benchmarks import resuming
 
     found = resuming.benchmark()

@@ -13,6 +13,7 @@ from benchmarks import (
     dispatch,
     fullsize,
     placement,
+    reporting,
     resuming,
     sampling,
     small_farm,
@@ -22,6 +23,7 @@ from synood_ray.cli.layers import load_preset, resolve
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from tests.jobs.conftest import run
+from tools.browser import find_chromium
 
 pytestmark = pytest.mark.real
 
@@ -35,6 +37,13 @@ def test_plan() -> None:
     assert found["resume"]["tasks_left"] == 30 * resuming.UNIT_SIZE
     assert found["finished"]["code"] == 0 and found["finished"]["loaded"] == []
     assert resuming.targets(found)[-1].met
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="chromium is not installed (Debian package chromium)")
+def test_report() -> None:
+    found = reporting.benchmark(mini(), samples=1200, repetitions=1)
+    assert found["open"] > 0 and found["search"] > 0
+    assert reporting.targets(found)[0].met
 
 
 def test_a_job_that_imports_ray_is_seen(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import pytest
 from synood_ray.report.page import render, write_report
 from synood_ray.storage.run import Run
 from synood_ray.storage.stores import open_store
-from tests.browser import Chromium, chromium
 from tests.report.test_page import EVALUATION
 from tests.training.run_folder import make_run, make_settings
+from tools.browser import Chromium, chromium, find_chromium
 
 READY = "document.getElementById('gallery').dataset.ready == 'true'"
 COUNT = "document.querySelector('[data-is=count]').textContent"
@@ -33,6 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    if find_chromium() is None:
+        pytest.skip("chromium is not installed (Debian package chromium)")
     with chromium(tmp_path_factory.mktemp("profile")) as found:
         yield found
 
@@ -79,6 +81,10 @@ def test_filters_and_search(page: Chromium) -> None:
     assert len(choose(page, reason="never came into the band within its rounds")) == 4
     assert choose(page, outcome="accepted") == []
     assert not page.run("document.querySelector('[data-is=nothing]').hidden")
+    assert choose(page, outcome="all", reason="all", policy="blend") == page.run(KEYS)
+    assert page.run(COUNT) == "6 of 12 samples"
+    names = page.run("[...document.querySelectorAll('.name')].map(name => name.textContent)")
+    assert {"half red fox, half kite", "half green frog, half kite"} < set(names)
     page.run("document.querySelector('[type=reset]').click()")
     page.wait(f"{COUNT} == '12 samples'")
     foxes = choose(page, label="red fox")
@@ -109,6 +115,7 @@ def test_the_larger_view_by_keyboard(page: Chromium) -> None:
     page.press("Enter", "\r")
     page.wait("document.querySelector('dialog').open")
     assert first in page.run("document.querySelector('dialog dl').textContent")
+    assert page.run("document.querySelector('[data-is=title]').textContent").endswith(", half kite")
     assert page.run("document.querySelectorAll('dialog .frame img').length") == 3
     assert page.run("document.querySelectorAll('dialog .mask rect').length") == 1
     assert page.run("document.querySelector('.trace-chart').getAttribute('aria-label')") == (

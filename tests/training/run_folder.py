@@ -115,5 +115,8 @@ def _row(unit: int, index: int, source: SourceImage, accept: bool, key: str) -> 
         failed=failed,
         reject_reason="" if accepted else "error: out of memory" if failed else "rounds",
         companion=None if failed else picture(COLOURS[source.name], 70 + index),
+        policy="blend" if accepted else "context",
+        names=[source.name, "kite"] if accepted else [],
+        weight=0.5 if accepted else 0.0,
         milliseconds={"refine": 100.0},
     )

@@ -1,6 +1,6 @@
 """A real Chromium, driven through the pipe of its DevTools protocol: no other package, no port.
 
-Debian's package `chromium`; tests that need it are skipped, with a word, where there is none.
+For tests of pages and for `synood benchmark --only report`. Debian's package is called `chromium`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 WAIT = 30.0
-"""Seconds that anything may take before a test gives up."""
+"""Seconds that anything may take before it is given up."""
+
+
+def find_chromium() -> str | None:
+    """Where it is installed, if it is."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Chromium:
@@ -114,9 +117,9 @@ class Chromium:
 @contextmanager
 def chromium(profile: Path) -> Iterator[Chromium]:
     """A browser with a profile folder of its own, until the end of the block."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("chromium is not installed (Debian package chromium)")
+    found = find_chromium()
+    if found is None:
+        raise FileNotFoundError("chromium")
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
     options += ["--disable-dev-shm-usage", "--disable-component-update", f"--user-data-dir={profile}"]
     to_read, to_write = os.pipe()
