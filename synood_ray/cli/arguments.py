@@ -22,7 +22,7 @@ _MISSING = {
     "data": "data.uri: no images named; give --data with a folder of class folders or a Parquet file",
     "output": "output: no run folder named; give --output with a folder or an s3:// location",
     "run": "run: no run named; give --run with the folder or s3:// location that was --output",
-    "to": "to: no place named; give --to with a folder or an s3:// location",
+    "to": "to: no place named; give --to (--help says what it may be)",
 }
 
 

@@ -16,7 +16,41 @@ _SEAL = re.compile(r"\n<!-- synood_ray [0-9a-f]{64} -->\n\Z")
 
 def dataset_card(record: RunRecord, manifest: dict[str, Any]) -> str:
     """Markdown with YAML front matter. The same run gives the same card; its last line tells it from others."""
-    return _sealed(_text(record, manifest))
+    return _sealed(_text(record, manifest, {}))
+
+
+def hub_card(record: RunRecord, manifest: dict[str, Any], licence: str) -> str:
+    """The card of a run that is shared: with its licence ("" while it is not known) and where the images come from."""
+    front = {"license": licence} if licence else {}
+    front |= {"annotations_creators": ["machine-generated"], "source_datasets": ["original"]}
+    return _text(record, manifest, front) + _provenance(record, licence)
+
+
+def _provenance(record: RunRecord, licence: str) -> str:
+    config = record.config
+    models = [
+        f"| {role} | `{name}` | {config[role].get('revision') or config[role].get('pretrained') or ''} |"
+        for role in ("describer", "inpainter", "scorer")
+        if (name := config[role].get("model"))
+    ]
+    return f"""
+## Provenance
+
+Machine-made by synood_ray {record.packages.get("synood_ray", "")}: no image here is a photograph of what it shows.
+Every row names the ID image that it was painted from (`source_key`, of `{config["data"]["uri"]}`) and keeps its
+surroundings; what is made of an image that somebody wants removed is found by that key.
+
+| role | model | revision |
+|---|---|---|
+{chr(10).join(models)}
+
+Recipe `{config["sampling"]["recipe"]}`, seed {config.get("seed", 0)}; `run.json` has every setting, `manifest.json` the
+SHA-256 of every file.
+
+## Licence
+
+{licence or "not given"}. The licences of the ID images and of the models' outputs count besides.
+"""
 
 
 def is_dataset_card(text: str) -> bool:
@@ -28,13 +62,14 @@ def _sealed(text: str) -> str:
     return f"{text}\n<!-- synood_ray {hashlib.sha256(text.encode()).hexdigest()} -->\n"
 
 
-def _text(record: RunRecord, manifest: dict[str, Any]) -> str:
+def _text(record: RunRecord, manifest: dict[str, Any], more: dict[str, Any]) -> str:
     front = {
         "pretty_name": "Near-boundary out-of-distribution images",
         "task_categories": ["image-classification"],
         "tags": ["out-of-distribution-detection", "synthetic"],
         "size_categories": [_size_category(sum(shard["rows"] for shard in manifest["shards"]))],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
+        **more,
     }
     counts = "\n".join(f"| {n} | {manifest[n]} |" for n in ("planned", "accepted", "rejected", "failed", "quarantined"))
     settings = dict(counted_fields(record.config))

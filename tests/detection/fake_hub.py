@@ -8,16 +8,24 @@ from typing import Any
 
 
 class FakeHub(ThreadingHTTPServer):
-    """commits: the files of every commit of a repository, the newest last; a commit's ID is the sha1 of its number."""
+    """commits: the files of every commit of a repository, the newest last; a commit's ID is the sha1 of its number.
+
+    Datasets are named as in addresses, ``datasets/me/set``. private: whether a repository was made so.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.commits: dict[str, list[dict[str, bytes]]] = {}
+        self.private: dict[str, bool] = {}
         self.asked: list[str] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+
+def _kind(repo_type: str | None) -> str:
+    return "datasets/" if repo_type == "dataset" else ""
 
 
 def commit_id(number: int) -> str:
@@ -34,7 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
         commits = self.server.commits
         if path == "/api/repos/create":
             asked = json.loads(body)
-            name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            name = _kind(asked.get("type")) + f"{asked.get('organization') or 'me'}/{asked['name']}"
+            self.server.private[name] = bool(asked.get("private") or asked.get("visibility") == "private")
             known = name in commits
             commits.setdefault(name, [])
             self._json({"url": f"{self.server.url}/{name}", "id": name}, 409 if known else 200)
@@ -45,7 +54,7 @@ class _Handler(BaseHTTPRequestHandler):
             modes = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
             self._json({"files": modes})
         elif "/commit/" in path:
-            name = path.removeprefix("/api/models/").partition("/commit/")[0]
+            name = path.removeprefix("/api/").removeprefix("models/").partition("/commit/")[0]
             files = dict(commits[name][-1]) if commits[name] else {}
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":

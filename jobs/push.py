@@ -1,0 +1,8 @@
+"""What `ray job submit` runs for `synood push`."""
+
+import sys
+
+from synood_ray.cli.main import main
+
+if __name__ == "__main__":  # the workers of vLLM import this file again
+    sys.exit(main(["push", *sys.argv[1:]]))

@@ -1,0 +1,108 @@
+"""A published run as a dataset on the Hugging Face Hub: what goes there, and how it gets there."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from synood_ray.errors import Unavailable, UserError, first_line
+from synood_ray.storage import layout
+from synood_ray.storage.card import hub_card
+from synood_ray.storage.run import Run
+from synood_ray.storage.stored_file import StoredFile
+
+if TYPE_CHECKING:
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+_BESIDE = (layout.MANIFEST, layout.RUN, layout.CALIBRATION, layout.EVALUATION)
+"""What goes along with the shards, where the run has it. The ID manifest stays: it names files of this machine."""
+
+_A_COMMIT = 50
+"""Files a commit; the Hub asks for fewer than a hundred."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One file that goes to the Hub: its name there and here, bytes, and what it holds."""
+
+    path: str
+    size: int
+    open: Callable[[], bytes | BinaryIO]
+
+
+def dataset_files(run: Run, licence: str) -> list[Upload]:
+    """The shards, then what tells of them, the card last: whoever sees a card sees all that it speaks of.
+
+    Raises UserError if the run is not published or a shard is not there as it was.
+    """
+    manifest = run.published()
+    run.check_shards()
+    found = [_stored(run, shard["path"], shard["bytes"]) for shard in manifest["shards"]]
+    for key in _BESIDE:
+        if run.store.exists(key):
+            found.append(_held(key, run.store.get(key)))
+    return [*found, _held(layout.CARD, hub_card(run.record, manifest, licence).encode())]
+
+
+def push_files(repo: str, files: Iterable[Upload], *, private: bool, api: HfApi) -> str:
+    """Make the dataset repository if there is none and commit the files; returns its address.
+
+    Files that the Hub has already are not sent again. Raises UserError or Unavailable as `hub_errors` does.
+    """
+    from huggingface_hub import CommitOperationAdd
+
+    def ask() -> str:
+        url = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
+        left = iter(files)
+        while some := list(islice(left, _A_COMMIT)):
+            added = [CommitOperationAdd(one.path, cast(Any, one.open())) for one in some]
+            api.create_commit(repo, added, repo_type="dataset", commit_message=_message(added))
+        return str(url)
+
+    return hub_errors(repo, ask)
+
+
+def hub_errors(repo: str, ask: Callable[[], str]) -> str:
+    """What ask returns; what the Hub or the way to it raises becomes one line, with what to do."""
+    from huggingface_hub import errors
+
+    try:
+        return ask()
+    except errors.HFValidationError as error:
+        raise UserError(f"--to {repo}: {first_line(error)}") from error
+    except errors.OfflineModeIsEnabled as error:
+        raise UserError("HF_HUB_OFFLINE is set: unset it to push") from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403, 404):
+            raise UserError(
+                f"--to {repo}: the Hub refused ({status}); log in with `hf auth login` or set HF_TOKEN, with a token "
+                "that may write there"
+            ) from error
+        if status >= 500 or status == 429:
+            raise Unavailable(f"the Hub answers {status}: {first_line(error)}") from error
+        raise UserError(f"--to {repo}: {first_line(error)}") from error
+    except errors.HTTPError as error:  # the library's own HTTP client: no answer at all
+        raise Unavailable(f"the Hub is not reached: {first_line(error)}") from error
+
+
+def _message(added: list[CommitOperationAdd]) -> str:
+    first, more = added[0].path_in_repo, len(added) - 1
+    return f"synood push: {first}" + (f" and {more} more" if more else "")
+
+
+def _stored(run: Run, key: str, size: int) -> Upload:
+    return Upload(key, size, lambda: io.BufferedReader(StoredFile(run.store, key, size), 1 << 20))
+
+
+def _held(key: str, data: bytes) -> Upload:
+    return Upload(key, len(data), lambda: data)
+
+
+def sizes(files: Iterable[Upload]) -> Iterator[str]:
+    """A line a file: bytes and name."""
+    for one in files:
+        yield f"  {one.size:>14,}  {one.path}"

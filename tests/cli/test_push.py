@@ -1,0 +1,108 @@
+"""`synood push` against a Hub of this process: dry by default, then dataset and detector, nothing without a licence."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from synood_ray.cli.main import main
+from tests.detection.fake_hub import FakeHub
+from tests.training.run_folder import make_run, make_settings
+
+OLD = Path(__file__).parents[1] / "old_runs" / "0.1.0"
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    server = FakeHub()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def push(url: str, home: Path, *argv: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own: huggingface_hub reads its environment once."""
+    environment = {
+        **os.environ,
+        **{"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"},
+        **{"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1"},
+        **{"HF_TOKEN": "hf_x"},
+    }
+    command = [sys.executable, "-m", "synood_ray", "push", *map(str, argv)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+
+
+def test_without_yes_nothing_is_asked_of_anybody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = make_settings(tmp_path, "none")
+    store = make_run(settings)
+    assert main(["push", "--run", settings.output, "--to", "me/set"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "dataset me/set, private, licence not given yet (--license):"
+    size = len(store.get("data/train-00000-of-00001.parquet"))
+    assert lines[1].split() == [f"{size:,}", "data/train-00000-of-00001.parquet"]
+    assert [line.split()[1] for line in lines[2:5]] == ["manifest.json", "run.json", "README.md"]
+    assert lines[5:] == ["no detector: the run is not fine-tuned", "nothing was sent; --yes sends it"]
+
+
+@pytest.mark.real
+def test_dataset_and_detector_arrive(hub: FakeHub, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(OLD, tmp_path / "run"))
+    done = push(hub.url, tmp_path / "home", "--run", run, "--to", "me/set", "--license", "cc-by-4.0", "--yes")
+    assert done.returncode == 0, done.stderr
+    (files,) = hub.commits["datasets/me/set"]
+    assert hub.private == {"datasets/me/set": True, "me/set": True}
+    manifest = json.loads(files["manifest.json"])
+    for shard in manifest["shards"]:
+        assert hashlib.sha256(files[shard["path"]]).hexdigest() == shard["sha256"]
+    assert pq.read_table(io.BytesIO(files["data/train-00000-of-00001.parquet"])).num_rows == 8
+    front = yaml.safe_load(files["README.md"].decode().split("---")[1])
+    assert front["license"] == "cc-by-4.0" and "synthetic" in front["tags"]
+    assert "## Provenance" in files["README.md"].decode() and "mini://models/inpainting" in files["README.md"].decode()
+    assert {"run.json", "calibration.json", "evaluation.json"} < set(files) and "id-manifest.parquet" not in files
+    (model,) = hub.commits["me/set"]
+    assert "detector.json" in model and "datasets/me/set" in model["README.md"].decode()
+
+
+def test_the_hubs_refusals_are_one_line(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, "none")
+    make_run(settings)
+    arguments = ("--run", settings.output, "--to", "me/set", "--license", "other", "--yes")
+    away = push("http://127.0.0.1:1", tmp_path / "home", *arguments)
+    assert away.returncode == 4 and away.stderr.startswith("error: the Hub is not reached: ")
+    assert "Traceback" not in away.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--to", "set"], "--to set: name a repository of the Hub as USER/NAME"),
+        (["--to", "me/set", "--yes"], "--license: say under which licence the images go"),
+        (["--to", "me/set", "--license", "CC BY"], "--license 'CC BY': give the Hub's name for one"),
+        ([], "to: no place named; give --to"),
+    ],
+)
+def test_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str) -> None:
+    assert main(["push", "--run", str(tmp_path), *options]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+def test_a_run_that_is_going_is_not_shared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = make_settings(tmp_path, "none")
+    make_run(settings).delete("manifest.json")
+    assert main(["push", "--run", settings.output, "--to", "me/set"]) == 2
+    assert "the run is not finished" in capsys.readouterr().err
