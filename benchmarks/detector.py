@@ -198,7 +198,7 @@ def _scores(
     import torch
     from torch.nn import functional as F
 
-    from synood_ray.scores import SCORES, IdImages, Score, ScoreInput
+    from synood_ray.scores import SCORES, IdImages, Need, Score, ScoreInput
 
     def look(x: Tensor) -> ScoreInput:
         unit = F.normalize(x, dim=-1)
@@ -213,7 +213,8 @@ def _scores(
         state = score.learned(images)
         return lambda x: score(replace(look(x), state=state))
 
-    return {name: function(score) for name, score in SCORES.items()}
+    # This world's CLIP has not learned CSP's prompts.
+    return {name: function(score) for name, score in SCORES.items() if Need.POOL not in score.needs}
 
 
 def _measure(

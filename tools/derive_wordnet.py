@@ -3,8 +3,9 @@
     python -m tools.derive_wordnet [FOLDER]
 
 FOLDER holds data.noun and data.adj of WordNet 3.0 (Debian: package wordnet-base, /usr/share/wordnet). One line a
-synonym set: its kind (n or a, or l for a noun of the lexicographer files noun.animal and noun.food, which NegLabel
-leaves out), a tab, its names by falling frequency, separated by ``|``, and for nouns a tab and the line numbers of its
+synonym set: its kind (n or a; l for a noun of the lexicographer files noun.animal and noun.food, which NegLabel
+leaves out; o and r for those that CSP leaves out, nouns of persons, quantities and groups and adj.pert's), a tab, its
+names by falling frequency, separated by ``|``, and for nouns a tab and the line numbers of its
 hypernyms, what it is a kind or an instance of. Glosses, other relations and the
 other parts of speech are left out. WordNet's licence is in LICENSE.wordnet.
 """
@@ -19,7 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 TARGET = Path(__file__).parents[1] / "synood_ray" / "negatives" / "wordnet.txt.gz"
-LIVING = ("05", "13")  # noun.animal and noun.food, by lexnames(5wn)
+LETTERS = {"05": "l", "13": "l", "14": "o", "18": "o", "23": "o", "01": "r"}
+"""Of noun.animal, .food, .group, .person, .quantity and adj.pert, by lexnames(5wn)."""
+ORDER = {"o": "n", "r": "a"}
+"""Where they stand among the others."""
 HYPERNYM = ("@", "@i")  # a kind of, an instance of
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")  # where an adjective may stand, such as "galore(ip)"
 
@@ -42,18 +46,18 @@ def synonym_sets(folder: Path) -> list[Synset]:
             if line.startswith("  "):  # the licence
                 continue
             fields = line.split(" ")
-            letter = "l" if kind == "n" and fields[1] in LIVING else kind
+            letter = LETTERS.get(fields[1], kind)
             end = 4 + 2 * int(fields[3], 16)
             names = "|".join(_MARKER.sub("", word).replace("_", " ") for word in fields[4:end:2])
             pointers = fields[end + 1 : end + 1 + 4 * int(fields[end])]
             above = [pointers[i + 1] for i in range(0, len(pointers), 4) if pointers[i] in HYPERNYM]
             found.append(Synset(letter, names, fields[0], tuple(above) if kind == "n" else ()))
-    return sorted(found)
+    return sorted(found, key=lambda one: (ORDER.get(one.letter, one.letter), *one[1:]))
 
 
 def lines(sets: list[Synset]) -> Iterator[str]:
     """The lines of wordnet.txt. Line numbers start at 0; no line names a set of the other data file."""
-    numbers = {one.offset: number for number, one in enumerate(sets) if one.letter != "a"}
+    numbers = {one.offset: number for number, one in enumerate(sets) if one.letter not in "ar"}
     for one in sets:
         above = " ".join(str(numbers[offset]) for offset in one.above)
         yield f"{one.letter}\t{one.names}" + (f"\t{above}" if above else "")

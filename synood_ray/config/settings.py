@@ -24,6 +24,7 @@ ScoreName = Literal[
     "energy",
     "maxlogit",
     "neglabel",
+    "csp",
     "joint",
     "mahalanobis",
     "fused",

@@ -191,10 +191,11 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
             raise ValueError("this detector has not kept the scores of held-out ID images; fine-tune again for them")
         return self.with_threshold(threshold_at(self.state[_HELD_OUT].cpu().numpy(), recall))
 
-    def with_score_of(self, features: Tensor, labels: Tensor, held_out: Tensor) -> Detector:
+    def with_score_of(self, features: Tensor, labels: Tensor, held_out: Tensor, pool: Tensor | None = None) -> Detector:
         """The same detector, whose score has learned from the run's ID images, and its threshold from held-out ones.
 
-        features [N, D], labels [N]; held_out [H, D], of which 95 % are kept: un-normalised CLIP image features.
+        features [N, D], labels [N]; held_out [H, D], of which 95 % are kept: un-normalised CLIP image features. pool
+        [P, D]: CSP's negative text, for the score that needs it.
         """
         import torch
         from torch.nn import functional as F
@@ -203,7 +204,7 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
 
         with torch.inference_mode():
             images = IdImages(F.normalize(features, dim=-1).to(self.id_text), labels, self._look(held_out))
-            state = SCORES[self.description.score].learned(images)
+            state = SCORES[self.description.score].learned(images, pool)
             texts = self.id_text, self.negative_text
             learned = Detector(self.clip, self.projector, *texts, self.description, state)
             state |= {_HELD_OUT: learned.score_features(held_out).sort().values}

@@ -160,12 +160,20 @@ def run_evaluation(
     sources = open_sets(settings, record)  # before a model loads: a wrong set is the user's to fix
 
     from synood_ray.models.clip import ClipModel
+    from synood_ray.negatives.csp import csp_labels
     from synood_ray.negatives.stored import negative_labels
 
     clip = ClipModel(settings.clip)
     negatives = negative_labels(settings, store, record.classes, clip)
     own_images = functools.partial(encode_own_images, run, settings, clip, say)
-    methods, left_out = frozen_methods(settings, clip, record.classes, negatives.features, own_images)
+    methods, left_out = frozen_methods(
+        settings,
+        clip,
+        record.classes,
+        negatives.features,
+        own_images,
+        lambda: csp_labels(settings, store, record.classes, clip).features,
+    )
     trained = controls(run, settings, clip, negatives) if controls else {}
     again = trained.pop(OURS, None)
     for name, method in detector_methods(detectors, clip).items():

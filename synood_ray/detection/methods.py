@@ -12,7 +12,7 @@ from synood_ray.detection.description import DESCRIPTION, FOLDER, DetectorDescri
 from synood_ray.detection.detector import Detector, ImageEncoder
 from synood_ray.errors import UserError
 from synood_ray.locations import without_credentials
-from synood_ray.scores import SCORES, IdImages, Score, ScoreInput, State, lacking
+from synood_ray.scores import POOL, SCORES, IdImages, Need, Score, ScoreInput, State, lacking
 from synood_ray.storage.record import RunRecord
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
@@ -107,11 +107,17 @@ def _same_classes(its: list[str], ours: list[str], where: str) -> None:
 
 
 def frozen_methods(
-    settings: Settings, clip: ImageEncoder, classes: list[str], negative_text: Tensor, own_images: OwnImages
+    settings: Settings,
+    clip: ImageEncoder,
+    classes: list[str],
+    negative_text: Tensor,
+    own_images: OwnImages,
+    pool: Callable[[], Tensor],
 ) -> tuple[dict[str, Method], list[str]]:
     """The scores of ``evaluation.scores`` on the frozen CLIP's features, by name; notes on those that cannot be had.
 
-    own_images: encodes the run's ID images; called once, and only if some score learns from them.
+    own_images: encodes the run's ID images; pool: CSP's negative text [P, D]. Both are called once, and only if some
+    score needs them.
     """
     from torch.nn import functional as F
 
@@ -133,13 +139,14 @@ def frozen_methods(
         )
 
     names: list[str] = list(settings.evaluation.scores)
-    if not any(SCORES[name].learn for name in names):
-        return {name: method(SCORES[name], {}) for name in names}, []
+    pools: State = {POOL: pool().cpu()} if any(Need.POOL in score.needs for score in used) else {}
+    if not any(score.learn for score in used):
+        return {name: method(SCORES[name], pools) for name in names}, []
     features, labels, held_out = own_images()
     unit = F.normalize(features, dim=-1)
 
     def learned(score: Score) -> State:
-        return score.learned(IdImages(unit, labels, look(score, held_out)))
+        return score.learned(IdImages(unit, labels, look(score, held_out)), pools.get(POOL))
 
     why = {name: lacking(name, labels, classes) for name in names}
     methods = {name: method(SCORES[name], learned(SCORES[name])) for name in names if not why[name]}
@@ -148,8 +155,8 @@ def frozen_methods(
 
 def _prompts(settings: Settings, score: Score) -> tuple[str, ...]:
     """The prompts of an ID class that a baseline is measured with, by ``evaluation.prompts``."""
-    if settings.evaluation.prompts == "paper" and score.prompt is not None:
-        return (score.prompt,)
+    if settings.evaluation.prompts == "paper" and score.prompts:
+        return score.prompts
     return tuple(settings.clip.templates)
 
 

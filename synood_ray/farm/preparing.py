@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.models.images import to_tensor
+from synood_ray.negatives.csp import csp_labels
 from synood_ray.negatives.stored import negative_labels
 from synood_ray.records import SourceImage
 from synood_ray.sampling.calibration import Calibration, calibrate
 from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.relatives import Relatives, find_relatives
-from synood_ray.scores import SCORES, IdImages, ScoreInput, State, lacking
+from synood_ray.scores import POOL, SCORES, IdImages, Need, ScoreInput, State, lacking
 from synood_ray.storage import layout
 from synood_ray.storage.sources import read_held_out, read_sources
 from synood_ray.storage.stores.base import Store
@@ -78,7 +79,11 @@ def _learned(settings: Settings, store: Store, class_names: list[str], scorer: S
     import torch
     from safetensors.torch import load, save
 
-    learn = SCORES[settings.scorer.score].learn
+    score = SCORES[settings.scorer.score]
+    if Need.POOL in score.needs:
+        assert scorer.clip is not None, "a classifier without text has no such score"
+        return {POOL: csp_labels(settings, store, class_names, scorer.clip).features}
+    learn = score.learn
     if learn is None:
         return {}
 

@@ -82,7 +82,9 @@ def load_candidates(settings: LabelSettings) -> Candidates:
     Raises UserError if the file is missing, not UTF-8 text, or empty.
     """
     if settings.candidates in WORD_LISTS:
-        words = {kind: load_wordnet().words(kind, living=settings.candidates == "wordnet") for kind in KINDS}
+        wordnet = load_wordnet()
+        left_out = wordnet.living if settings.candidates == "neglabel" else ()
+        words = {kind: wordnet.words(kind, without=left_out) for kind in KINDS}
         if settings.candidates == "neglabel":
             adjectives = {word.lower() for word in words["adjective"]}
             words["noun"] = [word for word in words["noun"] if word.lower() not in adjectives]
@@ -126,7 +128,7 @@ def mine(
         if not own:
             continue
         encoded = _encode(prompts_of(own, [kind] * len(own), settings), encode_text)
-        score = _quantile(encoded @ id_features.to(encoded).T, settings.quantile)
+        score = row_quantile(encoded @ id_features.to(encoded).T, settings.quantile)
         kept = torch.argsort(score, stable=True)[: max(1, int(settings.keep * len(own)))]
         words += [own[i] for i in kept.tolist()]
         kinds += [kind] * len(kept)
@@ -153,7 +155,7 @@ def _encode(prompts: list[str], encode_text: EncodeText) -> Tensor:
     return torch.cat([encode_text(prompts[start : start + _BATCH]) for start in range(0, len(prompts), _BATCH)])
 
 
-def _quantile(cosines: Tensor, quantile: float) -> Tensor:
+def row_quantile(cosines: Tensor, quantile: float) -> Tensor:
     """Row-wise quantile in slices: torch.quantile refuses more than 2**24 elements at once."""
     import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -15,7 +15,8 @@ from synood_ray.data.names import names_in, qualifiers
 Kind = Literal["noun", "adjective"]
 
 _LIVING = "l"  # a noun of noun.animal or noun.food
-_KINDS: dict[str, Kind] = {"n": "noun", _LIVING: "noun", "a": "adjective"}
+_OUTSIDE = "or"  # nouns of persons, quantities and groups, adjectives of adj.pert
+_KINDS: dict[str, Kind] = {"n": "noun", _LIVING: "noun", "o": "noun", "a": "adjective", "r": "adjective"}
 _IRREGULAR = {
     "children": "child",
     "dice": "die",
@@ -36,21 +37,24 @@ class WordNet:
     """Synonym sets in file order, and where each word occurs.
 
     sets: (kind, names) with the most frequent name first; index: comparable form (see `comparable`) -> set numbers;
-    living: numbers of the sets of animals and food; above: numbers of every set's hypernyms, what it is a kind of.
+    living: numbers of the sets of animals and food, which NegLabel leaves out; outside: of persons, quantities, groups
+    and adjectives that pertain to something, which CSP leaves out; above: numbers of every set's hypernyms, what it is
+    a kind of.
     """
 
     sets: tuple[tuple[Kind, tuple[str, ...]], ...]
     index: dict[str, tuple[int, ...]]
     living: frozenset[int] = frozenset()
+    outside: frozenset[int] = frozenset()
     above: tuple[tuple[int, ...], ...] = ()
 
-    def words(self, kind: Kind, *, living: bool = True) -> list[str]:
+    def words(self, kind: Kind, *, without: Container[int] = ()) -> list[str]:
         """The most frequent name of every synonym set of that kind, each word `once`, in file order.
 
-        living: also those of animals and food.
+        without: numbers of sets that are left out, such as `living`.
         """
         sets = enumerate(self.sets)
-        return once(names[0] for number, (own, names) in sets if own == kind and (living or number not in self.living))
+        return once(names[0] for number, (own, names) in sets if own == kind and number not in without)
 
     def synonyms(self, word: str) -> set[str]:
         """Comparable forms of every name that shares a synonym set with the word, itself included."""
@@ -66,6 +70,7 @@ def load_wordnet() -> WordNet:
     sets: list[tuple[Kind, tuple[str, ...]]] = []
     index: dict[str, list[int]] = {}
     living: set[int] = set()
+    outside: set[int] = set()
     above: list[tuple[int, ...]] = []
     for number, line in enumerate(gzip.decompress(data).decode("ascii").splitlines()):
         letter, names, *hypernyms = line.split("\t")
@@ -74,11 +79,12 @@ def load_wordnet() -> WordNet:
         sets.append((_KINDS[letter], members))
         if letter == _LIVING:
             living.add(number)
+        if letter in _OUTSIDE:
+            outside.add(number)
         for key in {comparable(name) for name in members}:
             index.setdefault(key, []).append(number)
-    return WordNet(
-        tuple(sets), {key: tuple(numbers) for key, numbers in index.items()}, frozenset(living), tuple(above)
-    )
+    by_form = {key: tuple(numbers) for key, numbers in index.items()}
+    return WordNet(tuple(sets), by_form, frozenset(living), frozenset(outside), tuple(above))
 
 
 def once(words: Iterable[str]) -> list[str]:

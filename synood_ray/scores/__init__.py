@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from synood_ray.scores.base import LOGIT_SCALE, IdImages, Need, Score, ScoreInput, State
+from synood_ray.scores.base import LOGIT_SCALE, POOL, IdImages, Need, Score, ScoreInput, State
+from synood_ray.scores.csp import NOUN_PROMPTS, csp
 from synood_ray.scores.fused import fused_score, parts
 from synood_ray.scores.fused import learn as learn_fused
 from synood_ray.scores.joint import joint_score
@@ -18,14 +19,14 @@ from synood_ray.scores.neglabel import neglabel_score
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FALLBACK", "LOGIT_SCALE", "SCORES", "IdImages", "Need", "Score", "ScoreInput", "State", "lacking"]
+__all__ = ["FALLBACK", "LOGIT_SCALE", "POOL", "SCORES", "IdImages", "Need", "Score", "ScoreInput", "State", "lacking"]
 
 SCORES: dict[str, Score] = {
     "mcm": Score(
         lambda seen: mcm(seen.id_logits),
         summary="maximum concept matching: largest softmax of the cosines",
         paper="Ming et al., NeurIPS 2022",
-        prompt="a photo of a {}.",
+        prompts=("a photo of a {}.",),
         needs=frozenset({Need.COSINES}),
     ),
     "msp": Score(
@@ -49,8 +50,15 @@ SCORES: dict[str, Score] = {
         lambda seen: neglabel_score(seen.id_logits, seen.negatives, seen.groups),
         summary="share of the softmax that the ID classes take from groups of negative labels",
         paper="Jiang et al., ICLR 2024",
-        prompt="the nice {}",
+        prompts=("the nice {}",),
         needs=frozenset({Need.NEGATIVES}),
+    ),
+    "csp": Score(
+        csp,
+        summary="NegLabel's score with nouns, and adjectives before superclasses, as negative labels",
+        paper="Chen et al., NeurIPS 2024",
+        prompts=NOUN_PROMPTS,
+        needs=frozenset({Need.POOL}),
     ),
     "joint": Score(
         lambda seen: joint_score(seen.id_logits, seen.negatives),

@@ -14,12 +14,17 @@ LOGIT_SCALE = 100.0
 """Logits are this many times the cosine, whatever temperature the checkpoint learned (NegLabel, MCM, SynOOD)."""
 
 
+POOL = "pool"
+"""In a state: unit text features [P, D] of CSP's negative labels."""
+
+
 class Need(Enum):
     """What a score needs beyond class logits; a classifier without text has none of it."""
 
     COSINES = "class logits that are 100 times a cosine"
     NEGATIVES = "negative labels"
     ID_IMAGES = "at least two ID images of every class"
+    POOL = "CSP's pool of negative labels"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class ScoreInput:
     temperature: float = 1.0
     groups: int = 100
     state: Mapping[str, Tensor] = field(default_factory=dict)
+    unit: Tensor | None = None
 
     @classmethod
     def of_features(
@@ -55,7 +61,8 @@ class ScoreInput:
         """
         scaled = LOGIT_SCALE * unit
         negative_logits = None if negative_text is None else scaled @ negative_text.T
-        return cls(scaled @ id_text.T, negative_logits, unit if frozen is None else frozen, temperature, groups)
+        seen = cls(scaled @ id_text.T, negative_logits, unit if frozen is None else frozen, temperature, groups)
+        return replace(seen, unit=unit)
 
     @property
     def negatives(self) -> Tensor:
@@ -70,6 +77,13 @@ class ScoreInput:
         if self.frozen is None:
             raise ValueError("features of a CLIP are needed")
         return self.frozen
+
+    @property
+    def projected(self) -> Tensor:
+        """The unit features [B, D] that the logits are of; raises ValueError where there are none."""
+        if self.unit is None:
+            raise ValueError("features of a CLIP are needed")
+        return self.unit
 
     @property
     def logits(self) -> Tensor:
@@ -103,7 +117,7 @@ class Score:
 
     function: what is seen of B images -> [B], in the logits' dtype and on their device.
     summary: one line for help and report; paper: where it is from.
-    prompt: of an ID class, as the paper has it; None: the paper uses no text.
+    prompts: of an ID class, averaged, as the paper has them; none: the paper uses no text.
     learn: for scores that need ID images, what `function` finds as ``state``.
     share: a rising function that takes the score into (0, 1), as detectors answer; None: a sigmoid of the score in
     standard deviations of held-out ID images.
@@ -114,7 +128,7 @@ class Score:
     function: Callable[[ScoreInput], Tensor]
     summary: str
     paper: str
-    prompt: str | None = None
+    prompts: tuple[str, ...] = ()
     needs: frozenset[Need] = frozenset()
     learn: Callable[[IdImages], State] | None = None
     share: Callable[[Tensor], Tensor] | None = _itself
@@ -124,9 +138,13 @@ class Score:
     def __call__(self, seen: ScoreInput) -> Tensor:
         return self.function(seen)
 
-    def learned(self, images: IdImages) -> State:
-        """The state of this score; empty for most."""
+    def learned(self, images: IdImages, pool: Tensor | None = None) -> State:
+        """The state of this score; empty for most. pool: for the score that needs one (`Need.POOL`)."""
         state = self.learn(images) if self.learn else {}
+        if Need.POOL in self.needs:
+            if pool is None:
+                raise ValueError(f"{Need.POOL.value} is needed")
+            state |= {POOL: pool}
         if self.share is None:
             values = self(replace(images.held_out, state=state))
             state |= {"centre": values.mean(), "spread": values.std().clamp_min(1e-12)}

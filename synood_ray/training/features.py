@@ -16,8 +16,10 @@ from synood_ray.detection.features import encode_pictures, encode_sources
 from synood_ray.detection.kept import Features, IdentifiedClip, images_key, keep_features, read_features, samples_key
 from synood_ray.errors import UserError
 from synood_ray.models.images import from_png
+from synood_ray.negatives.csp import csp_labels
 from synood_ray.negatives.mining import NegativeLabels, pair, prompts_of
 from synood_ray.records import SourceImage
+from synood_ray.scores import SCORES, Need
 from synood_ray.storage.parts import picture
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import changed_shard
@@ -38,12 +40,14 @@ class Encoder(ImageEncoder, IdentifiedClip, Protocol):
 class RunFeatures:
     """What fine-tuning learns from, and the held-out ID images [H, D] that its threshold is set on.
 
-    samples: digest of the manifest whose samples these are.
+    samples: digest of the manifest whose samples these are. pool [P, D]: CSP's negative text, if the detector's score
+    needs it.
     """
 
     training: TrainingData
     calibration_features: Tensor
     samples: str
+    pool: Tensor | None = None
 
     def counts(self) -> dict[str, int]:
         """How many images of each kind."""
@@ -104,7 +108,10 @@ def run_features(
         companion_sources=found["companion_sources"],
         far_features=far_outliers(images["id"], id_labels, id_text, negatives.features, settings.seed),
     )
-    return RunFeatures(training, images["calibration"], digest)
+    pool = None
+    if Need.POOL in SCORES[settings.detector.score].needs:
+        pool = csp_labels(settings, run.store, run.classes, clip).features
+    return RunFeatures(training, images["calibration"], digest, pool)
 
 
 def _kept(store: Store, key: str, workers: Workers, encode: Callable[[], Features]) -> Features:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from synood_ray.scores import FALLBACK, lacking
+from synood_ray.scores import FALLBACK, SCORES, Need, lacking
 from synood_ray.storage import layout
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import manifest_digest
@@ -177,7 +177,8 @@ def detector_of(
         data=data.counts(),
     )
     detector = Detector(clip, tuned.projector, images.id_text, tuned.negative_text, description)
-    return detector.with_score_of(images.id_features, images.id_labels, data.calibration_features)
+    own = images.id_features, images.id_labels, data.calibration_features
+    return detector.with_score_of(*own, pool=data.pool if Need.POOL in SCORES[score].needs else None)
 
 
 def _score(settings: Settings, labels: Tensor, class_names: list[str]) -> tuple[str, str]:

@@ -131,7 +131,8 @@ def test_every_score_may_be_the_detectors(tmp_path: Path, score: str) -> None:
     described = replace(plain.description, score=score, temperature=2.0)
     detector = Detector(clip, plain.projector, plain.id_text, plain.negative_text, described)
     features = 4 * torch.randn(30, WIDTH, generator=torch.Generator().manual_seed(5))
-    detector = detector.with_score_of(features[:12], torch.arange(3).repeat(4), features[12:])
+    pool = clip.encode_text([f"pool {i}" for i in range(9)])
+    detector = detector.with_score_of(features[:12], torch.arange(3).repeat(4), features[12:], pool)
     scores = detector.score_features(features[12:])
     assert ((scores >= 0) & (scores <= 1)).all() and scores.unique().numel() > 5
     assert (scores < detector.description.threshold).sum() == 0  # 95 % of 18 are all of them

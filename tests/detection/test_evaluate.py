@@ -153,7 +153,7 @@ def test_baselines_have_their_own_papers_prompts(store: Store, settings: Setting
 
     def scores() -> dict[str, torch.Tensor]:
         asked.clear()
-        methods, _ = frozen_methods(settings, clip, names, negatives, lambda: (images, images, images))
+        methods, _ = frozen_methods(settings, clip, names, negatives, lambda: (images, images, images), pytest.fail)
         return {name: method.id_logits(images) for name, method in methods.items()}
 
     def logits(prompt: str) -> torch.Tensor:

@@ -10,6 +10,7 @@ from synood_ray.detection.methods import frozen_methods
 from synood_ray.detection.sets import encode_own_images
 from synood_ray.errors import UserError
 from synood_ray.farm.preparing import open_scorer
+from synood_ray.negatives.csp import csp_labels
 from synood_ray.negatives.mining import NegativeLabels
 from synood_ray.storage import layout
 from synood_ray.storage.run import Run
@@ -46,7 +47,7 @@ def test_a_runs_scorer_learns_from_its_id_images_once(store: Store, settings: Se
     settings.evaluation.scores = ["fused"]
     negatives = NegativeLabels.from_bytes(store.get(layout.NEGATIVES)).features
     own = encode_own_images(Run.open(store), settings, clip, lambda line: None)
-    methods, notes = frozen_methods(settings, clip, NAMES, negatives, lambda: own)
+    methods, notes = frozen_methods(settings, clip, NAMES, negatives, lambda: own, pytest.fail)
     assert not notes
     assert torch.allclose(methods["fused"].score(clip.encode_images(images)), score, rtol=1e-3, atol=1e-2)
 
@@ -55,3 +56,16 @@ def test_too_few_id_images_are_the_users_to_change(store: Store, settings: Setti
     with pytest.raises(UserError, match=r"scorer\.score: fused needs .* of every class; 'yak' has 0"):
         open_scorer(settings, store, [*NAMES, "yak"])
     assert not store.exists(layout.SCORE)
+
+
+def test_a_runs_scorer_has_the_pool_that_its_evaluation_has(store: Store, settings: Settings) -> None:
+    settings.scorer.score, settings.evaluation.scores, settings.evaluation.prompts = "csp", ["csp"], "run"
+    scorer = open_scorer(settings, store, NAMES)
+    clip = scorer.clip
+    assert clip is not None
+    pool = csp_labels(settings, store, NAMES, clip)
+    images = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    methods, _ = frozen_methods(settings, clip, NAMES, pool.features, pytest.fail, lambda: pool.features)
+    score, gradient = scorer.score_and_gradient(images)
+    assert torch.allclose(methods["csp"].score(clip.encode_images(images)), score, atol=1e-4)
+    assert (gradient.flatten(1).norm(dim=1) > 0).all()

@@ -30,10 +30,8 @@ def scorer() -> Scorer:
 @pytest.mark.parametrize("side", [64, 200])  # smaller and larger than the model's input
 def test_gradient_against_finite_differences(scorer: Scorer, score: str, side: int) -> None:
     scorer.settings = scorer.settings.model_copy(update={"score": score})
-    learn = SCORES[score].learn
-    if learn is not None:
-        known = scorer.look(torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(5)))
-        scorer.state = learn(IdImages(known.features, torch.arange(3).repeat(4), known))
+    known = scorer.look(torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(5)))
+    scorer.state = SCORES[score].learned(IdImages(known.features, torch.arange(3).repeat(4), known), scorer.negatives)
     generator = torch.Generator().manual_seed(0)
     smooth = torch.rand(2, 3, 8, 8, generator=generator) * 0.6 + 0.2
     images = torch.nn.functional.interpolate(smooth, size=(side, side), mode="bilinear")

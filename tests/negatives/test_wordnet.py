@@ -53,13 +53,18 @@ def test_derived_list_is_reproducible(tmp_path: Path) -> None:
     (tmp_path / "data.noun").write_text(
         licence
         + "02958343 06 n 02 car 0 motor_car 0 001 @ 07679356 n 0000 | a motor vehicle  \n"
+        + "09000000 18 n 01 baker 0 000 | a person  \n"
         + "02084071 05 n 01 dog 0 000 | an animal  \n07679356 13 n 01 bread 0 000 | a food  \n"
     )
-    (tmp_path / "data.adj").write_text(licence + "00014358 00 s 02 galore(ip) 0 abundant 0 001 & 00013887 a 0000 | x\n")
+    (tmp_path / "data.adj").write_text(
+        licence
+        + "00014358 00 s 02 galore(ip) 0 abundant 0 001 & 00013887 a 0000 | x\n"
+        + "02600000 01 a 01 alimentary 0 000 | pertains\n"
+    )
     for name in ("one.gz", "two.gz"):
         derive_wordnet.main(tmp_path, tmp_path / name)
     assert (tmp_path / "one.gz").read_bytes() == (tmp_path / "two.gz").read_bytes()
     assert (
         gzip.decompress((tmp_path / "one.gz").read_bytes())
-        == b"a\tgalore|abundant\nl\tbread\nl\tdog\nn\tcar|motor car\t1\n"
+        == b"r\talimentary\na\tgalore|abundant\nl\tbread\nl\tdog\no\tbaker\nn\tcar|motor car\t2\n"
     )

@@ -56,7 +56,13 @@ def test_images_unlike_the_runs_own_are_judged_by_texts_alone() -> None:
 def test_every_score_has_an_answer_from_0_to_1_in_the_same_order(name: str) -> None:
     score = SCORES[name]
     seen = look(unit(50, 6))
-    seen = ScoreInput(seen.id_logits / 10, seen.negatives / 10, seen.frozen, state=score.learned(IMAGES))
+    seen = ScoreInput(
+        seen.id_logits / 10,
+        seen.negatives / 10,
+        seen.frozen,
+        unit=seen.unit,
+        state=score.learned(IMAGES, unit(5, 6) / 10),
+    )
     answers, scores = score.answer(seen), score(seen)
     assert (answers >= 0).all() and (answers <= 1).all()
     assert (answers[scores.argsort()].diff() >= 0).all() and answers.unique().numel() > 25

@@ -21,7 +21,7 @@ def test_every_score_says_what_it_is_and_where_it_is_from() -> None:
     for score in SCORES.values():
         assert score.summary and "\n" not in score.summary
         assert score.paper[-4:].isdigit()  # names and the year
-        assert score.prompt is None or "{}" in score.prompt
+        assert all("{}" in prompt for prompt in score.prompts)
 
 
 def seen(features: torch.Tensor, name: str, negatives: bool = True) -> ScoreInput:
@@ -32,7 +32,8 @@ def seen(features: torch.Tensor, name: str, negatives: bool = True) -> ScoreInpu
     options = {"temperature": 1.5, "groups": 3}
     look = ScoreInput.of_features(features, text[:4], text[4:] if negatives else None, **options)
     held_out = ScoreInput.of_features(known[:5], text[:4], text[4:], **options)
-    state = SCORES[name].learned(IdImages(known, torch.arange(4).repeat(5), held_out))
+    pool = torch.randn(7, 6, generator=g, dtype=features.dtype) / 40
+    state = SCORES[name].learned(IdImages(known, torch.arange(4).repeat(5), held_out), pool)
     return replace(look, state={key: value.to(features) for key, value in state.items()})
 
 
@@ -55,7 +56,7 @@ def test_a_score_looks_at_what_it_says_it_needs(name: str) -> None:
             score(without)
     else:
         assert torch.equal(score(without), score(seen(features(), name)))
-    if Need.ID_IMAGES in score.needs:
+    if {Need.ID_IMAGES, Need.POOL} & score.needs:
         with pytest.raises(KeyError):
             score(replace(seen(features(), name), state={}))
     elif score.share is not None:

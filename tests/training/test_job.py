@@ -89,6 +89,16 @@ def test_another_score_keeps_the_training(store: Store, settings: Settings, monk
         run_finetune(store, settings)
 
 
+def test_csp_may_be_the_detectors_score_and_a_baseline(store: Store, settings: Settings) -> None:
+    settings.detector.score, settings.evaluation.scores = "csp", ["csp"]
+    train(store, settings)
+    detector = Detector.load(settings.output)
+    assert detector.state["pool"].shape == (int(0.8 * 12), 16)  # of the twelve words, names of classes too
+    evaluation = run_evaluation(store, settings)
+    assert list(evaluation["id"]) == ["csp", "synood"]
+    assert "prompt 'a close-up photo of the nice {}.', " in evaluation["methods"][0]["what"]
+
+
 def test_with_one_image_per_class_the_score_falls_back_and_says_so(tmp_path: Path, settings: Settings) -> None:
     changed = {"output": str(tmp_path / "few"), "data": settings.data.model_copy(update={"per_class": 1})}
     few = settings.model_copy(update=changed)
