@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from synood_ray.config.settings import Settings
 from synood_ray.negatives.mining import KINDS, WORD_LISTS, Candidates, NegativeLabels, load_candidates, row_quantile
-from synood_ray.negatives.wordnet import load_wordnet
+from synood_ray.negatives.wordnet import Kind, load_wordnet
 from synood_ray.scores.csp import NOUN_PROMPTS
 from synood_ray.storage import layout
 from synood_ray.storage.stores.base import Store
@@ -52,7 +52,7 @@ def csp_labels(settings: Settings, store: Store, class_names: list[str], clip: C
         "adjective": [settings.labels.noun_prompt] if own else list(ADJECTIVE_PROMPTS),
     }
     labels = settings.labels
-    made_of = [settings.clip.model, settings.clip.pretrained, class_names, prompts]
+    made_of: list[object] = [settings.clip.model, settings.clip.pretrained, class_names, prompts]
     made_of += [labels.candidates, labels.quantile, labels.keep]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 
@@ -73,7 +73,8 @@ def csp_candidates(settings: Settings) -> Candidates:
     nouns, adjectives = (wordnet.words(kind, without=wordnet.outside) for kind in KINDS)
     known = {word.lower() for word in nouns}
     phrases = [f"{word} {chance.choice(SUPERCLASSES)}" for word in adjectives if word.lower() not in known]
-    return Candidates([*nouns, *phrases], ["noun"] * len(nouns) + ["adjective"] * len(phrases))
+    kinds: list[Kind] = ["noun"] * len(nouns) + ["adjective"] * len(phrases)  # type: ignore[assignment]
+    return Candidates([*nouns, *phrases], kinds)
 
 
 def pool(
