@@ -21,7 +21,7 @@ def dataset_card(record: RunRecord, manifest: dict[str, Any]) -> str:
 
 def hub_card(record: RunRecord, manifest: dict[str, Any], licence: str) -> str:
     """The card of a run that is shared: with its licence ("" while it is not known) and where the images come from."""
-    front = {"license": licence} if licence else {}
+    front: dict[str, Any] = {"license": licence} if licence else {}
     front |= {"annotations_creators": ["machine-generated"], "source_datasets": ["original"]}
     return _text(record, manifest, front) + _provenance(record, licence)
 

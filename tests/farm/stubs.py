@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -107,6 +108,7 @@ class StubSampler(Faults):
     def sample(
         self, unit: int, tasks: list[SampleTask], attempt: int, checker: Any | None, retry: int = 0
     ) -> UnitReport:
+        begin = time.perf_counter()
         self.before(unit, attempt)
         self.fail(unit)
         key = layout.part_key(unit, retry)
@@ -124,4 +126,5 @@ class StubSampler(Faults):
         self.store.put_new(key, encode_samples(rows, self.class_names))
         accepted, failed = sum(found.accepted for found in rows), sum(found.failed for found in rows)
         rejected = len(rows) - accepted - failed
-        return UnitReport(unit, len(rows), accepted, rejected, failed, seconds={"refine": 0.0})
+        seconds = {"refine": time.perf_counter() - begin}
+        return UnitReport(unit, len(rows), accepted, rejected, failed, checked=accepted + rejected, seconds=seconds)

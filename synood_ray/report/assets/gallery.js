@@ -24,8 +24,8 @@ class Gallery {
         this.form.elements.text.focus();
       }
     });
-    window.addEventListener("hashchange", () => location.hash.slice(1) !== this.address && this.recall());
-    this.recall();
+    window.addEventListener("hashchange", (event) => this.recall(new URL(event.newURL).hash.slice(1)));
+    this.recall(location.hash.slice(1));
   }
 
   /* Fills the choices with what the samples have, and how many of each; hides those that leave no choice. */
@@ -98,9 +98,10 @@ class Gallery {
     };
   }
 
-  recall() {
+  recall(address) {
+    if (address && address === this.address) return;
     const { columns, data, places } = this.samples;
-    const asked = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+    const asked = Object.fromEntries(new URLSearchParams(address));
     const place = (words, word) => (word === undefined || words.indexOf(word) < 0 ? "" : String(words.indexOf(word)));
     const filter = { ...START, ...asked };
     filter.label = place(data.classes, asked.label);
@@ -116,7 +117,7 @@ class Gallery {
     const at = places.get(asked.sample);
     if (at !== undefined) this.viewer.open(at, this.list);
     else this.remember(null);
-    if (location.hash && !asked.sample) this.root.scrollIntoView();
+    if (address && !asked.sample) this.root.scrollIntoView();
   }
 }
 
