@@ -37,8 +37,11 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed (Debian package)"),
 ]
 FAULTS = "die-2 once-3 error-4 bad-30"
-NEVER_HERE = {"ray_synood_replaced_workers_total": "a worker is replaced after minutes of silence (test_care)"}
-"""Metrics that this run cannot fill, and why."""
+
+
+def sampling(unit: int, attempt: int) -> None:
+    """Half a second a unit, so that there is something to watch; one hangs the first time, and is replaced."""
+    time.sleep(0.5 if (unit, attempt) != (7, 1) else 600)
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +90,7 @@ def sides(query: str) -> list[str]:
 
 
 def test_every_query_has_an_answer(prometheus: str, tmp_path: Path) -> None:
-    silent = {
-        f"{name}: {side}": side
-        for name, query in queries().items()
-        for side in sides(query)
-        if not any(metric in side for metric in NEVER_HERE)
-    }
+    silent = {f"{name}: {side}": side for name, query in queries().items() for side in sides(query)}
     assert len(silent) > 20
     over = threading.Event()
 
@@ -107,8 +105,8 @@ def test_every_query_has_an_answer(prometheus: str, tmp_path: Path) -> None:
         if not silent:
             break
         store = open_store(str(tmp_path / str(number)))
-        farm = {"unit_size": 4, "describers": {"max": 1}, "samplers": {"max": 2}}
-        actors = stub_actors(FAULTS, sampling=lambda unit, attempt: time.sleep(0.5))
+        farm = {"unit_size": 4, "describers": {"max": 1}, "samplers": {"max": 2}, "unit_deadline": 8}
+        actors = stub_actors(FAULTS, sampling=sampling)
         found = Driver(
             Settings.model_validate({"farm": farm}), store, Plan(SOURCES, unit_size=4), CLASSES, actors=actors
         )
