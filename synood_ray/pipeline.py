@@ -35,6 +35,7 @@ from synood_ray.storage.stores.base import Store, StoreUnavailable
 if TYPE_CHECKING:
     from synood_ray.data.selection import Selection
     from synood_ray.farm.actors import Actors
+    from synood_ray.farm.budget import Budget
 
 Say = Callable[[str], None]
 MANIFESTS = (layout.CALIBRATION_MANIFEST, layout.ID_MANIFEST)
@@ -205,6 +206,7 @@ def _drive(
         if committed == len(plan):
             return 0, {}
     from synood_ray.farm.actors import REAL
+    from synood_ray.farm.budget import BudgetSpentError
     from synood_ray.farm.cluster import await_room, connect, is_local
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.log import log_event
@@ -220,10 +222,17 @@ def _drive(
     await_room(needs_of(settings, describes=describes), say)
     size: dict[str, int] = {"samples": plan.samples, "unit_size": settings.farm.unit_size}
     earlier = partial(_outcomes, store) if committed and not retry else None
+    budget = _budget(settings, store)
     with Progress(settings.farm.status_every, say, **size, earlier=earlier) as progress:
         told: list[Observer] = [progress, log_event, times, Metrics(run_name(store.uri)), *observers]
+        if budget is not None:
+            told.append(budget)
         driver = Driver(settings, store, plan, classes, actors=actors or REAL, observers=told, retry=retry)
-        totals = driver.run()
+        try:
+            totals = driver.run()
+        except BudgetSpentError as spent:
+            totals = driver.totals
+            say(f"{spent}; the same command with more, or without, goes on")
     if rates := driver.rates():
         put_json(store, layout.RATES, rates)
     if totals.untold:
@@ -236,6 +245,16 @@ def _drive(
     if driver.failures.vain_retries:
         say(f"{driver.failures.vain_retries} units could not be tried again and stay as they were; errors/ says why")
     return totals.units, times.seconds
+
+
+def _budget(settings: Settings, store: Store) -> Budget | None:
+    """The budget, if there is one. What is accepted already is counted if it matters."""
+    from synood_ray.farm.budget import Budget
+
+    farm = settings.farm
+    if farm.budget_accepted is None and farm.budget_gpu_hours is None:
+        return None
+    return Budget(farm, 0 if farm.budget_accepted is None else run_status(store).accepted)
 
 
 def _outcomes(store: Store) -> dict[str, int]:

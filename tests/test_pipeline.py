@@ -21,7 +21,7 @@ from synood_ray.farm.actors import Actors
 from synood_ray.farm.reports import UnitReport
 from synood_ray.pipeline import Synthesis, synthesize
 from synood_ray.storage import layout
-from synood_ray.storage.progress import scan
+from synood_ray.storage.progress import run_status, scan
 from synood_ray.storage.publish import retract
 from synood_ray.storage.run import Run
 from synood_ray.storage.stores import open_store
@@ -236,3 +236,16 @@ def test_images_in_a_store_that_does_not_answer_are_the_users_to_mend(
     with pytest.raises(UserError, match=r"data.uri: .*http://host cannot be reached; check AWS_ENDPOINT_URL"):
         make(settings)
     assert not Path(settings.output).exists()
+
+
+def test_a_budget_of_accepted_samples_ends_the_run_and_more_goes_on(settings: Settings) -> None:
+    said: list[str] = []
+    settings.farm.budget_accepted = 4
+    assert not make(settings, said.append).status.published
+    assert any(line.startswith("farm.budget_accepted: ") and "goes on" in line for line in said)
+    first = run_status(open_store(settings.output)).accepted
+    assert 4 <= first < SAMPLES
+    assert make(settings, said.append).computed <= 1, "it is used up"
+    settings.farm.budget_accepted = None
+    assert make(settings, said.append).status.published
+    assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]

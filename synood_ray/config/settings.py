@@ -261,6 +261,10 @@ class FarmSettings(Section):
     in_flight: int = operational(2, "units handed to a ready worker at once", ge=1)
     max_quarantined: int = operational(0, "quarantined units tolerated before the job ends with exit code 3", ge=0)
     status_every: float = operational(10.0, "seconds between progress lines when there is no terminal", gt=0.0)
+    budget_accepted: int | None = operational(None, "end, to be resumed, when so many samples are accepted", ge=1)
+    budget_gpu_hours: float | None = operational(
+        None, "end, to be resumed, when this call's workers have held GPUs for so many hours", gt=0.0
+    )
     threads: int = operational(0, "threads of torch and NumPy per actor; 0: its logical CPUs", ge=0)
 
 
