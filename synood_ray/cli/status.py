@@ -11,7 +11,14 @@ def run(arguments: Arguments) -> int:
     from synood_ray.storage.run import Run
     from synood_ray.storage.stores import open_store
 
-    made = Run.open(open_store(arguments.options["run"], write=False))
+    store = open_store(arguments.options["run"], write=False)
+    if "watch" in arguments.options:
+        from synood_ray.cli.watch import watch
+        from synood_ray.storage.watch import Watch
+
+        watch(Watch(store))
+        return 0
+    made = Run.open(store)
     status = made.status()
     if "json" in arguments.options:
         print(json.dumps(status.asdict()))
@@ -28,7 +35,12 @@ COMMAND = Command(
     "status",
     "Say how far a run is: units, samples, whether its shards are published.",
     run,
-    options={**RUN, "--json": "print one JSON object instead of two tables"},
+    options={
+        **RUN,
+        "--json": "print one JSON object instead of two tables",
+        "--watch": "go on showing it, from any machine, until it is published: state, rate, time left, errors by "
+        "cause with the cure",
+    },
     needs=("run",),
-    examples=("--run runs/demo", "--run s3://runs/imagenet --json"),
+    examples=("--run runs/demo", "--run s3://runs/imagenet --json", "--run s3://runs/imagenet --watch"),
 )

@@ -10,7 +10,7 @@ import enum
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from synood_ray.errors import Unavailable
 
@@ -39,10 +39,11 @@ class StoreUnavailable(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One listed object; size in bytes."""
+    """One listed object; size in bytes; modified: when it was written, seconds since 1970, where the store tells."""
 
     key: str
     size: int
+    modified: float = field(default=0.0, compare=False)
 
 
 class Store(ABC):

@@ -196,7 +196,7 @@ class LocalStore(Store):
                 with contextlib.suppress(FileNotFoundError if not entry.is_symlink() else OSError):  # deleted since
                     found_there = (self.root / key).stat() if entry.is_symlink() else entry.stat()
                     if stat.S_ISREG(found_there.st_mode):
-                        yield Entry(key, found_there.st_size)
+                        yield Entry(key, found_there.st_size, found_there.st_mtime)
 
     def _check_writable(self) -> None:
         existing = self.root

@@ -133,7 +133,9 @@ class S3Store(Store):
             page = self._page(self.prefix + prefix, token, self.page_size)
             for found in page.get("Contents", []):
                 if not found["Key"].endswith("/"):  # consoles mark "folders" with such empty objects
-                    yield Entry(found["Key"].removeprefix(self.prefix), found["Size"])
+                    yield Entry(
+                        found["Key"].removeprefix(self.prefix), found["Size"], found["LastModified"].timestamp()
+                    )
             token = page.get("NextContinuationToken")
             if not token:
                 return
