@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 from synood_ray.storage import layout
 from synood_ray.storage.causes import Cause, causes
@@ -21,7 +22,7 @@ from synood_ray.storage.stores.base import Entry, NotFound, Store
 WINDOW = 300.0
 """Seconds over which the rate is measured."""
 QUIET = 300.0
-"""Seconds without a new object after which a run counts as stopped, at least; slow units are given three times theirs."""
+"""Seconds without a new object after which a run counts as stopped, at least; or three times its slowest units."""
 _AT_ONCE = 2000  # parts and errors that are read in one look: what a look costs has a bound
 _READERS = 16
 
@@ -133,4 +134,4 @@ def _unit(entry: Entry) -> int:
 def _gap(parts: Sequence[Entry]) -> float:
     """Longest wait for a part among the latest ten, seconds."""
     times = sorted(entry.modified for entry in parts)[-10:]
-    return max((later - earlier for earlier, later in zip(times, times[1:], strict=False)), default=0.0)
+    return max((later - earlier for earlier, later in pairwise(times)), default=0.0)
