@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from synood_ray.cli.command import ALL, START, Arguments, Command
-from synood_ray.cli.guard import DONE, NOTHING_ACCEPTED, QUARANTINED
+from synood_ray.cli.guard import DONE, NOTHING_ACCEPTED, QUARANTINED, UNAVAILABLE, WRONG_INPUT
 from synood_ray.cli.help import show, width
 from synood_ray.cli.tree import leaves, value_of
-from synood_ray.errors import UserError, printable
+from synood_ray.config.settings import Settings
+from synood_ray.errors import Unavailable, UserError, first_line, printable
 from synood_ray.locations import without_credentials
+
+if TYPE_CHECKING:
+    from synood_ray.pipeline import Synthesis
 
 ASSUMED = (
     "no --preset: using the bundled small models, which know drawings only; for photos give --preset imagenet "
@@ -46,7 +51,27 @@ def run(arguments: Arguments, **more: Any) -> int:
     from synood_ray.pipeline import synthesize
 
     retry = "retry-failed" in arguments.options
-    result = synthesize(settings, say=say, retry_failed=retry, **more)
+    try:
+        result = synthesize(settings, say=say, retry_failed=retry, **more)
+    except (UserError, Unavailable) as error:
+        code = WRONG_INPUT if isinstance(error, UserError) else UNAVAILABLE
+        _tell_end(settings, say, {"exit_code": code, "error": without_credentials(first_line(error))})
+        raise
+    code = _summary(settings, result)
+    _tell_end(settings, say, {"exit_code": code, **result.status.asdict()})
+    return code
+
+
+def _tell_end(settings: Settings, say: Callable[[str], None], ended: dict[str, Any]) -> None:
+    """Tell whoever wants to be told."""
+    from synood_ray.cli.finish import tell
+
+    if settings.farm.on_finish:
+        tell(settings.farm.on_finish, {"run": without_credentials(settings.output), **ended}, say)
+
+
+def _summary(settings: Settings, result: Synthesis) -> int:
+    """Print what came of it; returns the exit code."""
     status = result.status
     print(
         f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "

@@ -265,6 +265,9 @@ class FarmSettings(Section):
     budget_gpu_hours: float | None = operational(
         None, "end, to be resumed, when this call's workers have held GPUs for so many hours", gt=0.0
     )
+    on_finish: str | None = operational(
+        None, "told when the run ends, done or failed: a command (the status as JSON on its input), or a URL (POST)"
+    )
     threads: int = operational(0, "threads of torch and NumPy per actor; 0: its logical CPUs", ge=0)
 
 
