@@ -63,3 +63,25 @@ def test_killed(tmp_path: Path, point: str) -> None:
     for prefix in (layout.DETECTOR, layout.FEATURES):
         ours = {entry.key: store.get(entry.key) for entry in store.list(prefix)}
         assert ours == {entry.key: undisturbed.get(entry.key) for entry in undisturbed.list(prefix)}
+
+
+def test_killed_between_two_scores(tmp_path: Path) -> None:
+    """The old detector is removed, the new one is not there yet: it is trained, to the same bytes."""
+    settings = make_settings(tmp_path, str(save_tiny_clip(tmp_path / "clip")))
+    settings.detector.score = "neglabel"
+    store = make_run(settings)
+    run_finetune(store, settings)
+    settings.detector.score = "joint"
+    command = [sys.executable, "-c", _KILLED, settings.model_dump_json(), "detector/detector.json", "before"]
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not store.exists("detector/detector.json")
+    result = run_finetune(store, settings)
+    assert result.fresh and result.rescored is None
+    other = settings.model_copy(update={"output": str(tmp_path / "undisturbed")})
+    undisturbed = make_run(other)
+    run_finetune(undisturbed, other)
+    ours = {entry.key: store.get(entry.key) for entry in store.list(layout.DETECTOR)}
+    assert ours == {entry.key: undisturbed.get(entry.key) for entry in undisturbed.list(layout.DETECTOR)}
