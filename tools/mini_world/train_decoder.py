@@ -7,6 +7,7 @@ learns to tell patches of real scenes from decoded ones (PatchGAN, Isola et al. 
 decoder learns to pass. It is shown three kinds of latents: encoded scenes; scenes that the UNet denoised by one step,
 which are smoother and still belong to a known picture; and what the UNet invents under prompts, as the farm asks for
 them, where there is no right answer and only the colours are held. No network that scores or judges images takes part.
+Scenes are decoded whole: group norms see other statistics in a crop, and a decoder taught by crops tints the whole.
 
 Begins with the VAE in ``--vae`` and resumes from its checkpoint.
 """
@@ -31,17 +32,18 @@ from tools.mini_world.render import CACHE
 from tools.mini_world.train_vae import psnr, reconstruction_loss, scene_names
 from tools.mini_world.training import Curve, load_checkpoint, save_checkpoint
 
-ENCODED, TOUCHED, INVENTED = 8, 4, 4  # of each kind in a batch
-CROP, WHOLE_EVERY = 8, 8  # side of the latents' crop in most steps; every eighth sees whole scenes
+ENCODED, TOUCHED, INVENTED = 4, 2, 2  # of each kind in a batch
 POOL, FIRST_REFILLS = 3072, 3  # latents kept of each kind, at most
 REFILL, REFILL_STEPS = 96, 64  # how many are new, and how often
 RATES = (1e-3, 1.5e-3)  # decoder, critic
 BETAS = (0.5, 0.99)
 ADVERSARIAL = 1.0  # length of the critic's gradient at the image, over the other losses'
 MATCHING = 1.0  # weight of the distance in the critic's features
-STRUCTURE = 2.0  # weight of `structure_loss`
+STRUCTURE = 3.0  # weight of `structure_loss`
+COLOUR = 4.0  # weight of `colour_loss`
 WINDOW = 8  # px: within it structure may lie where it likes
 AVERAGE = 0.998
+REACH = 1.1  # how far from the first decoder's weights to the average's: a little beyond has more structure
 CRITIC_ALONE = 150  # steps at the start: a critic that knows nothing yet pulls anywhere
 REPORT_STEPS = 100
 
@@ -95,8 +97,13 @@ def matching_loss(output: list[Tensor], target: list[Tensor]) -> Tensor:
 
 
 def colour_loss(output: Tensor, target: Tensor) -> Tensor:
-    """L1 of 4 px means: what an invention must keep of the picture that the first decoder made of it."""
+    """L1 of 4 px means: what sharpening must leave, and what an invention keeps of the picture first made of it."""
     return (F.avg_pool2d(output, 4) - F.avg_pool2d(target, 4)).abs().mean()
+
+
+def without_colours(gradient: Tensor) -> Tensor:
+    """A gradient at images [B, C, H, W] less its 7 px means: it moves edges and texture, and no surface's colour."""
+    return gradient - F.avg_pool2d(gradient, 7, 1, 3, count_include_pad=False)
 
 
 class Pool:
@@ -151,14 +158,6 @@ class Pool:
         return self.latents[kind][rows], self.pictures[kind][rows]
 
 
-def cropped(latents: Tensor, pictures: Tensor, rng: random.Random) -> tuple[Tensor, Tensor]:
-    """The same square of latents and of their pictures: four times cheaper than the whole."""
-    y, x = (rng.randrange(side - CROP + 1) for side in latents.shape[-2:])
-    zoom = pictures.shape[-1] // latents.shape[-1]
-    top, left, side = y * zoom, x * zoom, CROP * zoom
-    return latents[..., y : y + CROP, x : x + CROP], pictures[..., top : top + side, left : left + side]
-
-
 def decoder_gradient(
     critic: Critic, output: Tensor, target: Tensor, exact: int, known: int
 ) -> tuple[Tensor, dict[str, float]]:
@@ -166,7 +165,8 @@ def decoder_gradient(
 
     The first ``exact`` images must match to the pixel. The first ``known`` ones, those included, show a known picture,
     though what the UNet touched may lie a pixel off: regression would blur it. The rest are inventions.
-    The critic's gradient is brought to `ADVERSARIAL` times the other losses' length, so neither drowns the other.
+    The critic's gradient, which is about structure alone (left to itself it tints white surfaces), is brought to
+    `ADVERSARIAL` times the other losses' length, so neither drowns the other.
     """
     image = output.detach().float().requires_grad_(True)
     with torch.autocast("cpu", torch.bfloat16):
@@ -177,10 +177,11 @@ def decoder_gradient(
         "regression": reconstruction_loss(image[:exact], target[:exact]),
         "structure": STRUCTURE * structure_loss(image[:known], target[:known]),
         "matching": MATCHING * matching_loss([f[:known] for f in features], wanted),
-        "colour": colour_loss(image[exact:], target[exact:]),
+        "colour": COLOUR * colour_loss(image, target),
     }
     (held,) = torch.autograd.grad(torch.stack(list(parts.values())).sum(), image, retain_graph=True)
     (free,) = torch.autograd.grad(-verdicts.float().mean(), image)
+    free = without_colours(free)
     weight = ADVERSARIAL * held[:known].norm() / free[:known].norm().clamp_min(1e-12)
     return held + weight * free, {k: v.item() for k, v in parts.items()}
 
@@ -244,10 +245,7 @@ class Trainer:
         with torch.no_grad():
             latents = self.post(torch.cat([z for z, _ in drawn]))
         target = torch.cat([x for _, x in drawn])
-        real = self.pool.draw("encoded", len(target))
-        if self.step % WHOLE_EVERY:
-            latents, target = cropped(latents, target, self.rng)
-            real = cropped(*real, self.rng)
+        _, real = self.pool.draw("encoded", len(target))
         self.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16):
             decoded = self.decoder(latents.contiguous(memory_format=torch.channels_last))
@@ -255,7 +253,7 @@ class Trainer:
         if self.step >= CRITIC_ALONE:
             decoded.backward(gradient)
         with torch.autocast("cpu", torch.bfloat16):
-            verdicts = [self.critic(x)[0].float() for x in (real[1], decoded.detach())]
+            verdicts = [self.critic(x)[0].float() for x in (real, decoded.detach())]
         loss = critic_loss(*verdicts)
         loss.backward()
         nn.utils.clip_grad_norm_(self.decoder.parameters(), 1.0)
@@ -264,10 +262,17 @@ class Trainer:
         self.step += 1
         return parts | {"critic": loss.item()}
 
+    def result(self) -> nn.Module:
+        """The decoder as it would be shipped now."""
+        found: nn.Module = copy.deepcopy(self.vae.decoder)
+        reached = self.average.module["decoder"].state_dict()
+        found.load_state_dict({k: first.lerp(reached[k], REACH) for k, first in found.state_dict().items()})
+        return found
+
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
         """Fidelity and structure on a style that is not trained on, and the structure of fixed inventions."""
-        decoder = self.average.module["decoder"]
+        decoder = self.result()
         output = decoder(self.post(self.unseen_latents))
         invented = decoder(self.post(self.fixed.latents["invented"]))
         return {
@@ -278,7 +283,7 @@ class Trainer:
 
     def save(self, folder: Path) -> None:
         save_checkpoint(self.path, self.step, self.model, self.average.module, self.optimiser)
-        save(self.vae, self.average.module["decoder"], folder)
+        save(self.vae, self.result(), folder)
 
 
 def held_out(composer: Any) -> Tensor:
