@@ -24,7 +24,7 @@ from synood_ray.farm.observers import (
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One line of the table. labels: beside `run`, which all have. bounds: of a histogram's buckets, in seconds."""
+    """One line of the table. labels: beside `run`, which all have. bounds: of a histogram's buckets."""
 
     kind: Literal["counter", "gauge", "histogram"]
     labels: tuple[str, ...]
@@ -32,6 +32,8 @@ class Metric:
     bounds: tuple[float, ...] = ()
 
 
+ROUNDS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+MARGINS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
 
 TABLE: Mapping[str, Metric] = {
@@ -42,6 +44,20 @@ TABLE: Mapping[str, Metric] = {
     "synood_samples": Metric(
         "counter", ("outcome",), "samples committed by this run's workers: accepted, rejected, failed"
     ),
+    "synood_rejections": Metric(
+        "counter", ("reason",), "samples that were not accepted: rounds, clip, mllm, empty, and others; error: failed"
+    ),
+    "synood_rounds": Metric("histogram", (), "rounds of a sample, accepted or not", ROUNDS),
+    "synood_margins": Metric(
+        "histogram",
+        ("side",),
+        "distance of a sample from the boundary, ID standard deviations, on the side id or ood",
+        MARGINS,
+    ),
+    "synood_denoiser_calls": Metric(
+        "counter", (), "denoiser evaluations, one per sample and step, guidance counted twice"
+    ),
+    "synood_stored_bytes": Metric("counter", ("stage",), "bytes of committed prompts and parts"),
     "synood_prompts": Metric("counter", (), "samples described by this run's workers"),
     "synood_checks": Metric(
         "counter", ("outcome",), "semantic checks by the describer: told, or untold (neither yes nor no)"
@@ -126,6 +142,7 @@ class Metrics:
         if not event.first or report.found:
             return
         self._metrics["synood_unit_seconds"].observe(event.seconds, tags={"stage": event.stage})
+        self._count("synood_stored_bytes", report.stored, stage=event.stage)
         for stage, seconds in report.seconds.items():
             self._count("synood_work_seconds", seconds, stage=stage)
         if event.stage == "describe":
@@ -133,5 +150,12 @@ class Metrics:
             return
         for outcome in ("accepted", "rejected", "failed"):
             self._count("synood_samples", getattr(report, outcome), outcome=outcome)
+        self._count("synood_denoiser_calls", report.denoiser_calls)
+        for reason, count in report.reasons.items():
+            self._count("synood_rejections", count, reason=reason)
+        for rounds in report.rounds:
+            self._metrics["synood_rounds"].observe(rounds, tags={})
+        for margin in report.margins:
+            self._metrics["synood_margins"].observe(abs(margin), tags={"side": "ood" if margin < 0 else "id"})
         self._count("synood_checks", report.checked - report.untold, outcome="told")
         self._count("synood_checks", report.untold, outcome="untold")

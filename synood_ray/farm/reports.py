@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from synood_ray.errors import UserError
+from synood_ray.records import SampleRow
 
 ENOUGH_CHECKS = 16
 """Semantic checks of which a describer that is any good can tell at least half."""
@@ -16,6 +19,8 @@ class UnitReport:
 
     found: somebody else committed the unit first; what this worker did of it, if anything, is thrown away.
     checked: samples about which the describer was asked; untold: those where its answer was neither yes nor no.
+    reasons: of the samples that were not accepted, how many for which; rounds, margins: of those that have an image.
+    denoiser_calls: of the worker since its last report, whosever units they were for. stored: bytes of the file.
     """
 
     unit: int
@@ -27,6 +32,11 @@ class UnitReport:
     found: bool = False
     checked: int = 0
     untold: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    rounds: tuple[int, ...] = ()
+    margins: tuple[float, ...] = ()
+    denoiser_calls: int = 0
+    stored: int = 0
 
     def __str__(self) -> str:
         """A line for the worker's log."""
@@ -35,6 +45,11 @@ class UnitReport:
         kinds = ", ".join(f"{n} {kind}" for kind in ("accepted", "rejected", "failed") if (n := getattr(self, kind)))
         times = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self.seconds.items())
         return f"{self.samples} samples{': ' * bool(kinds)}{kinds} ({times})"
+
+
+def reasons(rows: Iterable[SampleRow]) -> dict[str, int]:
+    """How many samples were not accepted for which reason; all errors are one: "error"."""
+    return dict(Counter(row.reject_reason.partition(":")[0] for row in rows if not row.accepted))
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.stub_workers import stub_row
 from synood_ray.farm.actors import Actors
-from synood_ray.farm.reports import UnitReport
+from synood_ray.farm.reports import UnitReport, reasons
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples, read_prompts
@@ -123,8 +123,19 @@ class StubSampler(Faults):
                 found.accepted, found.failed, found.reject_reason = False, True, "error: bad luck"
             if "vain" in self.faults and not found.failed:
                 found.accepted, found.reject_reason = False, "clip" if int(found.key) % 3 else "rounds"
-        self.store.put_new(key, encode_samples(rows, self.class_names))
+        data = encode_samples(rows, self.class_names)
+        self.store.put_new(key, data)
+        shown = [found for found in rows if not found.failed]
+        told: dict[str, Any] = {
+            "reasons": reasons(rows),
+            "rounds": tuple(found.rounds for found in shown),
+            "margins": tuple(found.margin for found in shown),
+            "denoiser_calls": len(rows),
+            "stored": len(data),
+        }
         accepted, failed = sum(found.accepted for found in rows), sum(found.failed for found in rows)
         rejected = len(rows) - accepted - failed
         seconds = {"refine": time.perf_counter() - begin}
-        return UnitReport(unit, len(rows), accepted, rejected, failed, checked=accepted + rejected, seconds=seconds)
+        return UnitReport(
+            unit, len(rows), accepted, rejected, failed, checked=accepted + rejected, seconds=seconds, **told
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,9 @@ def sampled(unit: int, report: UnitReport, *, first: bool = True) -> UnitDone:
 def test_units_that_are_done() -> None:
     described = UnitDone("describe", 0, "describer-0", 1, UnitReport(0, 4, seconds={"describe": 1.5}), True, 2.0)
     first = UnitReport(0, 4, accepted=3, rejected=1, seconds={"load": 0.5, "refine": 6.0}, checked=3, untold=1)
+    first = replace(
+        first, reasons={"clip": 1}, rounds=(1, 1, 2, 6), margins=(0.5, -0.25, 0.0, 2), denoiser_calls=40, stored=900
+    )
     second = UnitReport(1, 4, accepted=2, failed=2, seconds={"refine": 4.0}, checked=2)
     kinds = recorded(described, sampled(0, first), sampled(1, second))
     assert kinds.of("synood_prompts", run="demo") == 4
@@ -56,6 +60,12 @@ def test_units_that_are_done() -> None:
         2,
     ]
     assert [kinds.of("synood_checks", run="demo", outcome=name) for name in ("told", "untold")] == [4, 1]
+    assert kinds.of("synood_rejections", run="demo", reason="clip") == 1
+    assert kinds.of("synood_rounds", run="demo") == [1, 1, 2, 6]
+    assert kinds.of("synood_margins", run="demo", side="id") == [0.5, 0.0, 2]
+    assert kinds.of("synood_margins", run="demo", side="ood") == [0.25]
+    assert kinds.of("synood_denoiser_calls", run="demo") == 40
+    assert kinds.of("synood_stored_bytes", run="demo", stage="sample") == 900
     assert kinds.of("synood_unit_seconds", run="demo", stage="describe") == [2.0]
     assert kinds.of("synood_unit_seconds", run="demo", stage="sample") == [8.0, 8.0]
     work = {name: kinds.of("synood_work_seconds", run="demo", stage=name) for name in ("describe", "load", "refine")}

@@ -25,6 +25,10 @@ class LinearInpainter:
         self.batches: list[int] = []
         self.fail_on: float | None = None  # an image of this mean makes its batch fail
 
+    @property
+    def denoiser_calls(self) -> int:
+        return sum(self.batches)
+
     def scheduler(self, solver: str | None) -> None:
         return None
 

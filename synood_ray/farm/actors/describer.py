@@ -84,9 +84,10 @@ class DescriberActor(Named):
         images, failed = self._load(tasks)
         described = self._ask([task for task in tasks if task.key in images], images)
         rows = [failed.get(task.key) or described[task.key] for task in tasks]
-        put = self.store.put_new(key, encode_prompts(rows))
+        data = encode_prompts(rows)
+        put = self.store.put_new(key, data)
         seconds = {"describe": time.perf_counter() - begin}
-        return UnitReport(unit, len(rows), seconds=seconds, found=put is Put.DIFFERENT)
+        return UnitReport(unit, len(rows), seconds=seconds, found=put is Put.DIFFERENT, stored=len(data))
 
     def _load(self, tasks: list[SampleTask]) -> tuple[dict[str, Image], dict[str, PromptRow]]:
         """The images by sample, and failed rows for those that cannot be read."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.named import Named, logged
-from synood_ray.farm.reports import UnitReport
+from synood_ray.farm.reports import UnitReport, reasons
 from synood_ray.logs import heard
 from synood_ray.models.describers.base import Context
 from synood_ray.records import SampleTask
@@ -37,6 +38,7 @@ class SamplerActor(Named):
         self.class_names = class_names
         self.scorers = scorers
         self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._told, self._telling = 0, threading.Lock()
 
     @logged
     def ready(self) -> list[str]:
@@ -112,9 +114,11 @@ class SamplerActor(Named):
         contexts = {key: Context(found.context, found.raw, found.error) for key, found in described.items()}
         describer = Asked(checker) if checker is not None else None
         rows = produce(tasks, contexts, self.models, describer, attempt, self.name)
-        put = self.store.put_new(part, encode_samples(rows, self.class_names, self.run))
+        data = encode_samples(rows, self.class_names, self.run)
+        put = self.store.put_new(part, data)
         accepted, failed = sum(row.accepted for row in rows), sum(row.failed for row in rows)
         answers = describer.answers if describer else []
+        shown = [row for row in rows if not row.failed]
         return UnitReport(
             unit,
             len(rows),
@@ -125,7 +129,18 @@ class SamplerActor(Named):
             found=put is Put.DIFFERENT,
             checked=len(answers),
             untold=answers.count(None),
+            reasons=reasons(rows),
+            rounds=tuple(row.rounds for row in shown),
+            margins=tuple(row.margin for row in shown),
+            denoiser_calls=self._calls_since(),
+            stored=len(data),
         )
+
+    def _calls_since(self) -> int:
+        """Denoiser calls since this was asked last; units that are in work at once are told together."""
+        with self._telling:
+            before, self._told = self._told, self.models.engine.refiner.inpainter.denoiser_calls
+            return self._told - before
 
 
 class Asked:

@@ -93,6 +93,8 @@ def test_an_image_about_which_nothing_can_be_had_fails_alone(settings: Settings,
     report = actor.sample(0, tasks, 1, None)
     made, *failed = decode_samples(open_store(settings.output).get(layout.part_key(0)))
     assert (report.accepted, report.failed) == (1, 3) and made.accepted and made.companion
+    assert report.reasons == {"error": 3} and report.margins == (made.margin,) and report.rounds == (made.rounds,)
+    assert report.denoiser_calls >= 2 and report.stored > 0  # an image and its companion
     assert [row.reject_reason for row in failed] == [f"error: {row.error}" for row in (owl, gone, damaged)]
     assert all(row.failed and not row.accepted and math.isnan(row.margin) for row in failed)
     assert failed[0].models["describer"] == "http://host:8000/v1"
