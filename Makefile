@@ -31,7 +31,7 @@ demo: install
 	$(BIN)/synood finetune --run $(RUN)-official --detector.score neglabel
 	$(BIN)/synood finetune --run $(RUN)-released --detector.score neglabel \
 		--training.epochs 3 --training.lr 1e-3 --training.label_lr 2e-2
-	$(BIN)/synood evaluate --run $(RUN) --evaluation.detectors.official $(RUN)-official \
+	$(BIN)/synood evaluate --run $(RUN) --controls --evaluation.detectors.official $(RUN)-official \
 		--evaluation.detectors.official_released_settings $(RUN)-released
 
 check: install lint

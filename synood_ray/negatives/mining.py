@@ -78,7 +78,9 @@ def load_candidates(settings: LabelSettings) -> Candidates:
     """The words of ``labels.candidates``: WordNet's nouns and adjectives, or a text file with one noun per line.
 
     ``wordnet``: all of them; ``neglabel``: without animals and food, and without a noun that is an adjective too, as
-    the paper's lists have it (56,909 nouns and 13,091 adjectives there, 56,788 and 14,006 here).
+    the paper's lists have it (56,909 nouns and 13,091 adjectives there, 56,788 and 14,006 here). Theirs are 70,000 in
+    all: a random draw from the 71,477 different words that these sets have would give these numbers, doubled words
+    going to whichever list is read first; which 1,477 they lack is not known.
     Raises UserError if the file is missing, not UTF-8 text, or empty.
     """
     if settings.candidates in WORD_LISTS:
