@@ -166,18 +166,18 @@ def _on_hub(setting: str, model: str) -> str:
 def _check_cluster(settings: Settings, say: Say) -> None:
     """The workers' needs against the cluster; a local one is not started for it."""
     from synood_ray.farm.cluster import autoscaling, connect, is_local, nodes, this_machine
-    from synood_ray.farm.placement import check, in_all, needs_of
+    from synood_ray.farm.placement import check_any, in_all, needs_of
 
     if is_local():
         machines, scaler = [this_machine()], None
     else:
         say(connect())
         machines, scaler = nodes(), autoscaling()
-    needs = needs_of(settings)
+    ways = needs_of(settings)
     if scaler is None:
-        check(needs, machines)
+        check_any(ways, machines)
     fits = "the autoscaler is to find room for" if scaler else "there is room for"
-    each = ", ".join(dict.fromkeys(f"a {need.role} ({need})" for need in needs))
+    each = ", ".join(dict.fromkeys(f"a {need.role} ({need})" for need in ways[0]))
     say(f"cluster: {in_all(machines)}; {fits} {each}")
 
 

@@ -230,6 +230,13 @@ class EvaluationSettings(Section):
     seeds: int = Field(1, ge=1, description="with --controls: trainings of ours and of each control; means are given")
 
 
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 class PoolSettings(Section):
     """Size and machine needs of one pool of actors."""
 
@@ -239,6 +246,38 @@ class PoolSettings(Section):
     gpus: float = operational(0.0, "GPUs per actor: an integer, or 1/k", ge=0.0)
     resources: dict[str, float] = operational({}, "custom Ray resources per actor")
     labels: dict[str, str] = operational({}, "Ray node labels an actor asks for, such as ray.io/market-type: spot")
+
+    kinds: dict[str, str] = operational(
+        {},
+        "machines to ask for, the preferred first: name -> what differs, as cpus=, gpus=, a resource= or "
+        "a label=, with blanks between (spot: ray.io/market-type=spot)",
+    )
+    patience: float = operational(120.0, "seconds an actor waits for a machine of one kind before the next", gt=0.0)
+
+    def of_kinds(self) -> dict[str, PoolSettings]:
+        """What an actor of each kind asks for, by name, in order of preference; one kind "" where none are named."""
+        return {name: self._of_kind(name, text) for name, text in self.kinds.items()} or {"": self}
+
+    def _of_kind(self, name: str, text: str) -> PoolSettings:
+        found: dict[str, Any] = {"resources": dict(self.resources), "labels": dict(self.labels), "kinds": {}}
+        for word in text.split():
+            key, equals, value = word.partition("=")
+            if not (key and equals and value):
+                raise ValueError(f"kind {name!r}: {word!r} is not name=value")
+            amount = _number(value)
+            if key in ("cpus", "gpus"):
+                found[key] = value
+            elif amount is None:
+                found["labels"][key] = value
+            else:
+                found["resources"][key] = amount
+        return PoolSettings.model_validate(self.model_dump() | found)
+
+    @model_validator(mode="after")
+    def _kinds_can_be_read(self) -> PoolSettings:
+        for name, text in self.kinds.items():
+            self._of_kind(name, text)
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> PoolSettings:

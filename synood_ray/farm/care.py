@@ -64,6 +64,16 @@ class Care:
                         )
                     self.calls.start(stage, stage.pool.replace(worker))
 
+    def try_other_kinds(self, now: float) -> None:
+        """Workers that wait for a machine for too long ask for the next kind."""
+        for stage in self.stages:
+            pool = stage.pool
+            for worker in list(pool.workers.values()):
+                if not (worker.place or worker.ready) and now - worker.asked > pool.settings.patience:
+                    other = pool.next_kind(worker)
+                    if other is not None:
+                        self.calls.start(stage, other)
+
     def leave_draining_nodes(self) -> None:
         """Workers on nodes that will go get nothing new; others take their place."""
         draining = draining_nodes()

@@ -14,7 +14,7 @@ from typing import Any
 
 from synood_ray.errors import Unavailable, UserError, first_line
 from synood_ray.farm.address import check_address
-from synood_ray.farm.placement import Need, Node, check
+from synood_ray.farm.placement import Need, Node, check_any
 
 # Set by Ray for the entrypoint of `ray job submit`.
 JOB_VARIABLES = ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR")
@@ -171,8 +171,9 @@ def outlook(need: Need) -> str:
     return "no node has or will have it"
 
 
-def await_room(needs: Sequence[Need], say: Callable[[str], None], *, patience: float = JOINING) -> None:
-    """Return if workers with these needs fit on the cluster at the same time, or an autoscaler may see to it.
+def await_room(ways: Sequence[Sequence[Need]], say: Callable[[str], None], *, patience: float = JOINING) -> None:
+    """Return if workers with these needs, in one of the ways, fit on the cluster at the same time, or an autoscaler
+    may see to it.
 
     Else the cluster's nodes may still be joining: that is waited for. Raises UserError for what then does not fit.
     """
@@ -181,7 +182,7 @@ def await_room(needs: Sequence[Need], say: Callable[[str], None], *, patience: f
     deadline, said = time.monotonic() + (0 if is_local() else patience), False
     while True:
         try:
-            check(needs, nodes())
+            check_any(ways, nodes())
             return
         except UserError as error:
             if time.monotonic() >= deadline:

@@ -141,6 +141,7 @@ class Driver:
             self.care.replace_stuck(self.looked)  # not now: answers may have come while the store held this loop up
             self.care.leave_draining_nodes()
             self.care.resize()
+            self.care.try_other_kinds(now)
             self._copy_stragglers()
             self._prepare()
             self.losses.settle()

@@ -192,6 +192,18 @@ class WorkerReplaced(WorkerEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class KindChanged(WorkerEvent):
+    """It found no machine of its kind in so many seconds, and leaves for a worker of another kind."""
+
+    kind: str
+    other: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.worker} found no machine of kind {self.kind} in {self.seconds:.0f} s: {self.other} is asked for"
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerLeft(WorkerEvent):
     """It was ended before the run: there is nothing to do for it, or another one takes its place."""
 

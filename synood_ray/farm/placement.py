@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -49,23 +50,43 @@ class Need:
         return in_words(self.resources, self.labels)
 
 
-def needs_of(settings: Settings, *, describes: bool = True) -> list[Need]:
-    """The workers that must be there at the same time for a synthesis to go on. describes: a describer is one."""
+def needs_of(settings: Settings, *, describes: bool = True) -> list[list[Need]]:
+    """The workers that must be there at the same time for a synthesis to go on, in every way that their kinds allow.
+
+    describes: a describer is one of them.
+    """
     farm = settings.farm
-    needs = [Need.of("sampler", farm.samplers)]
+    roles = [_kinds("sampler", farm.samplers)]
     if describes:
-        needs.insert(0, Need.of("describer", farm.describers))
+        roles.insert(0, _kinds("describer", farm.describers))
     if settings.scorer.placement == "actor":  # samplers ask all of them in turn
-        needs += [Need.of("scorer", farm.scorers)] * farm.scorers.max
-    return needs
+        roles += [[Need.of("scorer", farm.scorers)]] * farm.scorers.max
+    return [list(needs) for needs in itertools.product(*roles)]
 
 
-def training_needs(settings: Settings) -> list[Need]:
+def _kinds(role: str, pool: PoolSettings) -> list[Need]:
+    return [Need.of(role, kind) for kind in pool.of_kinds().values()]
+
+
+def training_needs(settings: Settings) -> list[list[Need]]:
     """The workers of a fine-tuning under Ray Train, which begins when all of them are placed."""
     training = settings.training
     gpus = {"GPU": training.gpus} if training.gpus else {}
     setting = "training.gpus" if training.gpus else "training.workers"
-    return [Need(TRAINER, setting, {"CPU": 1.0, **gpus})] * training.workers
+    return [[Need(TRAINER, setting, {"CPU": 1.0, **gpus})] * training.workers]
+
+
+def check_any(ways: Sequence[Sequence[Need]], nodes: Sequence[Node]) -> None:
+    """Raise UserError, that of the first way, if these workers fit in none of the ways."""
+    first: UserError | None = None
+    for needs in ways:
+        try:
+            check(needs, nodes)
+            return
+        except UserError as error:
+            first = first or error
+    if first:
+        raise first
 
 
 def check(needs: Sequence[Need], nodes: Sequence[Node]) -> None:

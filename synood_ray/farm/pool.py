@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from synood_ray.config.settings import PoolSettings
-from synood_ray.farm.observers import ActorCounts, Observer, WorkerCreated, WorkerLeft
+from synood_ray.farm.observers import ActorCounts, KindChanged, Observer, WorkerCreated, WorkerLeft
 from synood_ray.farm.queue import Lease
 
 
@@ -31,6 +31,7 @@ class Worker:
     placed it; placed: since when. freed: when it was ready or had its latest unit done; idle_since: or check. lives:
     processes so far. losses: deaths in a row, without a unit done in between. setups: this one, and those before it
     that took too long. draining: its node will go, so it gets nothing new. units: what it holds now, by lease id.
+    kind: of the pool's `PoolSettings.kinds` ("" without any).
     checks: units of others for which it makes the semantic check. prepare_by: until when it must have prepared.
     Being removed is the end of its last life: what it answers after that is of no further interest.
     """
@@ -50,6 +51,7 @@ class Worker:
     units: dict[int, Lease] = field(default_factory=dict)
     checks: int = 0
     prepare_by: float = inf
+    kind: str = ""
 
     @property
     def idle(self) -> bool:
@@ -95,17 +97,14 @@ class Pool:
         actor: Any = actor_class
         if isinstance(actor, functools.partial):
             actor, self._more = actor.func, actor.keywords
+        self.kinds = settings.of_kinds()
         options: dict[str, Any] = {
-            "num_cpus": settings.cpus,
-            "num_gpus": settings.gpus,
-            "resources": settings.resources or None,
-            "label_selector": settings.labels or None,
             "max_restarts": -1,
             "max_task_retries": task_retries,
             "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(threads)}} if threads else None,  # Ray: logical CPUs
             "max_concurrency": slots + 3,  # the units, the semantic checks of others, `ready`, what it waits for
         }
-        self._actor: Any = ray.remote(**options)(actor)
+        self._actors = {name: ray.remote(**_needs(kind), **options)(actor) for name, kind in self.kinds.items()}
 
     def grow(self, size: int) -> list[Worker]:
         """Create the missing actors, all at once (one by one would add up their start-up times).
@@ -115,11 +114,12 @@ class Pool:
         missing = size - sum(not worker.draining for worker in self.workers.values())
         return [self._create() for _ in range(missing)]
 
-    def _create(self) -> Worker:
+    def _create(self, kind: str | None = None) -> Worker:
+        kind = next(iter(self.kinds)) if kind is None else kind
         name = f"{self.role}-{self._created}"
         self._created += 1
-        handle = self._actor.options(name=name + self._ending).remote(*self.arguments, **self._more)
-        worker = self.workers[name] = Worker(name, handle, time.monotonic())
+        handle = self._actors[kind].options(name=name + self._ending).remote(*self.arguments, **self._more)
+        worker = self.workers[name] = Worker(name, handle, time.monotonic(), kind=kind)
         self._tell(WorkerCreated(name))
         return worker
 
@@ -140,9 +140,19 @@ class Pool:
     def replace(self, worker: Worker) -> Worker:
         """End an actor whose set-up takes too long; its place is taken by a new one."""
         self.remove(worker)
-        new = self._create()
+        new = self._create(worker.kind)
         new.setups = worker.setups + 1
         return new
+
+    def next_kind(self, worker: Worker) -> Worker | None:
+        """End an actor that finds no machine of its kind, for one of the next; None if there is no other kind left."""
+        names = list(self.kinds)
+        place = names.index(worker.kind) + 1
+        if place == len(names):
+            return None
+        self._tell(KindChanged(worker.name, worker.kind, names[place], time.monotonic() - worker.asked))
+        self.remove(worker)
+        return self._create(names[place])
 
     def restarted(self, worker: Worker, *, waiting: bool = False) -> None:
         """An actor has died, and Ray starts it again, perhaps elsewhere. waiting: still, after an earlier death."""
@@ -203,6 +213,16 @@ class Pool:
         ready = sum(w.ready and not w.draining for w in workers)
         waiting = sum(w.place is None and not w.ready and not w.draining for w in workers)
         return ActorCounts(waiting, len(workers) - draining - ready - waiting, ready, draining)
+
+
+def _needs(kind: PoolSettings) -> dict[str, Any]:
+    """What an actor asks of a machine, as Ray's options."""
+    return {
+        "num_cpus": kind.cpus,
+        "num_gpus": kind.gpus,
+        "resources": kind.resources or None,
+        "label_selector": kind.labels or None,
+    }
 
 
 def place_of(actor: Any) -> Place:

@@ -82,10 +82,11 @@ class Waiting:
         found = {}
         for pool in self._pools:
             waiting = [w for w in pool.workers.values() if not (w.place or w.ready) and now - w.asked >= waits.AFTER]
-            if waiting:
-                need = Need.of(pool.role, pool.settings)
-                who = f"{len(waiting)} {pool.role}s" if waiting[1:] else pool.role
-                found[f"{pool.role}s without a place"] = f"{who}: waiting for {need}; {cluster.outlook(need)}"
+            for kind in dict.fromkeys(worker.kind for worker in waiting):
+                need, count = Need.of(pool.role, pool.kinds[kind]), sum(worker.kind == kind for worker in waiting)
+                who, which = f"{count} {pool.role}s" if count > 1 else pool.role, f" (kind {kind})" if kind else ""
+                line = f"{who}: waiting for {need}{which}; {cluster.outlook(need)}"
+                found[f"{pool.role}s{which} without a place"] = line
         return found
 
     def _take_in(self, now: float, kind: Literal["place", "service"], found: dict[str, str]) -> None:

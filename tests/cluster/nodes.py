@@ -61,14 +61,14 @@ class Nodes:
     def __exit__(self, *_: object) -> None:
         self._cluster.shutdown()
 
-    def add(self, attempts: int = 10) -> None:
-        """One more worker node."""
+    def add(self, attempts: int = 10, **more: Any) -> None:
+        """One more worker node. more: what it has beside CPUs, such as num_gpus and labels."""
         try:
-            self._cluster.add_node(num_cpus=self._cpus, env_vars=self._environment)
+            self._cluster.add_node(num_cpus=self._cpus, env_vars=self._environment, **more)
         except Exception as error:  # Ray's own kind
             if attempts == 1 or "timed out during startup" not in str(error):
                 raise
-            self.add(attempts - 1)  # this machine was too busy for Ray's 30 s
+            self.add(attempts - 1, **more)  # this machine was too busy for Ray's 30 s
 
     def kill(self, node: Any) -> None:
         """End a node and everything on it at once."""

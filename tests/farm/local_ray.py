@@ -68,8 +68,8 @@ class Call:
 class Handle:
     """An actor. It is placed on `node` and alive until it is killed; None: it waits for a machine."""
 
-    def __init__(self, ray: LocalRay, make: Callable[[], Any], number: int, name: str) -> None:
-        self.ray, self.make, self.number, self.name = ray, make, number, name
+    def __init__(self, ray: LocalRay, make: Callable[[], Any], number: int, name: str, options: dict[str, Any]) -> None:
+        self.ray, self.make, self.number, self.name, self.options = ray, make, number, name, options
         self.actor = make()
         self.calls: list[Call] = []
         self.node: str | None = ray.place(self)
@@ -145,12 +145,13 @@ class LocalRay(SimpleNamespace):
     def remote(self, **options: Any) -> Callable[[type], Any]:
         def named(cls: type, name: str) -> Any:
             assert name not in [handle.name for handle in self.handles], "names are unique in their namespace"
-            return SimpleNamespace(remote=functools.partial(self._create, name, cls))
+            return SimpleNamespace(remote=functools.partial(self._create, name, options, cls))
 
         return lambda cls: SimpleNamespace(options=functools.partial(named, cls))
 
-    def _create(self, name: str, cls: type, *arguments: Any, **more: Any) -> Handle:
-        self.handles.append(Handle(self, functools.partial(cls, *arguments, **more), len(self.handles), name))
+    def _create(self, name: str, options: dict[str, Any], cls: type, *arguments: Any, **more: Any) -> Handle:
+        make = functools.partial(cls, *arguments, **more)
+        self.handles.append(Handle(self, make, len(self.handles), name, options))
         return self.handles[-1]
 
     def nodes(self) -> list[dict[str, Any]]:

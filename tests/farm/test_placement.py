@@ -9,7 +9,8 @@ import pytest
 from synood_ray.cli.layers import load_preset, resolve
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from synood_ray.farm.placement import Node, check, needs_of, training_needs
+from synood_ray.farm.placement import Node, needs_of, training_needs
+from synood_ray.farm.placement import check_any as check
 
 ONE_GPU = Node({"CPU": 8.0, "GPU": 1.0})
 LAPTOP = Node({"CPU": 2.0})

@@ -107,14 +107,14 @@ def test_nodes_may_join_a_cluster_and_none_comes_to_this_machine(
     for name in cluster.JOB_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match="no node has that"):
-        await_room([GPU], said.append)
+        await_room([[GPU]], said.append)
     assert ray.now == begin and not said
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    await_room([GPU], said.append)
+    await_room([[GPU]], said.append)
     assert ray.now == begin + 20 and len(said) == 1 and said[0].startswith("waiting for nodes to join, 60 s at most: ")
     monkeypatch.setattr(cluster, "nodes", lambda: [])
     with pytest.raises(UserError, match="no node has that"):
-        await_room([GPU], said.append)
+        await_room([[GPU]], said.append)
     assert ray.now == begin + 80
     monkeypatch.setattr(cluster, "autoscaling", lambda: Autoscaling())
-    await_room([GPU], said.append)  # it may see to it
+    await_room([[GPU]], said.append)  # it may see to it
