@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from synood_ray.detection.metrics import METRICS
 from synood_ray.report.charts import Series, histogram, roc
+from synood_ray.report.markdown import Section, sections
 
 BEFORE, AFTER = "neglabel", "synood"
 """What score histograms show beside the run's own detector, and that. Without BEFORE it is the first method."""
@@ -19,29 +20,45 @@ _COLOURS = 8
 
 
 def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The headline metrics of every set: the best of the other methods, whichever that is, and this run's detector.
+    """The headline metrics of every section: the best of the other methods, whichever that is, and this run's detector.
 
     Each: set, metric, name, best (name of that method), before (its value), after (None without a fine-tuned detector),
-    better (None, or whether the detector is better than the best of the others).
+    better (None, or whether the detector is better than the best of the others), ahead (the paired difference between
+    the two with its interval, None in older evaluations), sure (whether that interval leaves 0 out), first (whether it
+    speaks for all near or all far sets: their mean, or the only one), control (the best of the detector's own controls:
+    name, value, ahead; None if none was measured).
     """
-    if not evaluation:
-        return []
     found = []
-    for name in set_order(evaluation["sets"]):
-        figures = evaluation["sets"][name]
-        others = {method: values for method, values in figures.items() if not _is_ours(method)}
+    shown = sections(evaluation) if evaluation else []
+    averaged = {section.title.partition(",")[0] for section in shown if section.images is None}
+    for section in shown:
+        others = {method: values for method, values in section.values.items() if not _is_ours(method)}
         for metric, about in METRICS.items():
             known = {method: values[metric] for method, values in others.items() if metric in values}
             if not about.headline or not known:  # an older evaluation knows fewer metrics
                 continue
             best = (max if about.higher_is_better else min)(known, key=lambda method: known[method])
-            before, after = known[best], figures.get(AFTER, {}).get(metric)
-            better = None if after is None else (after > before) == about.higher_is_better and after != before
+            control = _best_control(section, metric)
+            before, after = known[best], section.values.get(AFTER, {}).get(metric)
+            ahead = section.differences.get(best, {}).get(metric)
             found.append(
-                {"set": name, "metric": metric, "name": about.title, "better": better}
-                | {"best": best, "before": before, "after": after}
+                {"set": section.title, "metric": metric, "name": about.title, "best": best}
+                | {"before": before, "after": after, "ahead": ahead, "control": control}
+                | {"better": None if after is None else (after > before) == about.higher_is_better and after != before}
+                | {"sure": not ahead or ahead[1] > 0 or ahead[2] < 0}
+                | {"first": section.images is None or section.title.partition("/")[0] not in averaged}
             )
     return found
+
+
+def _best_control(section: Section, metric: str) -> dict[str, Any] | None:
+    """The best of the run's own detector's ablations and controls by one metric."""
+    known = {name: row[metric] for name, row in section.values.items() if _is_ours(name) and name != AFTER}
+    if not known:
+        return None
+    best = (max if METRICS[metric].higher_is_better else min)(known, key=lambda name: known[name])
+    ahead = section.differences.get(best, {}).get(metric)
+    return {"name": best.removeprefix(f"{AFTER}_"), "value": known[best], "ahead": ahead}
 
 
 def _is_ours(method: str) -> bool:
@@ -60,35 +77,24 @@ def _before(evaluation: Mapping[str, Any]) -> str:
     return BEFORE if BEFORE in evaluation["id"] else str(methods(evaluation)[0]["name"])
 
 
-def set_order(names: Iterable[str]) -> list[str]:
-    """Test sets as they are shown: near before far, then by name."""
-    return sorted(names, key=lambda name: (not name.startswith("near/"), name))
-
-
-def set_section(name: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page shows of one test set: table rows and charts."""
-    values, curves = evaluation["sets"][name], evaluation["curves"][name]
-    intervals = evaluation["intervals"].get(name, {})
+def set_section(section: Section, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows of one test set, or of the means of several: table rows, and a set's charts."""
+    values = section.values
+    curves = evaluation["curves"].get(section.title)
     listed = methods(evaluation)
     metrics = [metric for metric in METRICS if all(metric in row for row in values.values())]
     best = {
         metric: (max if METRICS[metric].higher_is_better else min)(row[metric] for row in values.values())
         for metric in metrics
     }
+    shown = {"section": section, "metrics": metrics, "best": best, "images": evaluation["images"].get(section.title)}
+    if curves is None:
+        return shown
     before = _before(evaluation)
     after = AFTER if AFTER in values else before
-    return {
-        "name": name,
-        "images": evaluation["images"][name],
-        "values": values,
-        "metrics": metrics,
-        "intervals": intervals,
-        "best": best,
-        "roc": roc([Series(method["name"], method["css"], curves[method["name"]]["roc"]) for method in listed]),
-        "histograms": [
-            (method, _score_chart(curves[method]["histogram"])) for method in dict.fromkeys((before, after))
-        ],
-    }
+    lines = [Series(method["name"], method["css"], curves[method["name"]]["roc"]) for method in listed]
+    histograms = [(method, _score_chart(curves[method]["histogram"])) for method in dict.fromkeys((before, after))]
+    return shown | {"roc": roc(lines), "histograms": histograms}
 
 
 def _score_chart(curve: Mapping[str, Sequence[float]]) -> Markup:

@@ -16,7 +16,8 @@ from synood_ray.config.settings import Settings
 from synood_ray.detection.metrics import METRICS
 from synood_ray.locations import run_name
 from synood_ray.report.charts import Series, histogram
-from synood_ray.report.figures import headlines, methods, set_order, set_section
+from synood_ray.report.figures import AFTER, headlines, methods, set_section
+from synood_ray.report.markdown import sections
 from synood_ray.report.outcomes import funnel, reason_names, run_warnings
 from synood_ray.report.packing import pack
 from synood_ray.report.pictures import FOLDER, Gallery
@@ -72,7 +73,7 @@ def render(run: Run, settings: Settings, evaluation: Mapping[str, Any] | None, f
         "record": run.record,
         "status": status,
         "warnings": [*((evaluation or {}).get("warnings") or []), *run_warnings(status)],
-        "headlines": headlines(evaluation),
+        "headlines": [one for one in headlines(evaluation) if one["first"]],
         "steps": steps,
         "reasons": lines,
         "rounds": _mean_rounds(samples),
@@ -81,9 +82,10 @@ def render(run: Run, settings: Settings, evaluation: Mapping[str, Any] | None, f
         "skips": run.skips(),
         "most_skips": SKIPS,
         "evaluation": evaluation,
-        "sets": [set_section(name, evaluation) for name in set_order(evaluation["sets"])] if evaluation else [],
+        "sets": [set_section(section, evaluation) for section in sections(evaluation)] if evaluation else [],
         "methods": methods(evaluation) if evaluation else [],
         "metrics": METRICS,
+        "ours": AFTER,
         "config": _flat(run.config),
         "styles": Markup("\n".join(_asset(name) for name in _STYLES)),
         "scripts": Markup("\n".join(_asset(name) for name in _SCRIPTS)),
@@ -126,7 +128,7 @@ def _environment() -> Environment:
         loader=PackageLoader("synood_ray", "report/assets"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     made.filters["percent"] = lambda value: f"{100 * value:.1f}"
-    made.filters["signed"] = lambda value, digits: f"{value:+.{digits}f}".replace("-", "−")
+    made.filters["signed"] = lambda value, digits: f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
     made.filters["grouped"] = lambda value: f"{value:,}"
     return made
 

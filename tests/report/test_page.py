@@ -7,7 +7,7 @@ import pytest
 
 from synood_ray.config.settings import Settings
 from synood_ray.report.charts import Series, histogram, roc
-from synood_ray.report.figures import headlines, set_order
+from synood_ray.report.figures import headlines
 from synood_ray.report.page import render, write_report
 from synood_ray.storage.run import Run
 from synood_ray.storage.stores.base import Store
@@ -69,7 +69,9 @@ class Page(HTMLParser):
 
 def test_ablations_of_ours_are_no_other_methods() -> None:
     control = {"near/y": EVALUATION["sets"]["near/y"] | {"synood_frozen": dict.fromkeys(VALUES, 1.0)}}
-    assert {found["best"] for found in headlines(EVALUATION | {"sets": control})} == {"neglabel"}
+    found = headlines(EVALUATION | {"sets": control})
+    assert {one["best"] for one in found} == {"neglabel"}
+    assert [one["control"] for one in found] == [{"name": "frozen", "value": 1.0, "ahead": None}] * 2
 
 
 def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Settings) -> None:
@@ -156,7 +158,22 @@ def test_headlines_say_what_is_better() -> None:
     best = {h["metric"]: h["best"] for h in headlines(EVALUATION | {"sets": {"near/y": several}})}
     assert best == {"auroc": "mcm", "fpr95_id_positive": "neglabel"}, "each metric against the best of the others"
     assert headlines(None) == []
-    assert set_order(["far/b", "near/z", "far/a", "near/a"]) == ["near/a", "near/z", "far/a", "far/b"]
+
+
+def test_headlines_are_of_the_means_where_there_are_several_sets(store: Store, settings: Settings) -> None:
+    sets = dict.fromkeys(("near/y", "near/z", "far/x"), EVALUATION["sets"]["near/y"])
+    ahead = {"neglabel": {"auroc": [0.1, 0.04, 0.16], "fpr95_id_positive": [-0.2, -0.5, 0.1]}}
+    mean = {"sets": ["near/y", "near/z"], "values": sets["near/y"], "intervals": {}, "differences": ahead}
+    curves = EVALUATION["curves"] | {"near/z": EVALUATION["curves"]["near/y"]}
+    images = EVALUATION["images"] | {"near/z": {"used": 4, "skipped": 0}, "shifted/r": {"used": 7, "skipped": 0}}
+    shifted = {"shifted/r": {name: {"accuracy": 0.5, "kept": 0.25} for name in ("neglabel", "synood")}}
+    several = EVALUATION | {"sets": sets, "means": {"near": mean}, "curves": curves, "images": images}
+    found = [one for one in headlines(several) if one["first"]]
+    assert [one["set"] for one in found] == ["near, mean of 2 sets"] * 2 + ["far/x"] * 2
+    assert [one["sure"] for one in found[:2]] == [True, False]
+    text = " ".join(Page(render(Run.open(store), settings, several | {"shifted": shifted})).text.split())
+    assert "+10.0 [+4.0, +16.0] to the best other" in text and "near, mean of 2 sets" in text
+    assert "shifted/r · 7 ID images of another kind" in text
 
 
 def test_charts_stay_inside_their_frame() -> None:
