@@ -55,6 +55,9 @@ class SampleRow:
     things, the second one's share where there are two, and the ID class that it is ("" if it is none).
     companion: PNG bytes of the regenerated ID image, or None.
     milliseconds: wall time by stage, such as {"refine": 812.0}.
+    arithmetic: what decided how the sample's numbers were rounded (`synood_ray.sampling.batches`): machine, library,
+    precision, batches. On CPUs, equal tasks under equal settings, models and arithmetic have equal bytes. "" in rows of
+    version 0.1.0, whose bytes may depend on what was in work beside them.
     """
 
     key: str
@@ -84,6 +87,7 @@ class SampleRow:
     worker: str = ""
     milliseconds: dict[str, float] = field(default_factory=dict)
     code_version: str = ""
+    arithmetic: str = ""
 
 
 def sample_seed(root: int, source_key: str, draw: int) -> int:

@@ -16,8 +16,9 @@ from synood_ray.locations import public
 _LATER = {"training", "detector", "evaluation"}
 """Sections that work on finished samples and change none."""
 
-_CHANGEABLE = {"sampling.mllm_check"}
-"""What may change when a run resumes: a check whose describer has gone, or cannot make it, can be left out."""
+_CHANGEABLE = {"sampling.mllm_check", "sampling.batch_size"}
+"""What may change when a run resumes: a check whose describer has gone, or cannot make it, can be left out; a machine
+with less memory takes smaller batches, which round differently (the rows say so: `arithmetic`)."""
 
 _WHEREABOUTS = {"data.uri"}
 """Where an input is, not what it is: the images' identity is in the ID manifest."""

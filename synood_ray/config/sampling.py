@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, model_validator
 
-from synood_ray.config.fields import Interval, Section, Share, earlier, operational
+from synood_ray.config.fields import Interval, Section, Share, earlier
 
 PolicyName = Literal[  # a name per line
     "context",
@@ -116,8 +116,12 @@ class SamplingSettings(Section):
     clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 is its own class")
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
-    strict: bool = Field(False, description="one image at a time: bytes do not depend on the batch (slower)")
-    batch_size: int = operational(16, "samples per network call; up to four times as many are in work", ge=1)
+    batch_size: int = Field(
+        16,
+        ge=1,
+        description="samples per network call, always as many: another number rounds differently; up to four times as "
+        "many are in work",
+    )
 
     @model_validator(mode="after")
     def _masks_are_named(self) -> SamplingSettings:

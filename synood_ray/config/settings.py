@@ -354,8 +354,12 @@ class Settings(Section):
 def from_stored(stored: Mapping[str, Any]) -> Settings:
     """Settings that were stored as JSON values. Raises UserError if this version does not know them."""
     filled = {**stored}
+    sampling = {**stored.get("sampling", {})}
+    if sampling.pop("strict", False):  # of version 0.1.0: one image at a time, for the same bytes every time
+        sampling["batch_size"] = 1
+    filled["sampling"] = sampling
     for name, values in before(Settings).items():
-        filled[name] = {**values, **stored.get(name, {})}
+        filled[name] = {**values, **filled.get(name, {})}
     try:
         return Settings.model_validate(filled)
     except ValidationError as error:

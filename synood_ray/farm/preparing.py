@@ -121,11 +121,7 @@ def boundary(
     def measured() -> bytes:
         sources = read_held_out(store)
         loader = SourceLoader(settings)
-        size = max(1, settings.sampling.batch_size)
-        batches = (
-            to_tensor([loader.image(source) for source in sources[i : i + size]], inpainter.resolution)
-            for i in range(0, len(sources), size)
-        )
+        batches = (to_tensor([loader.image(source)], inpainter.resolution) for source in sources)
         return calibrate(batches, inpainter, scorer, settings, class_names).to_json()
 
     calibration = Calibration.from_json(store.keep(layout.CALIBRATION, measured))

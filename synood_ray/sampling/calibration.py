@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
+from synood_ray.sampling.batches import full_size, in_full
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,11 +71,15 @@ def calibrate(
     """Measure tau and sigma on batches of held-out ID images [B, 3, H, W] in [0, 1].
 
     The images go through the VAE first: its round trip alone moves the score (0.4 sigma in the miniature world),
-    and every image that will be compared with tau has gone through it too.
+    and every image that will be compared with tau has gone through it too. The networks run on batches of
+    ``sampling.batch_size``, as they do on samples, however the images come.
     """
     import torch
 
-    scores = [scorer.score(inpainter.decode(inpainter.encode(batch))).cpu() for batch in batches]
+    images = (image for batch in batches for image in batch)
+    scores = []
+    for some, count in in_full(images, full_size(settings.sampling.batch_size)):
+        scores.append(scorer.score(inpainter.decode(inpainter.encode(torch.stack(some).contiguous())))[:count].cpu())
     values = torch.cat(scores).double() if scores else torch.empty(0)
     if len(values) < 2:
         raise UserError("data.calibration has fewer than 2 usable images; add held-out ID images")

@@ -17,6 +17,7 @@ from synood_ray.locations import without_credentials
 from synood_ray.models.describers import chosen
 from synood_ray.models.images import structure, to_png, to_tensor
 from synood_ray.records import SampleRow, SampleTask
+from synood_ray.sampling.batches import arithmetic
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.checks import Checks, Shows
 from synood_ray.sampling.engine import RefineEngine
@@ -67,6 +68,7 @@ class Models:
         self.checks = Checks(settings.sampling, refiner.recipe, len(class_names), negative_words)
         self.engine = RefineEngine(refiner)
         self.names = model_names(settings)
+        self.arithmetic = arithmetic(settings.inpainter, inpainter.device, refiner.batch_size)
 
 
 def model_names(settings: Settings) -> dict[str, str]:
@@ -117,6 +119,7 @@ def produce(
             worker=worker,
             milliseconds=milliseconds,
             code_version=__version__,
+            arithmetic=models.arithmetic,
         )
         for task in tasks
     ]

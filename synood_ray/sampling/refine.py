@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from synood_ray.config.sampling import SamplingSettings
 from synood_ray.models.inpainters.base import Canvas, Inpainter, Pass, Prompts
+from synood_ray.sampling.batches import filled, full_size
 from synood_ray.sampling.calibration import Calibration
 from synood_ray.sampling.recipes import RECIPES
 from synood_ray.sampling.sample import Due, Kept, Refined, RefineTask, Sample
@@ -31,12 +32,15 @@ class Refiner:
     """Runs one recipe on a stream of tasks.
 
     Samples that wait for the same networks go through them together. A batch is run once it is full; new samples are
-    taken in when none is. So every batch has ``batch_size`` samples, however differently they fare, and fewer than
-    four times as many are in work (`Due` has four kinds of work), until the stream runs dry.
+    taken in when none is. So batches are full, however differently samples fare, and fewer than four times
+    ``batch_size`` are in work, until the stream runs dry. Then copies of a batch's last sample fill it up: a network
+    sees batches of one size only at a given point of a sample's way, and a sample's bytes are the same in all of them.
+    The size is ``batch_size`` for a full pass and its judgement, which all samples come to, and a quarter of it (`few`)
+    for what follows a move, where few wait at a time and full batches would be copies for the most part.
 
     ``tasks`` may yield None for "nothing at the moment": with samples in hand the loop goes on with those, with
     none it asks again (the iterator then waits). Results come in the order in which they finish.
-    A sample's noise comes from its own seed, its step from its own gradient; the batch decides the speed only.
+    A sample's noise comes from its own seed, its step from its own gradient.
     """
 
     def __init__(
@@ -46,7 +50,8 @@ class Refiner:
         self.scorer = scorer
         self.calibration = calibration
         self.recipe = RECIPES[settings.recipe](settings, calibration, inpainter)
-        self.batch_size = 1 if settings.strict else settings.batch_size
+        self.batch_size = full_size(settings.batch_size)
+        self.few = full_size(-(-settings.batch_size // 4))
         self.scheduler = inpainter.scheduler(self.recipe.solver)
 
     def run(self, tasks: Iterable[RefineTask | None]) -> Iterator[Refined]:
@@ -56,7 +61,7 @@ class Refiner:
         more = True
         while more or active:
             group = self._next_batch(active)
-            if more and len(group) < self.batch_size:
+            if more and len(group) < self._size(group):
                 more = self._take_in(active, stream)
                 group = self._next_batch(active)
             yield from self._advance(group, active)
@@ -64,9 +69,17 @@ class Refiner:
     # -- the batches ---------------------------------------------------------------------------------------------
 
     def _next_batch(self, active: list[Sample]) -> list[Sample]:
-        """Samples that wait for the same: a full batch, of what comes last in a round, or else the largest there is."""
-        waiting = [[sample for sample in active if sample.due is due][: self.batch_size] for due in reversed(Due)]
-        return max(waiting, key=len)  # the first of several
+        """Samples that wait for the same: a full batch, of what comes last in a round, or else the fullest there is."""
+        waiting = []
+        for moved in (True, False):
+            for due in reversed(Due):
+                size = self.few if moved else self.batch_size
+                waiting.append([sample for sample in active if sample.due is due and sample.moved is moved][:size])
+        return max(waiting, key=lambda group: len(group) / self._size(group))  # the first of several
+
+    def _size(self, group: list[Sample]) -> int:
+        """Samples in a batch of this kind."""
+        return self.few if group and group[0].moved else self.batch_size
 
     def _take_in(self, active: list[Sample], stream: Iterator[RefineTask | None]) -> bool:
         """New samples, until a batch of them waits for the first pass; False once the stream has ended."""
@@ -91,9 +104,10 @@ class Refiner:
 
         if not tasks:
             return []
-        masks = self.recipe.mask(torch.stack([task.mask for task in tasks]))
+        full = filled(tasks, self.batch_size)
+        masks = self.recipe.mask(torch.stack([task.mask for task in full]))
         strength = self.recipe.walks[Due.PASS].strength
-        canvas = self.inpainter.canvas(torch.stack([task.image for task in tasks]), masks, strength)
+        canvas = self.inpainter.canvas(torch.stack([task.image for task in full]), masks, strength)
         started = []
         for index, task in enumerate(tasks):
             own = canvas[index : index + 1]
@@ -118,46 +132,46 @@ class Refiner:
         going_on = [sample for sample in group if sample not in finished]
         if going_on:
             self.recipe.move(going_on)
+            for sample in going_on:
+                sample.moved = sample.due is not Due.PASS
         yield from map(self._result, finished)
 
     # -- one round -------------------------------------------------------------------------------------------------
 
     def _denoise(self, group: list[Sample], due: Due) -> None:
-        import torch
-
         walk = self.recipe.walks[due]
-        prompts = Prompts.stack([sample.prompt for sample in group])
+        full = filled(group, self._size(group))
+        prompts = Prompts.stack([sample.prompt for sample in full])
         result = self.inpainter.denoise(
             Pass(
-                latents=torch.cat([sample.latents for sample in group]),
-                noise=torch.cat([sample.noise for sample in group]),
-                canvas=Canvas.stack([sample.canvas for sample in group]),
+                latents=_stacked([sample.latents for sample in full]),
+                noise=_stacked([sample.noise for sample in full]),
+                canvas=Canvas.stack([sample.canvas for sample in full]),
                 prompts=prompts if due is Due.PASS else prompts.at(1.0),  # a restart is the end of a pass
                 steps=walk.steps,
                 strength=walk.strength,
                 guidance=walk.guidance,
                 scheduler=self.scheduler,
                 guided=walk.guided,
+                copies=len(full) - len(group),
             )
         )
-        for sample, z in zip(group, result.split(1), strict=True):
+        for sample, z in zip(group, result.split(1), strict=False):
             may_go_on = sample.task.refine and len(sample.scores) + 1 < self.recipe.rounds
             sample.put(z, Due.STEER if may_go_on and self.recipe.steers(sample) else Due.LOOK)
 
     def _judge(self, group: list[Sample], with_gradient: bool) -> None:
         """Decode and score every z_0, and differentiate the score on the way."""
-        import torch
-
-        z = torch.cat([sample.z for sample in group])
+        z = _stacked([sample.z for sample in filled(group, self._size(group))])
         if with_gradient:
             images, pull_back = self.inpainter.decode_with_vjp(z)
             scores, logits, image_gradient = self.scorer.judge_with_gradient(images, self.recipe.objective)
-            for sample, gradient in zip(group, pull_back(image_gradient).split(1), strict=True):
+            for sample, gradient in zip(group, pull_back(image_gradient).split(1), strict=False):
                 sample.gradient = gradient
         else:
             images = self.inpainter.decode(z)
             scores, logits = self.scorer.judge(images)
-        for sample, image, score, seen in zip(group, images, scores.tolist(), logits, strict=True):
+        for sample, image, score, seen in zip(group, images, scores.tolist(), logits, strict=False):
             if not sample.judged:  # it may have come back for the gradient alone
                 self._record(sample, image, score, seen)
 
@@ -184,3 +198,10 @@ class Refiner:
             margin_trace=list(sample.margins),
             in_band=self.recipe.in_band(kept.margin),
         )
+
+
+def _stacked(rows: list[Tensor]) -> Tensor:
+    """Tensors [1, …] as one, in one memory layout whatever theirs are: kernels, and so their rounding, go by it."""
+    import torch
+
+    return torch.cat(rows).contiguous()

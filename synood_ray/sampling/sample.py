@@ -86,6 +86,7 @@ class Sample:
     latents: Tensor  # what the denoiser will begin with: the source, later the last round's result and a step
     z: Tensor  # z_0 of this round; before the first pass the source's
     due: Due = Due.PASS
+    moved: bool = False  # whether it has been moved since its last full pass
     judged: bool = False  # whether z's score is in the trace
     gradient: Tensor | None = None  # of the score or the recipe's objective, with respect to z_0
     kept: Kept | None = None

@@ -72,10 +72,11 @@ _COLUMNS: dict[str, pa.DataType] = {
     "worker": pa.string(),
     "milliseconds": _named(pa.float64()),
     "code_version": pa.string(),
+    "arithmetic": pa.string(),
 }
 """Columns of a sample, one a field of `SampleRow`."""
 
-_ADDED: dict[str, Any] = {"policy": "", "names": [], "weight": 0.0, "partner": ""}
+_ADDED: dict[str, Any] = {"policy": "", "names": [], "weight": 0.0, "partner": "", "arithmetic": ""}
 """Columns that parts of version 0.1.0 do not have, and what their samples have instead."""
 
 SAMPLE_COLUMNS = tuple(_COLUMNS)

@@ -163,13 +163,13 @@ def test_lists_tables_null_and_numbers() -> None:
         *("--evaluation.near", "{a: /x, b: s3://y}", "--evaluation.near.c.d", "/z: 1"),
         *("--farm.samplers.resources.TPU", "0.5"),
         *("--farm.samplers.labels.ray.io/market-type", "spot"),
-        *("--data.calibration", "null", "--training.lr", "1e-4", "--sampling.strict", "yes", "--output", "2024"),
+        *("--data.calibration", "null", "--training.lr", "1e-4", "--sampling.clip_check", "no", "--output", "2024"),
     )
     assert settings.scorer.templates == ["a {}.", "the {}, red"]
     assert settings.evaluation.near == {"a": "/x", "b": "s3://y", "c.d": "/z: 1"}
     assert settings.farm.samplers.resources == {"TPU": 0.5}
     assert settings.farm.samplers.labels == {"ray.io/market-type": "spot"}
-    assert (settings.data.calibration, settings.training.lr, settings.sampling.strict) == (None, 1e-4, True)
+    assert (settings.data.calibration, settings.training.lr, settings.sampling.clip_check) == (None, 1e-4, False)
     assert settings.output == "2024"
 
 
@@ -253,7 +253,7 @@ def test_other_data_leave_the_presets_data_behind(tmp_path: Path) -> None:
         ("--data.holdout 1.5", "data.holdout: must be a number, at least 0, at most 1, not '1.5'"),
         ("--training.lr nan", "training.lr: must be a number, more than 0, not 'nan'"),
         ("--training.lr inf", "training.lr: must be a number, more than 0, not 'inf'"),
-        ("--sampling.strict perhaps", "sampling.strict: must be true or false, not 'perhaps'"),
+        ("--sampling.clip_check perhaps", "sampling.clip_check: must be true or false, not 'perhaps'"),
         ("--scorer.templates []", "scorer.templates: must be a list of strings"),
         ("--scorer.templates [1]", "scorer.templates: must be a list of strings"),
         ("--scorer.templates photo", "scorer.templates: must be a list of strings"),

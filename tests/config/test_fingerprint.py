@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from synood_ray.config.fingerprint import differences, fingerprint, same_place
+from synood_ray.config.fingerprint import changes, differences, fingerprint, same_place
 from synood_ray.config.settings import Settings, from_stored
 
 
@@ -34,7 +34,6 @@ CHANGES_NOTHING = [
     {"data": {"uri": "elsewhere"}},
     {"describer": {"endpoint": "http://host/v1"}},
     {"inpainter": {"device": "cuda"}},
-    {"sampling": {"batch_size": 3}},
     {"training": {"lr": 0.5}},
     {"evaluation": {"near": {"a": "b"}}},
     {"farm": {"samplers": {"max": 9}}},
@@ -100,3 +99,18 @@ def test_an_interval_about_0_is_what_one_number_was() -> None:
     assert differences(BASE.model_dump(mode="json"), _changed(sampling={"band": [0.1, 1.1]})) == [
         "sampling.band: 0.25 in the run, [0.1, 1.1] now"
     ]
+
+
+def test_a_run_may_go_on_with_other_batches_and_is_told() -> None:
+    other = _changed(sampling={"batch_size": 3})
+    assert fingerprint(other, "x") != fingerprint(BASE, "x")
+    old = BASE.model_dump(mode="json")
+    assert differences(old, other) == []
+    assert changes(old, other) == ["sampling.batch_size: 16 in the run, 3 now"]
+
+
+def test_one_image_at_a_time_was_called_strict() -> None:
+    old = BASE.model_dump(mode="json")
+    strict, loose = ({**old, "sampling": old["sampling"] | {"strict": value}} for value in (True, False))
+    assert from_stored(strict).sampling.batch_size == 1
+    assert from_stored(loose) == BASE

@@ -45,43 +45,39 @@ def test_out_of_rounds_is_rejected_with_the_best_image() -> None:
 
 
 @given(
-    batch_size=st.integers(1, 6),
+    batch_size=st.integers(1, 9),
     count=st.integers(0, 40),
     recipe=st.sampled_from(["newton", "fresh", "official"]),
     refine_every=st.integers(1, 3),
 )
 @settings(deadline=None)
-def test_every_batch_is_full_and_little_is_in_hand_until_the_stream_runs_dry(
-    batch_size: int, count: int, recipe: str, refine_every: int
-) -> None:
+def test_every_batch_is_full_and_little_is_in_hand(batch_size: int, count: int, recipe: str, refine_every: int) -> None:
     inpainter, scorer = LinearInpainter(), BentScorer()
     sampling = SamplingSettings.model_validate(
         {"max_step": 10.0, "gain": 2.0, "rounds": 6, "recipe": recipe, "batch_size": batch_size}
     )
-    finished, dry_from = 0, None
+    finished = 0
 
     def stream() -> Iterator[RefineTask]:
-        nonlocal dry_from
         for index in range(count):
             assert index - finished < 4 * batch_size
             yield task(str(index), level=0.1 + 0.02 * index, seed=index, refine=index % refine_every == 0)
-        dry_from = len(inpainter.batches), len(scorer.looks), len(scorer.gradients)
 
     keys = []
     for result in Refiner(inpainter, scorer, calibration(), sampling).run(stream()):
         finished += 1
         keys.append(result.key)
     assert sorted(keys, key=int) == [str(index) for index in range(count)]
-    assert dry_from is not None
-    for batches, end in zip((inpainter.batches, scorer.looks, scorer.gradients), dry_from, strict=True):
-        assert all(size == batch_size for size in batches[:end])
-        assert all(size <= batch_size for size in batches)
+    few = -(-batch_size // 4)  # after a move
+    assert {*inpainter.batches, *scorer.looks, *scorer.gradients} <= {batch_size, few}
+    if recipe != "newton":
+        assert {*inpainter.batches, *scorer.looks, *scorer.gradients} <= {batch_size}
 
 
 @pytest.mark.parametrize("recipe", ["newton", "fresh", "official"])
 def test_a_result_does_not_depend_on_batch_or_order(recipe: str) -> None:
     tasks = [task(str(i), level=0.1 * i, seed=i) for i in range(10)]
-    reference = by_key(refiner(recipe=recipe, strict=True).run(tasks))
+    reference = by_key(refiner(recipe=recipe).run(tasks))
     for batch_size, order in ((1, tasks), (3, tasks[::-1]), (16, tasks[5:] + tasks[:5])):
         results = by_key(refiner(recipe=recipe, batch_size=batch_size).run(order))
         for key, expected in reference.items():
@@ -104,7 +100,7 @@ def test_the_logits_kept_are_those_of_the_image_kept(recipe: str) -> None:
 
 def test_between_two_sides_of_the_boundary_there_is_neither_denoising_nor_a_gradient() -> None:
     inpainter, scorer = LinearInpainter(), BentScorer()
-    sampling = SamplingSettings.model_validate({"max_step": 10.0, "gain": 2.0, "batch_size": 4, "rounds": 8})
+    sampling = SamplingSettings.model_validate({"max_step": 10.0, "gain": 2.0, "batch_size": 1, "rounds": 8})
     tasks = [task(str(i), level=0.1 + 0.02 * i, seed=i) for i in range(20)]
     results = list(Refiner(inpainter, scorer, calibration(), sampling).run(tasks))
     assert all(result.in_band for result in results)

@@ -99,6 +99,7 @@ class Pass:
     latents: what is re-noised [B, C, h, w]; noise: [B, C, h, w]; steps: solver steps of the whole schedule; strength:
     share of it that is run, in (0, 1], at least one step. guidance: classifier-free guidance scale; 1 is off, and
     half the denoiser calls. guided: share of the steps that are run, from the first, that guidance applies to.
+    copies: rows at the end that fill the batch up and are no samples.
     """
 
     latents: Tensor
@@ -110,6 +111,7 @@ class Pass:
     guidance: float
     scheduler: Any
     guided: float = 1.0
+    copies: int = 0
 
 
 class Inpainter(Protocol):

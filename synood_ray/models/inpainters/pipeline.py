@@ -158,7 +158,7 @@ class PipelineInpainter(Inpainter, ABC):
             added_cond_kwargs=self.added_conditions(prompts),
             return_dict=False,
         )[0].to(self.dtype)
-        self.denoiser_calls += len(predicted)
+        self.denoiser_calls += len(predicted) - times * one.copies
         if not guided:
             return predicted
         prompted, unprompted = predicted.chunk(2)

@@ -33,8 +33,8 @@ class Walk:
 class Recipe(ABC):
     """One way to bring samples into the band. `move` must be written; the rest has the answers of a plain recipe.
 
-    A recipe sees single samples, or the group of a batch where one call on all of them is cheaper; what it does to a
-    sample must not depend on the others. What it remembers of a sample it keeps in ``sample.memory``.
+    A recipe sees single samples, or the group of a batch; what it does to a sample must not depend on the others, not
+    even by rounding: reductions are a sample's own. What it remembers of a sample it keeps in ``sample.memory``.
     """
 
     companions: ClassVar[bool] = True  # regenerate every source as an ID image too

@@ -78,7 +78,6 @@ class Newton(Recipe):
         return not sample.scores
 
     def move(self, group: list[Sample]) -> None:
-        steered: list[tuple[Sample, Tensor]] = []
         for sample in group:
             score, bracket = sample.scores[-1], cast(Bracket, sample.memory)
             if not bracket.rounds:
@@ -93,23 +92,17 @@ class Newton(Recipe):
             elif sample.gradient is None:
                 sample.due = Due.STEER
             else:
-                steered.append((sample, sample.gradient))
-        if steered:
-            self._step(steered)
+                self._step(sample, sample.gradient)
 
-    def _step(self, steered: list[tuple[Sample, Tensor]]) -> None:
-        """A step along the gradient of each, too long on purpose."""
+    def _step(self, sample: Sample, gradient: Tensor) -> None:
+        """A step along the gradient, too long on purpose."""
         import torch
 
-        z = torch.cat([sample.z for sample, _ in steered])
-        gradient = torch.cat([gradient for _, gradient in steered])
-        mask = torch.cat([sample.canvas.mask for sample, _ in steered]).float()
-        ways = [sample.memory.goal - sample.scores[-1] for sample, _ in steered]
-        residual = torch.tensor([self.settings.gain * way for way in ways]).to(gradient)
-        step = newton_step(gradient, residual, mask, self.settings.max_step)
-        for (sample, _), latents in zip(steered, (z + step).to(z.dtype).split(1), strict=True):
-            sample.memory.stepped = sample.scores[-1], sample.z
-            sample.latents, sample.gradient, sample.due = latents, None, Due.RESTART
+        residual = torch.tensor([self.settings.gain * (sample.memory.goal - sample.scores[-1])]).to(gradient)
+        step = newton_step(gradient, residual, sample.canvas.mask.float(), self.settings.max_step)
+        sample.memory.stepped = sample.scores[-1], sample.z
+        sample.latents = (sample.z + step).to(sample.z.dtype)
+        sample.gradient, sample.due = None, Due.RESTART
 
 
 def newton_step(gradient: Tensor, residual: Tensor, mask: Tensor, max_rms: float) -> Tensor:

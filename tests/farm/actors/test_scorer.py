@@ -36,7 +36,7 @@ def cluster() -> Iterator[None]:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     pools = [word for pool in ("describers", "samplers", "scorers") for word in (f"--farm.{pool}.cpus", "0.5")]
     arguments = ["--preset", "mini", "--limit", str(SAMPLES), "--farm.unit_size", "3", *pools]
-    arguments += ["--sampling.strict", "true", "--sampling.mllm_check", "false", "--data.per_class", "1"]
+    arguments += ["--sampling.batch_size", "4", "--sampling.mllm_check", "false", "--data.per_class", "1"]
     found = parse(COMMAND, arguments).settings
     selection = select(open_source(found.data.uri, found.data), found.data)
     found.describer.contexts = write_contexts(found.data.uri, selection, tmp_path_factory.mktemp("contexts"))
