@@ -22,7 +22,10 @@ from synood_ray.training.job import train
 from tests.jobs.conftest import run, status
 
 OLD = Path(__file__).with_name("0.1.0")
-AS_THEN = ("--sampling.mask", "box", "--sampling.structure", "0", "--prompts.groups", "none")
+AS_THEN = (
+    *("--sampling.mask", "box", "--sampling.structure", "0", "--prompts.groups", "none"),
+    *("--sampling.gain", "8"),  # of the preset: the decoder of then was softer
+)
 """What has another default today."""
 COMMAND = ("--preset", "mini", "--limit", "8", "--farm.unit_size", "4", "--labels.keep", "0.05")
 
