@@ -17,6 +17,7 @@ NAMES = {
     "fullsize": "the models of --preset imagenet at their real size, one round, with --random-weights",
     "finetuning": "a run's accepted images beside far outliers alone and ID images alone, three seeds",
     "detector": "every OOD score in the miniature world's three regimes, frozen and fine-tuned, three CLIP heads",
+    "teaching": "what images of every policy teach beside the released recipe, real near images and no generator",
     "farm": "accepted samples per second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
     "dispatch": "units without work per second beside bare Ray calls",
@@ -25,6 +26,7 @@ NAMES = {
 }
 FULL_SIZE = ("sd2", "sdxl")
 SAMPLES = 460
+MINI = "mini://data/"
 
 
 def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> None:
@@ -38,6 +40,8 @@ def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> N
             raise UserError("--only report needs chromium (Debian package chromium)")
         if name in ("sampling", "farm", "detector", "report") and not settings.data.uri:
             raise UserError(f"data.uri: --only {name} needs images; give --data, or --preset mini, which has some")
+        if name == "teaching" and not settings.data.uri.startswith(MINI):
+            raise UserError("data.uri: --only teaching measures in the miniature world; give --preset mini")
     for model in _models(options):
         if model not in FULL_SIZE:
             raise UserError(f"--models {model!r} is not a full-size model; there are {', '.join(FULL_SIZE)}")
@@ -67,6 +71,12 @@ def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, 
         from benchmarks import detector
 
         return detector.show(detector.benchmark(settings, options.get("run")))
+    if name == "teaching":
+        from benchmarks import teaching
+
+        samples = _samples(options) if "samples" in options else None
+        found = teaching.benchmark(settings, samples, test="test" in options)
+        return teaching.show(found, settings.detector.score)
     if name == "farm":
         from benchmarks import busy, placement, throughput
 

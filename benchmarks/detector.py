@@ -7,15 +7,13 @@ validation sets: ``--evaluation.near.mini mini://data/near_val.parquet`` and so 
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.heads import HEADS, Encoded, open_head, score_functions
 from synood_ray.config.settings import Settings
 from synood_ray.records import SourceImage
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 
 REGIMES = {"same drawings": "mini", "sibling drawings": "mini-sibling", "new family": "mini-new-family"}
 METRICS = ("auroc", "fpr95_id_positive")
-HEADS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ def benchmark(settings: Settings, run: str | None, draws: int = 300) -> dict[str
     rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for head in HEADS:
         print(f"head {head}: encoding", flush=True)
-        clip = _clip(settings, head)
+        clip = open_head(settings, head)
         encoded = Encoded(clip, settings, (image for one in regimes.values() for image in one.images()))
         for name, regime in regimes.items():
             variants = _variants(settings, regime, clip, encoded, run if head == 0 else None, name)
@@ -68,20 +65,6 @@ def benchmark(settings: Settings, run: str | None, draws: int = 300) -> dict[str
         means = {m: {k: float(np.mean([one[m][k] for one in found])) for k in found[0][m]} for m in METRICS}
         result.setdefault(name, {}).setdefault(test, {}).setdefault(variant, {})[score] = means
     return result
-
-
-class Encoded:
-    """Un-normalised features of images, each encoded once."""
-
-    def __init__(self, clip: ClipModel, settings: Settings, images: Iterable[SourceImage]) -> None:
-        from synood_ray.detection.features import encode_sources
-
-        distinct = list({(image.uri, image.key): image for image in images}.values())
-        self.features, kept, _ = encode_sources(clip, settings.data, distinct)
-        self.rows = {(image.uri, image.key): row for row, image in enumerate(kept)}
-
-    def __call__(self, images: list[SourceImage]) -> Tensor:
-        return self.features[[self.rows[image.uri, image.key] for image in images]]
 
 
 def _where(settings: Settings, preset: str) -> Settings:
@@ -111,22 +94,6 @@ def _open(settings: Settings, preset: str) -> Regime:
     return Regime(names, list(selection.sources), list(selection.calibration), opened)
 
 
-def _clip(settings: Settings, head: int) -> ClipModel:
-    """The settings' CLIP with another of the heads that lie beside it."""
-    from safetensors.torch import load_file, save_file
-
-    from synood_ray.locations import resolve
-    from synood_ray.models.clip import ClipModel
-
-    if not head:
-        return ClipModel(settings.clip)
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(resolve(settings.clip.model), folder, dirs_exist_ok=True)
-        weights = Path(folder, "open_clip_model.safetensors")
-        save_file(load_file(weights) | load_file(Path(folder, f"seed_{head}.safetensors")), weights)
-        return ClipModel(settings.clip.model_copy(update={"model": folder}))
-
-
 def _variants(
     settings: Settings, regime: Regime, clip: ClipModel, encoded: Encoded, run: str | None, name: str
 ) -> dict[str, dict[str, Callable[[Tensor], Tensor]]]:
@@ -149,7 +116,7 @@ def _variants(
         made["fine-tuned, accepted"] = (tuned.projector, tuned.negative_text)
     options = {"temperature": settings.clip.temperature, "groups": settings.labels.groups}
     return {
-        variant: _scores(projector, id_text, negative_text, (features, labels, held_out), options)
+        variant: score_functions(projector, id_text, negative_text, (features, labels, held_out), options)
         for variant, (projector, negative_text) in made.items()
     }
 
@@ -186,35 +153,6 @@ def _accepted(settings: Settings, run: str, clip: ClipModel, preset: str) -> Tra
         return None
     negatives = negative_labels(settings, made.store, made.classes, clip)
     return run_features(made, settings, clip, negatives, Workers()).training
-
-
-def _scores(
-    projector: Projector | None,
-    id_text: Tensor,
-    negative_text: Tensor,
-    own: tuple[Tensor, Tensor, Tensor],
-    options: dict[str, Any],
-) -> dict[str, Callable[[Tensor], Tensor]]:
-    import torch
-    from torch.nn import functional as F
-
-    from synood_ray.scores import SCORES, IdImages, Need, Score, ScoreInput
-
-    def look(x: Tensor) -> ScoreInput:
-        unit = F.normalize(x, dim=-1)
-        with torch.inference_mode():
-            seen = unit if projector is None else projector(x)
-            return ScoreInput.of_features(seen, id_text, negative_text, frozen=unit, **options)
-
-    features, labels, held_out = own
-    images = IdImages(F.normalize(features, dim=-1), labels, look(held_out))
-
-    def function(score: Score) -> Callable[[Tensor], Tensor]:
-        state = score.learned(images)
-        return lambda x: score(replace(look(x), state=state))
-
-    # This world's CLIP has not learned CSP's prompts.
-    return {name: function(score) for name, score in SCORES.items() if Need.POOL not in score.needs}
 
 
 def _measure(

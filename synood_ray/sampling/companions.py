@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def regenerate(sources: Sequence[SourceImage], settings: Settings, inpainter: Inpainter) -> Iterator[Tensor]:
     """A companion [3, H, W] in [0, 1] of every source, as the settings have a run's companions made, in their order.
 
-    A source that cannot be read any longer is left out. Each has its own noise, by its key and the root seed.
+    A source that cannot be read any longer is left out. Its noise is that of the companion of its first sample.
     """
     import torch
 
@@ -40,7 +40,7 @@ def regenerate(sources: Sequence[SourceImage], settings: Settings, inpainter: In
             continue
         masks = torch.stack([loader.mask(source, side) for source in batch])
         canvas = inpainter.canvas(torch.stack(images), masks, sampling.strength)
-        seeds = (sample_seed(settings.seed, source.key, 0) for source in batch)
+        seeds = (sample_seed(settings.seed, source.key, 0) + 1 for source in batch)
         noise = [torch.randn(canvas.latents.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         names = [own_painting(settings.describer, source) for source in batch]
         z = inpainter.denoise(
