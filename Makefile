@@ -23,7 +23,7 @@ endif
 demo: install
 	$(BIN)/synood synthesize --preset mini --output $(RUN)
 	$(BIN)/synood synthesize --preset mini --output $(RUN)-official --describer.contexts $(RUN)/prompts \
-		--sampling.recipe official --training.recipe official
+		--sampling.recipe official --sampling.per_image 1 --training.recipe official
 	rm -rf $(RUN)-released
 	cp -r $(RUN)-official $(RUN)-released
 	rm -rf $(RUN)-released/detector

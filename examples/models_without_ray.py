@@ -26,6 +26,7 @@ from synood_ray.records import SampleTask, sample_seed
 from synood_ray.sampling.calibration import calibrate
 from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.produce import Models, produce
+from synood_ray.sampling.relatives import find_relatives
 
 COUNT, HELD_OUT = 8, 64
 settings, _ = resolve([load_preset("mini")])
@@ -53,7 +54,9 @@ tasks = [
 ]
 words = {task.key: ", ".join(table[int(task.source.key.rpartition("#")[2])]) for task in tasks}
 contexts = {key: Context(text, text) for key, text in words.items()}
-rows = produce(tasks, contexts, Models(settings, names, inpainter, scorer, calibration))
+# What may be blended with what: classes of one group here; elsewhere WordNet's families, or the nearest texts.
+related = find_relatives(settings.prompts, names, None, None)
+rows = produce(tasks, contexts, Models(settings, names, inpainter, scorer, calibration, relatives=related))
 for row in rows:
     outcome = "accepted" if row.accepted else row.reject_reason
     trace = " ".join(f"{margin:+.2f}" for margin in row.margin_trace)

@@ -183,12 +183,12 @@ def test_precedence_is_preset_file_command_line(tmp_path: Path) -> None:
     settings = loaded.settings
     assert (settings.sampling.rounds, settings.sampling.steps, settings.data.per_class) == (11, 13, 3)
     assert settings.describer.max_new_tokens == mini.describer.max_new_tokens != Settings().describer.max_new_tokens
-    assert settings.sampling.band == Settings().sampling.band
+    assert settings.sampling.restart == Settings().sampling.restart
     assert loaded.origins["sampling.rounds"] == f"{config}, line 1"
     assert loaded.origins["data.per_class"] == f"{config}, line 3"
     assert loaded.origins["sampling.steps"] == "command line"
     assert loaded.origins["describer.model"] == "preset mini"
-    assert "sampling.band" not in loaded.origins
+    assert "sampling.restart" not in loaded.origins
 
 
 def test_a_default_below_a_section_survives_its_neighbours() -> None:

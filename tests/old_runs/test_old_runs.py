@@ -23,8 +23,9 @@ from tests.jobs.conftest import run, status
 
 OLD = Path(__file__).with_name("0.1.0")
 AS_THEN = (
-    *("--sampling.mask", "box", "--sampling.structure", "0", "--prompts.groups", "none"),
-    *("--sampling.gain", "8"),  # of the preset: the decoder of then was softer
+    *("--prompts.policy", "context", "--prompts.across", "0"),
+    *("--prompts.groups", "none", "--sampling.per_image", "1", "--sampling.band", "0.25", "--sampling.mask", "box"),
+    *("--sampling.structure", "0", "--sampling.gain", "8"),
 )
 """What has another default today."""
 COMMAND = ("--preset", "mini", "--limit", "8", "--farm.unit_size", "4", "--labels.keep", "0.05")
