@@ -36,6 +36,7 @@ def test_the_manifest_tells_the_truth(finished_run: Path) -> None:
 def test_samples_are_what_they_say(finished_run: Path) -> None:
     """Scores, margins and reasons agree with each other and with the calibrated boundary."""
     boundary = json.loads((finished_run / "calibration.json").read_text())
+    low, high = json.loads((finished_run / "run.json").read_text())["config"]["sampling"]["band"]
     rows = [r for f in sorted((finished_run / "data").glob("*.parquet")) for r in pq.read_table(f).to_pylist()]
     assert sum(row["accepted"] for row in rows) > LIMIT / 4
     for row in rows:
@@ -43,12 +44,13 @@ def test_samples_are_what_they_say(finished_run: Path) -> None:
         assert row["rounds"] == len(row["score_trace"]) == len(row["margin_trace"])
         for score, margin in zip(row["score_trace"], row["margin_trace"], strict=True):
             assert margin == pytest.approx((score - boundary["tau"]) / boundary["sigma"], abs=1e-4)
-        assert row["margin"] == pytest.approx(min(row["margin_trace"], key=abs))
-        if row["accepted"]:
-            assert abs(row["margin"]) <= 0.25 and row["negative_label"] and not row["reject_reason"]
-        else:
-            assert row["reject_reason"] in ("rounds", "clip", "mllm")
-            assert (abs(row["margin"]) > 0.25) == (row["reject_reason"] == "rounds")
+        nearest = min(row["margin_trace"], key=lambda margin: max(low - margin, margin - high, 0))
+        assert row["margin"] == pytest.approx(nearest)
+        assert (row["reject_reason"] == "rounds") == (not low <= row["margin"] <= high)
+        assert row["accepted"] == (row["reject_reason"] == "")
+        assert row["reject_reason"] in ("", "rounds", "clip", "empty", "mllm", "duplicate")
+        assert row["negative_label"] or not row["accepted"]
+        assert row["policy"] in ("blend", "switch") and row["names"] == [row["source_name"], row["partner"]]
 
 
 def test_prompts_name_the_context_and_not_the_subject(finished_run: Path) -> None:
