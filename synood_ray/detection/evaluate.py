@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from synood_ray.negatives.mining import NegativeLabels
 
 
+_ROWS = 4096
+"""Images that are scored at once."""
+
 Drawn = dict[str, dict[str, "np.ndarray"]]
 """method -> metric -> its values [draws] under the class bootstrap."""
 
@@ -68,7 +71,7 @@ def evaluate(
     shifted = {where: one for where, one in ood_sets.items() if where.startswith("shifted/")}
     ood_sets = {where: one for where, one in ood_sets.items() if where not in shifted}
     result["methods"] = [{"name": name, "what": method.what} for name, method in methods.items()]
-    known = {name: [_numbers(one.score(id_set.features)) for one in each.trainings] for name, each in methods.items()}
+    known = {name: [_scores(one, id_set) for one in each.trainings] for name, each in methods.items()}
     for name, method in methods.items():
         result["id"][name] = {"accuracy": _accuracy(method, id_set)}
     for where, one in shifted.items():
@@ -77,10 +80,7 @@ def evaluate(
     for where, ood in ood_sets.items():
         drawn[where], rows, curves, seeds = {}, {}, {}, {}
         for name, method in methods.items():
-            pairs = [
-                (ours, _numbers(one.score(ood.features)))
-                for ours, one in zip(known[name], method.trainings, strict=True)
-            ]
+            pairs = [(ours, _scores(one, ood)) for ours, one in zip(known[name], method.trainings, strict=True)]
             figures = [ood_metrics(*pair) for pair in pairs]
             rows[name] = _mean(figures)
             curves[name] = {"roc": roc_curve(*pairs[0]), "histogram": histograms(*pairs[0])}
@@ -104,14 +104,13 @@ def evaluate(
 
 def _accuracy(method: Method, images: TestSet) -> float:
     """Of the nearest ID class, over all trainings."""
-    predicted = [one.id_logits(images.features).argmax(dim=-1).cpu().numpy() for one in method.trainings]
-    return float(np.mean([labels == images.classes for labels in predicted]))
+    return float(np.mean([_labels(one, images) == images.classes for one in method.trainings]))
 
 
 def _kept(method: Method, known: Sequence[np.ndarray], images: TestSet) -> dict[str, float]:
     """Of ID images of another kind; known: the method's scores of the ID test, by training."""
     kept = [
-        (_numbers(one.score(images.features)) >= threshold_at(scores)).mean()
+        (_scores(one, images) >= threshold_at(scores)).mean()
         for one, scores in zip(method.trainings, known, strict=True)
     ]
     return {"accuracy": _accuracy(method, images), "kept": float(np.mean(kept))}
@@ -219,5 +218,16 @@ def _inputs(run: Run, settings: Settings, detectors: Mapping[str, FoundDetector]
     return public(json.loads(json.dumps(inputs)))  # type: ignore[no-any-return]
 
 
-def _numbers(scores: Tensor) -> np.ndarray:
-    return scores.detach().double().cpu().numpy()
+def _scores(method: Method, images: TestSet) -> np.ndarray:
+    """Of all images, float64 [N]."""
+    return _rows(lambda x: method.score(x).double(), images)
+
+
+def _labels(method: Method, images: TestSet) -> np.ndarray:
+    """The nearest ID class of all images, int64 [N]."""
+    return _rows(lambda x: method.id_logits(x).argmax(dim=-1), images)
+
+
+def _rows(function: Callable[[Tensor], Tensor], images: TestSet) -> np.ndarray:
+    """A value per image. Some at a time: the logits of all images to all negative labels take gigabytes."""
+    return np.concatenate([function(part).detach().cpu().numpy() for part in images.features.split(_ROWS)])
