@@ -52,9 +52,7 @@ def test_help_of_a_section_or_a_setting() -> None:
     command = COMMANDS["synthesize"]
     text = page(command, "farm.samplers", "mini")
     assert {line.split()[0][2:] for line in text.splitlines() if line.startswith("  --")} == {
-        f"{path}.NAME" if leaves()[path].entries else path
-        for path in leaves()
-        if within(path, ["farm.samplers"])
+        f"{path}.NAME" if leaves()[path].entries else path for path in leaves() if within(path, ["farm.samplers"])
     }
     assert "sampling.rounds" in page(command, "sampling.rounds") and "sampling.band" not in page(
         command, "sampling.rounds"
