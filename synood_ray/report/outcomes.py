@@ -84,5 +84,5 @@ def run_warnings(status: RunStatus) -> list[str]:
             f"{status.failed} of {made} samples failed: see their reasons below, --retry-failed tries them again"
         )
     if made and status.accepted < 0.5 * made:
-        told.append(f"only {status.accepted} of {made} samples were accepted: see the reasons below")
+        told.append(f"only {status.accepted} of {made} samples were accepted: the funnel has the reasons")
     return told

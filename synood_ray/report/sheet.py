@@ -21,7 +21,7 @@ from synood_ray.storage.run import Run
 CELL, GAP, LINE = 112, 10, 14
 """Pixels: side of a picture, distance between them, height of a line of text."""
 
-_LINES, _LETTERS = 2, 19
+_LINES, _LETTERS = 3, 19
 _PAPER, _INK, _SOFT, _NOTHING = "#ffffff", "#1f2328", "#646b75", "#e5e6e8"
 
 
