@@ -24,7 +24,7 @@ from synood_ray.storage import layout
 from synood_ray.storage.progress import RunStatus, run_status, scan
 from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import ROWS_PER_SHARD, Unfinished, is_finished, publish
-from synood_ray.storage.record import check_or_create_run, check_settings, check_vacant
+from synood_ray.storage.record import check_or_create_run, check_settings, check_vacant, withdraw
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import read_manifest
 from synood_ray.storage.sources import encode_sources, sources_digest
@@ -66,7 +66,8 @@ def synthesize(
     rows_per_shard: see `publish`.
 
     Raises UserError for wrong settings, unusable images or an output that belongs to another configuration, before
-    any model loads; KeyboardInterrupt leaves everything committed so far.
+    any model loads, and for models that cannot be loaded: nothing is left of a run that has just begun.
+    KeyboardInterrupt leaves everything committed so far.
     """
     begin = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -87,9 +88,15 @@ def synthesize(
         return Synthesis(run_status(store), 0, seconds)
     computed = 0
     if retry or not retry_failed:
+        new = run is None
         plan, run = _plan(settings, store, run, say)
         seconds["select"] = time.perf_counter() - begin
-        computed, by_stage = _drive(settings, store, plan, run.classes, say, retry, actors, observers)
+        try:
+            computed, by_stage = _drive(settings, store, plan, run.classes, say, retry, actors, observers)
+        except UserError:
+            if new:
+                withdraw(store)
+            raise
         seconds |= by_stage
     begin = time.perf_counter()
     try:

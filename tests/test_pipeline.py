@@ -144,6 +144,17 @@ def test_a_store_that_stays_away_ends_the_job_and_loses_nothing(
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 
 
+def test_a_start_that_cannot_go_on_leaves_nothing_and_the_corrected_command_starts(settings: Settings) -> None:
+    def wrong(unit: int) -> None:
+        raise UserError("describer.model: no such model")
+
+    with pytest.raises(UserError, match="no such model"):
+        synthesize(settings, lambda line: None, actors=stub_actors(describing=wrong))
+    assert not list(open_store(settings.output).list())
+    settings.describer.model = "another/model"
+    assert make(settings).status.published
+
+
 @pytest.mark.parametrize("units", [0, 1])
 def test_a_model_server_that_stays_away_ends_the_job_and_loses_nothing(
     settings: Settings, capsys: pytest.CaptureFixture[str], units: int

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO, cast
 
 from synood_ray.errors import Unavailable, UserError, printable
 from synood_ray.extras import missing_extra
@@ -29,7 +30,7 @@ def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> 
     server that stays away, one line and 4. Other errors are defects and keep their traceback.
     """
     arguments = list(argv)
-    with _Signals(arguments) as signals:
+    with _Signals(arguments) as signals, _lasting_output():
         try:
             return signals.code(main(arguments) or DONE)
         except BaseException as error:
@@ -50,10 +51,48 @@ def _code_of(error: BaseException, arguments: Sequence[str]) -> int:
         return _end(WRONG_INPUT, wrong)
     if isinstance(error, Unavailable):
         return _end(UNAVAILABLE, error, _resume("nothing that was committed is lost", arguments))
-    if isinstance(error, BrokenPipeError):  # `… --help | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
     raise error
+
+
+class _Lasting:
+    """Standard output whose reader may leave (`… | head`): the work goes on, and what is said to nobody is dropped."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return int(self.stream.write(text))
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+@contextlib.contextmanager
+def _lasting_output() -> Iterator[None]:
+    """What is printed meanwhile ends no command: not for want of a reader, nor of a letter (LANG=C has ASCII only)."""
+    before = sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout = cast(TextIO, _Lasting(before))
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        sys.stdout = before
 
 
 class _Signals:

@@ -87,12 +87,12 @@ class SamplingSettings(Section):
     )
     rounds: int = Field(6, ge=1, description="denoising passes a sample may take before it is rejected")
     solver: Literal["dpm++", "ddim"] = Field("dpm++", description="ODE solver of the denoising pass")
-    steps: int = Field(20, ge=1, description="solver steps of a full pass; strength of them are run")
+    steps: int = Field(20, ge=1, le=1000, description="solver steps of a full pass; strength of them are run")
     strength: float = Field(0.6, gt=0.0, le=1.0, description="how far the image is re-noised, share of the schedule")
     restart: float = Field(
         0.06, gt=0.0, le=1.0, description="how far later rounds re-noise the last image; one solver step takes it back"
     )
-    guidance: float = Field(3.0, ge=1.0, description="classifier-free guidance scale of full passes; 1 = off")
+    guidance: float = Field(3.0, ge=1.0, le=100.0, description="classifier-free guidance scale of full passes; 1 = off")
     guided: float = Field(
         1.0, gt=0.0, le=1.0, description="share of a full pass's steps, from the first, that are guided: fewer, faster"
     )

@@ -50,6 +50,25 @@ def _template(*holders: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _about_word(text: str) -> str:
+    """A prompt that is filled in by str.format with one word: {} once or more, {{ and }} for braces."""
+    try:
+        filled = text.format("\0")
+    except (ValueError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"{text!r} must have {{}} for the word, and no other braces (a brace is written twice)"
+        ) from error
+    if "\0" not in filled:
+        raise ValueError(f"must contain {{}}, but is {text!r}")
+    return text
+
+
+def _whole_or_less_than_one(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"must be an integer, or less than 1 for a share of one GPU, not {gpus:g}")
+    return gpus
+
+
 def _server(address: str | None) -> str | None:
     """A server's base URL. What is wrong with it is told without showing it: a password may be in it."""
     if address is None:
@@ -68,7 +87,8 @@ def _server(address: str | None) -> str | None:
 
 AboutSubject = Annotated[str, _template("{subject}")]
 AboutContext = Annotated[str, _template("{context}")]
-AboutWord = Annotated[str, _template("{}")]
+AboutWord = Annotated[str, AfterValidator(_about_word)]
+Gpus = Annotated[float, Field(ge=0.0), AfterValidator(_whole_or_less_than_one)]
 
 
 class DataSettings(Section):
@@ -189,7 +209,7 @@ class TrainingSettings(Section):
     workers: int = operational(
         1, "training workers; one without GPUs trains in this process, others under Ray Train", ge=1
     )
-    gpus: float = operational(0.0, "GPUs per training worker", ge=0.0)
+    gpus: Gpus = operational(0.0, "GPUs per training worker: an integer, or a share of one")
 
 
 class DetectorSettings(Section):
@@ -243,7 +263,7 @@ class PoolSettings(Section):
     min: int = operational(0, "fewest actors while the stage has work", ge=0)
     max: int = operational(1, "most actors", ge=0)
     cpus: float = operational(1.0, "logical CPUs per actor", ge=0.0)
-    gpus: float = operational(0.0, "GPUs per actor: an integer, or 1/k", ge=0.0)
+    gpus: Gpus = operational(0.0, "GPUs per actor: an integer, or 1/k")
     resources: dict[str, float] = operational({}, "custom Ray resources per actor")
     labels: dict[str, str] = operational({}, "Ray node labels an actor asks for, such as ray.io/market-type: spot")
 
@@ -309,6 +329,13 @@ class FarmSettings(Section):
     )
     threads: int = operational(0, "threads of torch and NumPy per actor; 0: its logical CPUs", ge=0)
 
+    @model_validator(mode="after")
+    def _somebody_works(self) -> FarmSettings:
+        for name in ("describers", "samplers"):
+            if getattr(self, name).max < 1:
+                raise ValueError(f"{name}.max must be at least 1: nothing is made without one")
+        return self
+
 
 class LogSettings(Section):
     """Diagnostics of the driver and the workers, beside what commands print."""
@@ -322,7 +349,9 @@ class Settings(Section):
 
     preset: str = operational("", "name of the preset the settings started from")
     output: str = operational("", "run folder; local path or s3://")
-    seed: int = Field(0, ge=0, description="root seed; a sample's own seed derives from it and its source")
+    seed: int = Field(
+        0, ge=0, le=2**63 - 1, description="root seed; a sample's own seed derives from it and its source"
+    )
     limit: int | None = Field(None, ge=1, description="plan only the first N samples")
     data: DataSettings = DataSettings()
     describer: DescriberSettings = DescriberSettings()

@@ -6,9 +6,12 @@ Pictures of one kind (X-rays, the sea) have alike colours; what tells copies fro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _COARSE, _FINE = 8, 32  # sides of the two thumbnails: colours, and grey detail
 _NEAR = 8  # largest difference of the colours, of 255: saving as JPEG and resizing move them by less
@@ -19,6 +22,8 @@ _BLOCK = 2048
 
 def thumbnail(image: Image.Image) -> np.ndarray:
     """What is compared of an RGB picture: uint8 [3 * 8 * 8 + 32 * 32], mean colours and mean greys of its parts."""
+    import numpy as np
+
     coarse = image.resize((_COARSE, _COARSE), Image.Resampling.BOX)
     fine = image.convert("L").resize((_FINE, _FINE), Image.Resampling.BOX)
     return np.concatenate([np.asarray(one, dtype=np.uint8).reshape(-1) for one in (coarse, fine)])
@@ -26,6 +31,8 @@ def thumbnail(image: Image.Image) -> np.ndarray:
 
 def copies(thumbnails: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> dict[int, int]:
     """Place in ``thumbnails`` -> place of the first of the others that shows the same picture."""
+    import numpy as np
+
     found: dict[int, int] = {}
     if not len(thumbnails) or not len(others):
         return found
@@ -43,6 +50,8 @@ def copies(thumbnails: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> di
 
 
 def _detail_agrees(one: np.ndarray, other: np.ndarray) -> bool:
+    import numpy as np
+
     first, second = _detail(one), _detail(other)
     if max(first.std(), second.std()) < _FLAT:
         return int(np.abs(one.astype(int) - other).max()) <= 1
@@ -52,6 +61,8 @@ def _detail_agrees(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _detail(thumb: np.ndarray) -> np.ndarray:
     """The greys without what goes on evenly around them: a slope is no detail."""
+    import numpy as np
+
     greys = thumb[3 * _COARSE**2 :].reshape(_FINE, _FINE).astype(np.float32)
     rows, columns = greys[:-2] + greys[2:], greys[:, :-2] + greys[:, 2:]
     return greys[1:-1, 1:-1] - (rows[:, 1:-1] + columns[1:-1]) / 4

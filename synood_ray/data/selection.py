@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import UnusableImage, decode
@@ -26,6 +25,9 @@ from synood_ray.records import SourceImage
 
 _COPY = "the same picture as "
 _SHOWN = 10  # classes named in a line
+
+if TYPE_CHECKING:
+    import numpy as np
 
 StageProgress = Callable[[str, int, int], None]
 """Called with (what is being done, done, in all)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import warnings
 from typing import TYPE_CHECKING, Any, cast
 
 from synood_ray.config.settings import ScorerSettings
@@ -32,10 +33,18 @@ class ClipModel:
         folder = is_folder(name)
         if folder:
             name = f"local-dir:{resolve(name)}"
+        elif settings.pretrained is None and not name.startswith("hf-hub:"):
+            raise UserError(
+                f"scorer.model {name!r} is an architecture without weights; name some with scorer.pretrained, such as "
+                "openai, or give a folder or hf-hub:ID"
+            )
         try:
             pretrained = None if folder else settings.pretrained
-            model, _, _ = open_clip.create_model_and_transforms(
-                name, pretrained=pretrained, force_quick_gelu=_needs_quick_gelu(name, pretrained)
+            model = open_clip.create_model(
+                name,
+                pretrained=pretrained,
+                force_quick_gelu=_needs_quick_gelu(name, pretrained),
+                require_pretrained=True,  # a model of random numbers calibrates and accepts like others
             )
             self.tokenizer = open_clip.get_tokenizer(name)
         except (RuntimeError, FileNotFoundError, OSError) as error:
@@ -104,6 +113,10 @@ def _needs_quick_gelu(name: str, pretrained: str | None) -> bool:
     return pretrained is not None and bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu"))
 
 
+_FITS = {"squash": "squashed", "longest": "padded"}
+"""open_clip's other ways to make an image square; of one that is square already they are all the same."""
+
+
 class Preprocess:
     """Resize to the model's square input (bicubic, antialiased) and normalise; differentiable.
 
@@ -127,10 +140,21 @@ class Preprocess:
 
     @classmethod
     def from_clip(cls, visual: torch.nn.Module, device: torch.device) -> Preprocess:
+        """As open_clip's own transform of a square image. Raises UserError for a model whose input is not square."""
         config = cast("dict[str, Any]", visual.preprocess_cfg)
         size = config["size"]
-        side = size if isinstance(size, int) else size[0]
-        return cls(side, tuple(config["mean"]), tuple(config["std"]), device)
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        if sides[0] != sides[1]:
+            raise UserError(f"scorer.model: takes images of {sides[0]}x{sides[1]} pixels; only square ones can be made")
+        fit = config.get("resize_mode") or "shortest"
+        if fit != "shortest":
+            warnings.warn(
+                f"scorer.model has learned from {_FITS[fit]} images; here it sees the centre square of an image that "
+                "is not square, as the inpainter does",
+                stacklevel=2,
+            )
+        mode = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"
+        return cls(sides[0], tuple(config["mean"]), tuple(config["std"]), device, mode=mode)
 
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]

@@ -24,6 +24,9 @@ MANIFEST = "manifest.json"
 CARD = "README.md"
 EVALUATION = "evaluation.json"
 
+PREPARED = frozenset((RUN, CALIBRATION, ID_MANIFEST, CALIBRATION_MANIFEST, NEGATIVES, SCORE, RELATIVES, SKIPS))
+"""What a run has before its first sample is described or made, beside features."""
+
 PROMPTS = "prompts/"
 PARTS = "parts/"
 ERRORS = "errors/"

@@ -136,6 +136,17 @@ def check_or_create_run(
     return existing
 
 
+def withdraw(store: Store) -> None:
+    """Take back a run of which nothing is made yet: what was wrong was told, and the corrected command may start it.
+
+    Left as it is if anything is there that was described, sampled or tried, or that no run of ours has made.
+    """
+    keys = [entry.key for entry in store.list()]
+    if all(key in layout.PREPARED or key.startswith(layout.FEATURES) for key in keys):
+        for key in sorted(keys, key=lambda key: key == layout.RUN):  # last: it says whose the others are
+            store.delete(key)
+
+
 def package_versions() -> dict[str, str]:
     """Versions of the installed packages that samples may depend on."""
     found = {}

@@ -63,11 +63,17 @@ def _values(leaf: Leaf) -> st.SearchStrategy[Any]:
         low = getattr(limit, "ge", getattr(limit, "gt", low))
         high = getattr(limit, "le", getattr(limit, "lt", high))
     texts = st.text(st.characters(blacklist_categories=["Cs"]), max_size=20)
+    if HOLDERS.get(leaf.path) == "{}":
+        texts = texts.map(lambda text: text.replace("{", "{{").replace("}", "}}"))
     texts = texts.map(lambda text: text + HOLDERS.get(leaf.path, ""))
+    if leaf.path in ("farm.describers.max", "farm.samplers.max"):
+        low = 1
+    if leaf.path.endswith(".gpus"):
+        return st.integers(0, 64).map(float) | st.floats(0.01, 1)
     if leaf.path == "describer.endpoint":
         texts = st.sampled_from(["http://host:8000/v1", "HTTPS://user:p%40ss@[::1]/a?b=c"])
     by_kind: dict[Any, st.SearchStrategy[Any]] = {
-        int: st.integers(int(low or 0), 10**9),
+        int: st.integers(int(low or 0), int(high) if high is not None else 10**9),
         float: st.floats((low or 0.0) + 1e-6, high if high is not None else 1e9),
         bool: st.booleans(),
         str: texts.filter(lambda text: text.lower() not in ("null", "none", "~")),

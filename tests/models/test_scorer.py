@@ -203,7 +203,7 @@ def test_clip_passes_quick_gelu_on(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.update(options, name=name)
         raise RuntimeError("no network")
 
-    monkeypatch.setattr(open_clip, "create_model_and_transforms", refuse)
+    monkeypatch.setattr(open_clip, "create_model", refuse)
     with pytest.raises(UserError, match="no network"):
         ClipModel(ScorerSettings())  # the defaults, which the ImageNet preset has too
     assert asked == {"name": "ViT-B-16", "pretrained": "openai", "force_quick_gelu": True}
