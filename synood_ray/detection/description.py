@@ -67,7 +67,20 @@ class DetectorDescription:
         return cls(**values)
 
 
+TRAIN_AGAIN = "remove the detector's folder and fine-tune again"
+
+
+def read_description(store: Store, prefix: str = FOLDER) -> dict[str, Any] | None:
+    """The description as it is stored, None if there is no detector. UserError if it is none."""
+    found = load_json(store, prefix + DESCRIPTION)
+    if found is None and not store.exists(prefix + DESCRIPTION):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("training"), dict):
+        raise UserError(f"{store.uri}/{prefix}{DESCRIPTION}: no description of a detector; {TRAIN_AGAIN}")
+    return found
+
+
 def is_stale(store: Store, prefix: str = FOLDER) -> bool:
     """Whether the detector in this folder of a run was trained on samples that a retry has changed since."""
-    found, now = load_json(store, prefix + DESCRIPTION), manifest_digest(store, prefix.removesuffix(FOLDER))
+    found, now = read_description(store, prefix), manifest_digest(store, prefix.removesuffix(FOLDER))
     return found is not None and now is not None and found["training"].get("samples", now) != now

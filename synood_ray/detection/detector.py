@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synood_ray.config.settings import ScorerSettings
-from synood_ray.detection.description import DESCRIPTION, FOLDER, DetectorDescription
+from synood_ray.detection.description import DESCRIPTION, FOLDER, TRAIN_AGAIN, DetectorDescription
 from synood_ray.detection.hub import CARD, OnHub
 from synood_ray.errors import UserError
 from synood_ray.scores import LOGIT_SCALE, SCORES, IdImages, ScoreInput
+from synood_ray.storage.intact import intact
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Put, Store
 
@@ -128,8 +129,10 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
 
         from synood_ray.detection.projector import Projector
 
-        description = DetectorDescription.from_json(store.get(prefix + DESCRIPTION))
-        tensors = load(store.get(prefix + description.weights))
+        with intact(store, prefix + DESCRIPTION, TRAIN_AGAIN):
+            description = DetectorDescription.from_json(store.get(prefix + DESCRIPTION))
+        with intact(store, prefix + description.weights, TRAIN_AGAIN):
+            tensors = load(store.get(prefix + description.weights))
         if clip is None:
             from synood_ray.models.clip import ClipModel
 

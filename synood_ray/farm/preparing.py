@@ -16,6 +16,7 @@ from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.relatives import Relatives, find_relatives
 from synood_ray.scores import POOL, SCORES, IdImages, Need, ScoreInput, State, lacking
 from synood_ray.storage import layout
+from synood_ray.storage.intact import intact
 from synood_ray.storage.sources import read_held_out, read_sources
 from synood_ray.storage.stores.base import Store
 
@@ -95,7 +96,9 @@ def _learned(settings: Settings, store: Store, class_names: list[str], scorer: S
         images = IdImages(_look(settings, sources, scorer).features, labels, _look(settings, held_out, scorer))
         return save({name: value.cpu().contiguous() for name, value in learn(images).items()})
 
-    return load(store.keep(layout.SCORE, learned))
+    kept = store.keep(layout.SCORE, learned)
+    with intact(store, layout.SCORE):
+        return load(kept)
 
 
 def _look(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) -> ScoreInput:
@@ -124,6 +127,8 @@ def boundary(
         batches = (to_tensor([loader.image(source)], inpainter.resolution) for source in sources)
         return calibrate(batches, inpainter, scorer, settings, class_names).to_json()
 
-    calibration = Calibration.from_json(store.keep(layout.CALIBRATION, measured))
+    kept = store.keep(layout.CALIBRATION, measured)
+    with intact(store, layout.CALIBRATION):
+        calibration = Calibration.from_json(kept)
     calibration.check(settings, class_names)
     return calibration

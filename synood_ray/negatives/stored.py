@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from synood_ray.config.settings import Settings
 from synood_ray.negatives.mining import NegativeLabels, load_candidates, mine
 from synood_ray.storage import layout
+from synood_ray.storage.intact import intact
 from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
@@ -33,4 +34,6 @@ def negative_labels(settings: Settings, store: Store, class_names: list[str], cl
             load_candidates(settings.labels), class_names, features, clip.encode_text, settings.labels
         ).to_bytes()
 
-    return NegativeLabels.from_bytes(store.keep(layout.NEGATIVES, made))
+    kept = store.keep(layout.NEGATIVES, made)
+    with intact(store, layout.NEGATIVES):
+        return NegativeLabels.from_bytes(kept)

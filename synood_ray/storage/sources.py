@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
+from synood_ray.storage.intact import intact
 from synood_ray.storage.parts import to_parquet
 from synood_ray.storage.stores.base import Store
 
@@ -89,9 +90,11 @@ def sources_digest(sources: Iterable[SourceImage]) -> str:
 
 def read_sources(store: Store) -> SourceTable:
     """The ID images that a run was made from."""
-    return decode_sources(store.get(layout.ID_MANIFEST))
+    with intact(store, layout.ID_MANIFEST):
+        return decode_sources(store.get(layout.ID_MANIFEST))
 
 
 def read_held_out(store: Store) -> SourceTable:
     """The ID images that a run holds out, to calibrate its boundary and to set thresholds on."""
-    return decode_sources(store.get(layout.CALIBRATION_MANIFEST))
+    with intact(store, layout.CALIBRATION_MANIFEST):
+        return decode_sources(store.get(layout.CALIBRATION_MANIFEST))

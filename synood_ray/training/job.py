@@ -17,6 +17,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.scores import FALLBACK, SCORES, Need, lacking
 from synood_ray.storage import layout
+from synood_ray.storage.intact import intact
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import manifest_digest
 from synood_ray.storage.stores import open_store
@@ -213,7 +214,10 @@ class Checkpoints:
         from safetensors.torch import load
 
         keys = [entry.key for entry in self.store.list(self.prefix)]
-        return load(self.store.get(keys[-1])) if keys else None
+        if not keys:
+            return None
+        with intact(self.store, keys[-1], "remove it: the training goes on from an earlier one"):
+            return load(self.store.get(keys[-1]))
 
     def clear(self) -> None:
         """Remove them: the detector is saved."""

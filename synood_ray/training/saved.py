@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from synood_ray.config.settings import Settings
-from synood_ray.detection.description import DESCRIPTION, is_stale
+from synood_ray.detection.description import DESCRIPTION, is_stale, read_description
 from synood_ray.detection.warnings import run_warnings
 from synood_ray.errors import UserError
 from synood_ray.storage import layout
 from synood_ray.storage.run import Run
-from synood_ray.storage.stored_json import load_json
 from synood_ray.storage.stores.base import Store
 
 SCORE = "detector.score"
@@ -54,7 +53,7 @@ class FineTuneResult:
 
 def existing(store: Store) -> dict[str, Any] | None:
     """The description of the run's detector as it is stored; None if there is none, or one of other samples."""
-    return None if is_stale(store) else load_json(store, f"{layout.DETECTOR}{DESCRIPTION}")
+    return None if is_stale(store) else read_description(store)
 
 
 def stored(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -206,7 +206,8 @@ def test_clip_passes_quick_gelu_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_clip, "create_model", refuse)
     with pytest.raises(UserError, match="no network"):
         ClipModel(ScorerSettings())  # the defaults, which the ImageNet preset has too
-    assert asked == {"name": "ViT-B-16", "pretrained": "openai", "force_quick_gelu": True}
+    expected = {"name": "ViT-B-16", "pretrained": "openai", "force_quick_gelu": True, "require_pretrained": True}
+    assert asked == expected
 
 
 def test_an_image_that_was_painted_with_two_classes_shows_either() -> None:

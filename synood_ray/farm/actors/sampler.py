@@ -17,6 +17,7 @@ from synood_ray.records import SampleTask
 from synood_ray.sampling.produce import Models, produce
 from synood_ray.sampling.relatives import Relatives
 from synood_ray.storage import layout
+from synood_ray.storage.intact import intact
 from synood_ray.storage.parts import encode_samples, read_prompts
 from synood_ray.storage.record import read_record
 from synood_ray.storage.stores.base import Put, Store
@@ -90,7 +91,8 @@ class SamplerActor(Named):
 
         if not self.store.exists(layout.NEGATIVES):
             return []
-        return NegativeLabels.from_bytes(self.store.get(layout.NEGATIVES)).words
+        with intact(self.store, layout.NEGATIVES):
+            return NegativeLabels.from_bytes(self.store.get(layout.NEGATIVES)).words
 
     @cached_property
     def run(self) -> str:

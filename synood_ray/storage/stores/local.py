@@ -211,7 +211,7 @@ class LocalStore(Store):
         """Whether the folder is a run's: its temporary files are ours to remove."""
         try:
             found = json.loads(self.get(layout.RUN))
-        except (NotFound, ValueError):
+        except (NotFound, ValueError, RecursionError):
             return False
         return isinstance(found, dict) and "fingerprint" in found
 
