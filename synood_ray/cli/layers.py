@@ -18,7 +18,7 @@ DEFAULT_PRESET = "mini"
 
 # What belongs to one image set: whoever names another data.uri starts without them.
 _GO_WITH_DATA = (
-    *("data.calibration", "data.class_names", "data.image_column", "data.label_column", "data.where"),
+    *("data.calibration", "data.class_names", "data.image_column", "data.label_column", "data.where", "prompts.groups"),
     *("evaluation.id_test", "evaluation.near", "evaluation.far", "evaluation.where"),
 )
 

@@ -81,8 +81,9 @@ def test_nothing_that_a_run_writes_or_says_holds_a_secret(
     def run(argv: list[str]) -> int:
         return synthesize.run(parse(synthesize.COMMAND, argv), actors=stub_actors("error-1"))
 
-    assert main_guard(run, arguments) == 3
+    code = main_guard(run, arguments)
     said = capfd.readouterr()
+    assert code == 3, said.err
     assert "describer.endpoint" in said.out, "it is shown, without what is secret in it"
     assert "http://host.example:8000/v1" in said.out
     found = written(open_store(output))
