@@ -22,7 +22,7 @@ class Nodes:
 
     def __init__(self, workers: int, *, head_cpus: int = 0, cpus: int = 2, environment: dict[str, str] | None = None):
         self.tag = uuid.uuid4().hex
-        self._environment = {TAG: self.tag, **_LEAN, **(environment or {})}
+        self.environment = {TAG: self.tag, **_LEAN, **(environment or {})}
         self._count, self._head_cpus, self._cpus = workers, head_cpus, cpus
         self._cluster: Any = None
 
@@ -43,8 +43,8 @@ class Nodes:
     def __enter__(self) -> Nodes:
         from ray.cluster_utils import Cluster
 
-        before = {name: os.environ.get(name) for name in self._environment}
-        os.environ.update(self._environment)
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
         try:
             head = {"num_cpus": self._head_cpus, "include_dashboard": False}
             self._cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -64,7 +64,7 @@ class Nodes:
     def add(self, attempts: int = 10, **more: Any) -> None:
         """One more worker node. more: what it has beside CPUs, such as num_gpus and labels."""
         try:
-            self._cluster.add_node(num_cpus=self._cpus, env_vars=self._environment, **more)
+            self._cluster.add_node(num_cpus=self._cpus, env_vars=self.environment, **more)
         except Exception as error:  # Ray's own kind
             if attempts == 1 or "timed out during startup" not in str(error):
                 raise
