@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from synood_ray import waits
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import Unavailable, UserError
 from synood_ray.models.describers import open_describer
@@ -32,12 +33,14 @@ class Clock:
     def __init__(self) -> None:
         self.now = 100.0
         self.slept: list[float] = []
+        self.noted: list[str] = []
 
     def __call__(self) -> float:
         return self.now
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        self.noted += [line for _, line in waits.current(0.0)]
         self.now += seconds
         await asyncio.sleep(0)
 
@@ -90,10 +93,13 @@ def test_asks_and_cleans(process: ChatProcess) -> None:
 )
 def test_a_server_in_trouble_is_waited_for(process: ChatProcess, habit: str, seconds: float) -> None:
     clock = Clock()
-    found = describer(process.url(habit) + "/v1", clock)
+    url = process.url(habit) + "/v1"
+    found = describer(url, clock)
     assert found.describe([SMALL], ["fox"]) == [Context(TREE, TREE)]
     assert seconds <= sum(clock.slept) < BUDGET
     assert len(set(clock.slept)) == len(clock.slept), "with jitter"
+    assert sum(line.startswith(f"{url} has not answered for ") for line in clock.noted) == len(clock.slept)
+    assert url not in dict(waits.current(0.0)), "it has answered"
     if habit == "busy":
         assert min(clock.slept) >= 20, "Retry-After"
 

@@ -12,9 +12,10 @@ import boto3
 import pytest
 import urllib3
 
+from synood_ray import waits
 from synood_ray.errors import UserError
 from synood_ray.storage.stores import open_store
-from synood_ray.storage.stores.base import Put, StoreUnavailable
+from synood_ray.storage.stores.base import NotFound, Put, StoreUnavailable
 from synood_ray.storage.stores.s3 import S3Store
 from tests.faultproxy import Fault, FaultProxy
 from tests.storage.conftest import BUCKET, use_s3
@@ -255,3 +256,12 @@ def test_a_server_that_ignores_conditions_is_found_out(clock: Clock) -> None:
     with pytest.raises(UserError, match="does not honour the condition of a write"):
         store.check_conditions()
     assert not held
+
+
+def test_a_store_that_is_waited_for_is_noted_until_it_answers(remote: S3Store, proxy: FaultProxy, clock: Clock) -> None:
+    noted: list[bool] = []
+    remote._sleep = lambda seconds: noted.append(remote.uri in dict(waits.current(0.0)))
+    proxy.script("GET", *[TRANSIENT[0]] * 2)
+    with pytest.raises(NotFound):
+        remote.get("a/x")
+    assert noted == [True, True] and remote.uri not in dict(waits.current(0.0))
