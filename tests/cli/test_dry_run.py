@@ -28,7 +28,17 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(tmp_path: Path, *more: str) -> int:
     """The command with stub workers."""
-    argv = ["--data", str(tmp_path / "images"), "--output", str(tmp_path / "run"), "--farm.unit_size", "4", *more]
+    argv = [
+        "--data",
+        str(tmp_path / "images"),
+        "--output",
+        str(tmp_path / "run"),
+        "--farm.unit_size",
+        "4",
+        "--sampling.per_image",
+        "1",
+        *more,
+    ]
     return main_guard(lambda argv: command.run(parse(command.COMMAND, argv), actors=stub_actors()), argv)
 
 

@@ -30,7 +30,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(tmp_path: Path, hook: str, actors: Actors | None = None, *more: str) -> int:
     argv = ["--data", str(tmp_path / "images"), "--output", str(tmp_path / "run"), "--farm.unit_size", "4"]
-    argv += ["--farm.on_finish", hook, *more]
+    argv += ["--sampling.per_image", "1", "--farm.on_finish", hook, *more]
     return main_guard(lambda argv: command.run(parse(command.COMMAND, argv), actors=actors or stub_actors()), argv)
 
 
