@@ -49,11 +49,14 @@ class SampleRow:
 
     image: PNG bytes of the best image, None if the sample failed before it had one.
     score_trace, margin_trace: one value a round, in order; margins in ID standard deviations from the boundary.
-    reject_reason: "" (accepted), "rounds" (never in the band), "clip" or "mllm" (still shows its class),
-    "empty" (shows nothing where a thing was painted), or "error: …" (a failed sample; `failed` is true).
+    reject_reason: "" (accepted), "rounds" (never in the band), "clip" or "mllm" (still shows its class), "empty" (shows
+    nothing where a thing was painted), "duplicate" (in shards only: nearly the same as another accepted sample of its
+    class), or "error: …" (a failed sample; `failed` is true).
     policy, names, weight, partner: what was painted (`synood_ray.sampling.prompts`): by which policy, the names of the
     things, the second one's share where there are two, and the ID class that it is ("" if it is none).
     companion: PNG bytes of the regenerated ID image, or None.
+    feature: of the image, by the scorer's CLIP: of unit length, rounded to half precision; [] if it failed, or the
+    scorer is a classifier.
     milliseconds: wall time by stage, such as {"refine": 812.0}.
     arithmetic: what decided how the sample's numbers were rounded (`synood_ray.sampling.batches`): machine, library,
     precision, batches. On CPUs, equal tasks under equal settings, models and arithmetic have equal bytes. "" in rows of
@@ -82,6 +85,7 @@ class SampleRow:
     names: list[str] = field(default_factory=list)
     weight: float = 0.0
     partner: str = ""
+    feature: list[float] = field(default_factory=list)
     models: dict[str, str] = field(default_factory=dict)
     attempt: int = 1
     worker: str = ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from synood_ray.config.settings import ScorerSettings
 from synood_ray.errors import UserError
@@ -25,6 +25,16 @@ TIE = 1e-3
 
 Objective = Callable[["Tensor"], "Tensor"]
 """ID class logits [B, C] -> what is differentiated in the score's place, [B]."""
+
+
+class Judged(NamedTuple):
+    """What was found of B images in one pass: scores S(x) [B]; logits [B, C + M], which `verdicts_of` reads; features
+    [B, D], of unit length, of the CLIP, and D = 0 of a classifier, which has none.
+    """
+
+    scores: Tensor
+    logits: Tensor
+    features: Tensor
 
 
 class Scorer:
@@ -69,39 +79,42 @@ class Scorer:
 
     def score(self, images: Tensor) -> Tensor:
         """S(x) [B] float32 of images [B, 3, H, W] in [0, 1]."""
-        return self.judge(images)[0]
+        return self.judge(images).scores
 
-    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """S(x) [B] of images [B, 3, H, W] in [0, 1], and the logits [B, C + M] that `verdicts_of` reads."""
+    def judge(self, images: Tensor) -> Judged:
+        """What is found of images [B, 3, H, W] in [0, 1]."""
         import torch
 
         with torch.inference_mode():
-            seen = self.look(images)
-            return SCORES[self.settings.score](seen), seen.logits
+            return self._judged(self.look(images))
+
+    def _judged(self, seen: ScoreInput) -> Judged:
+        features = seen.id_logits[:, :0] if seen.frozen is None else seen.frozen
+        return Judged(SCORES[self.settings.score](seen), seen.logits, features)
 
     def score_and_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor]:
         """S(x) [B] and dS/dx [B, 3, H, W]: every image has its own, whatever the batch.
 
         objective: what is differentiated in the score's place.
         """
-        score, _, gradient = self.judge_with_gradient(images, objective)
-        return score, gradient
+        judged, gradient = self.judge_with_gradient(images, objective)
+        return judged.scores, gradient
 
-    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """S(x) and logits, as `judge`, and the gradient, as `score_and_gradient`, in one pass."""
+    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Judged, Tensor]:
+        """What `judge` finds, and the gradient, as `score_and_gradient` has it, in one pass."""
         import torch
 
         with torch.enable_grad():
             images = images.detach().clone().requires_grad_(True)
             seen = self.look(images)
-            score = SCORES[self.settings.score](seen)
-            value = score if objective is None else objective(seen.id_logits)
+            judged = self._judged(seen)
+            value = judged.scores if objective is None else objective(seen.id_logits)
             (gradient,) = torch.autograd.grad(value.sum(), images)
-        return score.detach(), seen.logits.detach(), gradient
+        return Judged(*(found.detach() for found in judged)), gradient
 
     def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """`verdicts_of` finished images [B, 3, H, W]."""
-        return verdicts_of(self.judge(images)[1], labels, len(self.class_names))
+        return verdicts_of(self.judge(images).logits, labels, len(self.class_names))
 
 
 def same_texts(features: Tensor) -> list[tuple[int, int]]:

@@ -206,6 +206,7 @@ def _finish(
             "image": pngs[task.key],
             "companion": pngs.get(task.key + COMPANION),
             "negative_label": verdict.negative_label,
+            "feature": one.feature.half().tolist(),
             "rounds": one.rounds,
             "score_trace": one.score_trace,
             "margin_trace": one.margin_trace,

@@ -15,17 +15,15 @@ from synood_ray.sampling.sample import Due, Kept, Refined, RefineTask, Sample
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from synood_ray.models.scorer import Objective
+    from synood_ray.models.scorer import Judged, Objective
 
 
 class ImageScorer(Protocol):
     """What the loop asks of a scorer; in this process or behind an actor."""
 
-    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]: ...
+    def judge(self, images: Tensor) -> Judged: ...
 
-    def judge_with_gradient(
-        self, images: Tensor, objective: Objective | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]: ...
+    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Judged, Tensor]: ...
 
 
 class Refiner:
@@ -165,20 +163,21 @@ class Refiner:
         z = _stacked([sample.z for sample in filled(group, self._size(group))])
         if with_gradient:
             images, pull_back = self.inpainter.decode_with_vjp(z)
-            scores, logits, image_gradient = self.scorer.judge_with_gradient(images, self.recipe.objective)
+            judged, image_gradient = self.scorer.judge_with_gradient(images, self.recipe.objective)
             for sample, gradient in zip(group, pull_back(image_gradient).split(1), strict=False):
                 sample.gradient = gradient
         else:
             images = self.inpainter.decode(z)
-            scores, logits = self.scorer.judge(images)
-        for sample, image, score, seen in zip(group, images, scores.tolist(), logits, strict=False):
+            judged = self.scorer.judge(images)
+        found = zip(group, judged.scores.tolist(), images, judged.logits, judged.features, strict=False)
+        for sample, score, image, logits, feature in found:
             if not sample.judged:  # it may have come back for the gradient alone
-                self._record(sample, image, score, seen)
+                self._record(sample, score, image, logits, feature)
 
-    def _record(self, sample: Sample, image: Tensor, score: float, logits: Tensor) -> None:
+    def _record(self, sample: Sample, score: float, image: Tensor, logits: Tensor, feature: Tensor) -> None:
         margin = self.calibration.margin(score)
         if self.recipe.prefers(sample, margin):
-            sample.kept = Kept(image, margin, logits)
+            sample.kept = Kept(image, margin, logits, feature)
         sample.scores.append(score)
         sample.margins.append(margin)
         sample.judged = True
@@ -194,6 +193,7 @@ class Refiner:
             image=kept.image.cpu(),
             margin=kept.margin,
             logits=kept.logits.cpu(),
+            feature=kept.feature.cpu(),
             score_trace=list(sample.scores),
             margin_trace=list(sample.margins),
             in_band=self.recipe.in_band(kept.margin),

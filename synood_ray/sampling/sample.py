@@ -35,12 +35,14 @@ class RefineTask:
 class Kept:
     """The round of a sample that is kept, by its recipe's choice: as a rule the one nearest the boundary.
 
-    image: [3, H, W] in [0, 1]; logits [C + M]: what the scorer saw in it, over ID classes and negative labels.
+    image: [3, H, W] in [0, 1]; logits [C + M]: what the scorer saw in it, over ID classes and negative labels;
+    feature [D]: its CLIP's, of unit length (a classifier: D = 0).
     """
 
     image: Tensor
     margin: float
     logits: Tensor
+    feature: Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "failed": pa.bool_(),
     "reject_reason": pa.string(),
     "companion": _IMAGE,
+    "feature": pa.list_(pa.float16()),
     "models": _named(pa.string()),
     "unit": pa.int64(),
     "attempt": pa.int32(),
@@ -76,7 +77,14 @@ _COLUMNS: dict[str, pa.DataType] = {
 }
 """Columns of a sample, one a field of `SampleRow`."""
 
-_ADDED: dict[str, Any] = {"policy": "", "names": [], "weight": 0.0, "partner": "", "arithmetic": ""}
+_ADDED: dict[str, Any] = {
+    "policy": "",
+    "names": [],
+    "weight": 0.0,
+    "partner": "",
+    "feature": [],
+    "arithmetic": "",
+}
 """Columns that parts of version 0.1.0 do not have, and what their samples have instead."""
 
 SAMPLE_COLUMNS = tuple(_COLUMNS)
@@ -293,5 +301,5 @@ def _hf_feature(kind: pa.DataType) -> dict[str, Any]:
         return {"feature": _hf_feature(kind.value_type), "_type": "List"}
     if pa.types.is_struct(kind):
         return {field.name: _hf_feature(field.type) for field in kind}
-    dtype = {"double": "float64"}.get(str(kind), str(kind))
+    dtype = {"double": "float64", "halffloat": "float16"}.get(str(kind), str(kind))
     return {"dtype": dtype, "_type": "Value"}

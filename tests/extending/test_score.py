@@ -26,7 +26,7 @@ folder = Path(sys.argv[1])
 settings = make_settings(folder, str(save_tiny_clip(folder / "clip")))
 scorer = Scorer(settings.scorer.model_copy(update={"score": "lead"}), sorted(COLOURS))
 images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-score, logits = scorer.judge(images)
+score, logits, _ = scorer.judge(images)
 ranked = logits.sort(descending=True).values
 assert torch.allclose(score, ranked[:, 0] - ranked[:, 1])
 again, gradient = scorer.score_and_gradient(images)

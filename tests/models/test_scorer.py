@@ -82,15 +82,18 @@ def test_verdicts_of_real_scenes(scorer: Scorer) -> None:
 
 
 @pytest.mark.real
-def test_judging_gives_score_and_logits_in_one_pass(scorer: Scorer) -> None:
+def test_judging_gives_score_logits_and_features_in_one_pass(scorer: Scorer) -> None:
     scorer.settings = scorer.settings.model_copy(update={"score": "neglabel"})
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(4))
     labels = torch.tensor([0, 1, 2])
-    score, logits = scorer.judge(images)
+    score, logits, features = scorer.judge(images)
+    assert scorer.clip is not None
+    assert torch.allclose(features, torch.nn.functional.normalize(scorer.clip.encode_images(images), dim=-1), atol=1e-5)
     assert logits.shape == (3, len(NAMES) + 2) and torch.equal(score, scorer.score(images))
     assert all(map(torch.equal, verdicts_of(logits, labels, len(NAMES)), scorer.verdicts(images, labels)))
-    again, steered, gradient = scorer.judge_with_gradient(images, lambda classes: classes[:, 0])
-    assert torch.allclose(again, score, atol=1e-6) and torch.allclose(steered, logits, atol=1e-4)
+    again, gradient = scorer.judge_with_gradient(images, lambda classes: classes[:, 0])
+    assert torch.allclose(again.scores, score, atol=1e-6) and torch.allclose(again.logits, logits, atol=1e-4)
+    assert torch.allclose(again.features, features, atol=1e-5) and not again.features.requires_grad
     assert torch.equal(gradient, scorer.score_and_gradient(images, lambda classes: classes[:, 0])[1])
     assert not torch.equal(gradient, scorer.score_and_gradient(images)[1])
 
@@ -135,7 +138,8 @@ def test_a_classifier_that_timm_saved(tmp_path: Path) -> None:
     mean, std = (torch.tensor(config[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     with torch.no_grad():
         expected = model((centre - mean) / std)[:, [1, 2, 0]]
-    assert torch.allclose(scorer.judge(images)[1], expected, atol=1e-4)
+    assert torch.allclose(scorer.judge(images).logits, expected, atol=1e-4)
+    assert scorer.judge(images).features.shape == (2, 0)  # a classifier has none
     assert torch.allclose(scorer.score(images), 2 * (expected / 2).exp().sum(-1).log(), atol=1e-4)
     nearest, shows = scorer.verdicts(images, expected.argmax(-1))
     assert nearest.tolist() == [-1, -1] and shows.all()

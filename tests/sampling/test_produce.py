@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.models.describers.base import Context
 from synood_ray.models.images import to_tensor
 from synood_ray.models.inpainters.base import Prompts
+from synood_ray.models.scorer import Judged
 from synood_ray.records import SampleRow, SampleTask, SourceImage
 from synood_ray.sampling import produce as produce_module
 from synood_ray.sampling.produce import Models, produce
@@ -44,13 +46,11 @@ class Seer(LinearScorer):
 
     logits = torch.tensor([0.0, 1.0, 3.0, 2.0])
 
-    def judge(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.score(images), self.logits.expand(len(images), -1)
+    def judge(self, images: torch.Tensor) -> Judged:
+        return super().judge(images)._replace(logits=self.logits.expand(len(images), -1))
 
-    def judge_with_gradient(
-        self, images: torch.Tensor, objective: Any = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return *self.judge(images), self.slope(images)
+    def judge_with_gradient(self, images: torch.Tensor, objective: Any = None) -> tuple[Judged, torch.Tensor]:
+        return self.judge(images), self.slope(images)
 
 
 @pytest.fixture
@@ -114,6 +114,10 @@ def test_every_task_becomes_a_row_with_its_companion(make: Any, tasks: list[Samp
         assert row.image and row.companion and row.image != row.companion
         assert set(row.milliseconds) == {"load", "refine", "check"}
         assert Image.open(io.BytesIO(row.image)).size == (SIDE, SIDE) and row.margin == min(row.margin_trace, key=abs)
+    features = np.array([row.feature for row in rows])
+    assert (features == features.astype(np.float16)).all() and np.allclose((features**2).sum(1), 1, atol=1e-3)
+    pixels = [np.asarray(Image.open(io.BytesIO(row.image))).transpose(2, 0, 1).ravel() / 255 for row in rows]
+    assert (features @ np.array([one / np.linalg.norm(one) for one in pixels]).T).argmax(1).tolist() == [0, 1, 2, 3]
     own = [f"A photo of {task.source.name}." for task in tasks]
     assert sorted(inpainter.prompts) == sorted([row.prompt for row in rows] + own)
 
@@ -185,6 +189,7 @@ def test_what_cannot_be_made_is_a_failed_row_and_the_others_are_made(
     assert rows[2].reject_reason == "error: RuntimeError: the denoiser met an image that it cannot bear"
     for row in rows[:3]:
         assert not row.accepted and row.image is None and row.companion is None and math.isnan(row.margin)
+        assert row.feature == []
     assert rows[3].accepted
 
 

@@ -93,9 +93,10 @@ def test_official_never_stops_and_keeps_its_last_image() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["newton", "fresh", "official"])
-def test_the_logits_kept_are_those_of_the_image_kept(recipe: str) -> None:
+def test_logits_and_feature_kept_are_those_of_the_image_kept(recipe: str) -> None:
     for result in refiner(tau=3.0, rounds=4, recipe=recipe).run([task(str(i), seed=i) for i in range(5)]):
-        assert torch.allclose(result.logits, LinearScorer().judge(result.image[None])[1][0])
+        judged = LinearScorer().judge(result.image[None])
+        assert torch.allclose(result.logits, judged.logits[0]) and torch.allclose(result.feature, judged.features[0])
 
 
 def test_between_two_sides_of_the_boundary_there_is_neither_denoising_nor_a_gradient() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from synood_ray.models.inpainters.base import Canvas, Pass, Prompts
-from synood_ray.models.scorer import Objective
+from synood_ray.models.scorer import Judged, Objective
 from synood_ray.sampling.calibration import Calibration
 
 SIDE = 4
@@ -54,7 +55,7 @@ class LinearInpainter:
 
 
 class LinearScorer:
-    """S(x) = 10 times the mean of x; its gradient is constant. Logits: the first pixels of the image."""
+    """S(x) = 10 times the mean of x; its gradient is constant. Logits, feature: the first pixels, all pixels."""
 
     def score(self, images: Tensor) -> Tensor:
         return 10 * images.flatten(1).mean(1)
@@ -62,11 +63,12 @@ class LinearScorer:
     def slope(self, images: Tensor) -> Tensor:
         return torch.full_like(images, 10 / images[0].numel())
 
-    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.score(images), images.flatten(1)[:, :5]
+    def judge(self, images: Tensor) -> Judged:
+        pixels = images.flatten(1)
+        return Judged(self.score(images), pixels[:, :5], F.normalize(pixels, dim=1))
 
-    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        return *LinearScorer.judge(self, images), self.slope(images)
+    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Judged, Tensor]:
+        return LinearScorer.judge(self, images), self.slope(images)
 
 
 class BentScorer(LinearScorer):
@@ -82,11 +84,11 @@ class BentScorer(LinearScorer):
     def slope(self, images: Tensor) -> Tensor:
         return super().slope(images) * torch.cosh(super().score(images)).view(-1, 1, 1, 1)
 
-    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def judge(self, images: Tensor) -> Judged:
         self.looks.append(len(images))
         return super().judge(images)
 
-    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Judged, Tensor]:
         self.gradients.append(len(images))
         return super().judge_with_gradient(images, objective)
 

@@ -11,9 +11,10 @@ from synood_ray.farm.actors.named import Named
 from synood_ray.farm.preparing import open_scorer
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-    from synood_ray.models.scorer import Objective, Scorer
+    from synood_ray.models.scorer import Judged, Objective, Scorer
 
 
 class ScorerActor(Named):
@@ -33,8 +34,7 @@ class ScorerActor(Named):
         import torch
 
         arguments = [torch.from_numpy(a.copy()) if hasattr(a, "dtype") else a for a in arrays]
-        result = getattr(self.scorer, method)(*arguments)
-        return tuple(t.cpu().numpy() for t in result) if isinstance(result, tuple) else result.cpu().numpy()
+        return _arrays(getattr(self.scorer, method)(*arguments))
 
 
 class RemoteScorer:
@@ -47,11 +47,16 @@ class RemoteScorer:
     def score(self, images: Tensor) -> Tensor:
         return self._call("score", images)
 
-    def judge(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self._call("judge", images)
+    def judge(self, images: Tensor) -> Judged:
+        from synood_ray.models.scorer import Judged
 
-    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        return self._call("judge_with_gradient", images, objective)
+        return Judged(*self._call("judge", images))
+
+    def judge_with_gradient(self, images: Tensor, objective: Objective | None = None) -> tuple[Judged, Tensor]:
+        from synood_ray.models.scorer import Judged
+
+        judged, gradient = self._call("judge_with_gradient", images, objective)
+        return Judged(*judged), gradient
 
     def _call(self, method: str, *arguments: Any) -> Any:
         import ray
@@ -60,7 +65,18 @@ class RemoteScorer:
         arrays = tuple(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a for a in arguments)
         self.turn += 1
         result = ray.get(self.actors[self.turn % len(self.actors)].call.remote(method, arrays))
-        device = arguments[0].device
-        if isinstance(result, tuple):
-            return tuple(torch.from_numpy(r.copy()).to(device) for r in result)
-        return torch.from_numpy(result.copy()).to(device)
+        return _tensors(result, arguments[0].device)
+
+
+def _arrays(result: Any) -> Any:
+    """Tensors as NumPy arrays, in tuples as they are."""
+    return tuple(map(_arrays, result)) if isinstance(result, tuple) else result.cpu().numpy()
+
+
+def _tensors(result: Any, device: torch.device) -> Any:
+    """The reverse of `_arrays`."""
+    import torch
+
+    if isinstance(result, tuple):
+        return tuple(_tensors(one, device) for one in result)
+    return torch.from_numpy(result.copy()).to(device)
