@@ -8,6 +8,7 @@ from synood_ray.cli.command import RUN, Arguments, Command
 
 
 def run(arguments: Arguments) -> int:
+    from synood_ray.storage.distinct import least_distance
     from synood_ray.storage.run import Run
     from synood_ray.storage.stores import open_store
 
@@ -28,6 +29,10 @@ def run(arguments: Arguments) -> int:
         print(f"\n{what}")
         for name, count in counts.items():
             print(f"  {name:11} {count:>9}")
+    if status.diversity:
+        print(f"\n{status.diversity}")
+    elif not status.published and least_distance(made.config):
+        print("\nnear-duplicates: still among the accepted, rejected when the run is published")
     return 0
 
 

@@ -27,6 +27,7 @@ REJECTED = {
     "clip": "still show their class to CLIP (sampling.strength, sampling.mask)",
     "empty": "show nothing where a thing was painted (sampling.structure)",
     "mllm": "still show their class to the describer (sampling.strength, describer.contexts)",
+    "duplicate": "are nearly the same as another of their class (sampling.distinct, sampling.per_image)",
 }
 """Reasons of rejected samples in words, with the settings that matter."""
 _REASONS = 3  # told at most
@@ -77,6 +78,8 @@ def _summary(settings: Settings, result: Synthesis) -> int:
         f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "
         f"{status.rejected} rejected, {status.failed} failed; {result.computed} units computed now"
     )
+    if status.diversity:
+        print(status.diversity)
     nothing = status.published and not status.accepted
     if nothing:
         print(f"no sample was accepted: {why_not(settings.output)}")

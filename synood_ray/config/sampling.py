@@ -116,6 +116,14 @@ class SamplingSettings(Section):
     clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 is its own class")
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
+    distinct: float = earlier(
+        0.02,
+        0.0,
+        "a sample that is nearer than this (1 - cos of CLIP features) to another accepted one of its class is rejected as "
+        "a near-duplicate when the run is published; 0: none is",
+        ge=0.0,
+        le=1.0,
+    )
     batch_size: int = Field(
         16,
         ge=1,

@@ -13,6 +13,7 @@ REASONS = {
     "clip": "still shows its class or its partner's (CLIP)",
     "empty": "shows nothing where a thing was painted",
     "mllm": "still shows its class (multimodal LLM)",
+    "duplicate": "nearly the same as another accepted one of its class",
 }
 """Reject reason as rows have it -> what it means. Reasons that are not here are told as they are."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from synood_ray.storage import layout
+from synood_ray.storage.distinct import Diversity
 from synood_ray.storage.parts import DamagedPart, PartCounts, read_counts, read_failed
 from synood_ray.storage.publication import is_outdated, read_publications
 from synood_ray.storage.record import RunRecord, require_record
@@ -37,7 +38,8 @@ class Scan:
 class RunStatus:
     """Progress of a run: units planned … quarantined; samples accepted, rejected and failed of those planned.
 
-    leased is 0 where only the store is asked: who works on what is the driver's knowledge.
+    leased is 0 where only the store is asked: who works on what is the driver's knowledge. diversity: None before the
+    run is published, and of a run that version 0.1.0 published; near-duplicates count as accepted until then.
     """
 
     planned: int
@@ -50,6 +52,7 @@ class RunStatus:
     failed: int
     published: bool
     planned_samples: int
+    diversity: Diversity | None = None
 
     def units(self) -> dict[str, int]:
         """Units by state."""
@@ -71,7 +74,14 @@ class RunStatus:
         """What ``synood status --json`` prints: units and samples apart, and beside them the flat names of 0.1.0."""
         samples = self.samples()
         flat = self.units() | {name: samples[name] for name in ("accepted", "rejected", "failed")}
-        return {"units": self.units(), "samples": samples, **flat, "published": self.published}
+        diversity = asdict(self.diversity) if self.diversity else None
+        return {
+            "units": self.units(),
+            "samples": samples,
+            "diversity": diversity,
+            **flat,
+            "published": self.published,
+        }
 
 
 def scan(store: Store, stage: layout.Stage = "parts") -> Scan:
@@ -158,9 +168,16 @@ def run_status(store: Store) -> RunStatus:
     if manifest and not (publications and is_outdated(store, publications[-1])):
         quarantined = len(manifest["quarantined_units"])
         done = manifest["units"] - quarantined
-        samples = {name: manifest[name] for name in ("accepted", "rejected", "failed")}
         return RunStatus(
-            record.units, done, 0, 0, quarantined, **samples, published=True, planned_samples=record.planned
+            planned=record.units,
+            committed=done,
+            waiting=0,
+            leased=0,
+            quarantined=quarantined,
+            **{name: manifest[name] for name in ("accepted", "rejected", "failed")},
+            published=True,
+            planned_samples=record.planned,
+            diversity=Diversity(**manifest["diversity"]) if "diversity" in manifest else None,
         )
     parts = sample_parts(store)
     flat = [entry for entries in parts.values() for entry in entries]

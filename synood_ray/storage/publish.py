@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from synood_ray.records import sample_key
 from synood_ray.storage import layout
 from synood_ray.storage.card import dataset_card, is_dataset_card
 from synood_ray.storage.damage import put_aside
+from synood_ray.storage.distinct import Distinct, least_distance
 from synood_ray.storage.parts import DamagedPart, PartCounts, read_part, sample_schema, to_parquet
 from synood_ray.storage.progress import sample_parts, scan, survey
 from synood_ray.storage.publication import (
@@ -78,7 +79,8 @@ def publish(
     """Write the shards, the dataset card and the manifest of a run that has no work left; return the manifest.
 
     A shard ends with the unit that reaches rows_per_shard rows or bytes_per_shard bytes. All samples are in it, the
-    rejected and the failed ones too (`accepted` and `failed` tell them apart). Does nothing if all parts are published
+    rejected and the failed ones too (`accepted` and `failed` tell them apart). Of accepted ones of a class that are
+    nearly the same the first of the plan stays so, the others are rejected (`Distinct`); parts stay as they are. Does nothing if all parts are published
     and all shards are there. say is told what was left alone because somebody else made or changed it.
     Raises Unfinished while units are missing that are not quarantined; UserError, naming it, if a part is damaged: it
     is put aside then, and its unit can be tried again.
@@ -198,8 +200,10 @@ def _write(
     if before is not None:
         retract(store)
     plan = plan_shards(units, publication.rows_per_shard, publication.bytes_per_shard)
-    shards = [_write_shard(store, record, index, plan, number) for index in range(len(plan))]
+    distinct = Distinct(least_distance(record.config), len(record.classes))
+    shards = [_write_shard(store, record, index, plan, number, distinct) for index in range(len(plan))]
     accepted, rejected = (sum(getattr(c, name) for u in units for c in u.counts) for name in ("accepted", "rejected"))
+    diversity = distinct.diversity()
     manifest = {
         "format": 1,
         "publication": number,
@@ -207,11 +211,12 @@ def _write(
         "fingerprint": record.fingerprint,
         "units": record.units,
         "planned": record.planned,
-        "accepted": accepted,
-        "rejected": rejected,
+        "accepted": accepted - diversity.duplicates,
+        "rejected": rejected + diversity.duplicates,
         "failed": sum(u.counts[-1].failed for u in units),
         "quarantined": record.planned - sum(u.rows for u in units),
         "quarantined_units": publication.quarantined_units,
+        "diversity": asdict(diversity),
     }
     _remove_leftovers(store, manifest, earlier_shards(publications, before), say)
     _check_newest(store, number)
@@ -230,11 +235,11 @@ def _check_newest(store: Store, number: int) -> None:
 
 
 def _write_shard(
-    store: Store, record: RunRecord, index: int, plan: Sequence[Sequence[_Unit]], number: int
+    store: Store, record: RunRecord, index: int, plan: Sequence[Sequence[_Unit]], number: int, distinct: Distinct
 ) -> dict[str, Any]:
     """Create a shard. What stands there otherwise was left by an earlier publication, or by another pyarrow."""
     units = plan[index]
-    table = pa.concat_tables([_unit_table(store, record, unit) for unit in units]).combine_chunks()
+    table = distinct.sift(pa.concat_tables([_unit_table(store, record, unit) for unit in units])).combine_chunks()
     data = to_parquet(table.cast(sample_schema(record.classes)))
     key = layout.shard_key(index, len(plan))
     while store.put_new(key, data) is Put.DIFFERENT:

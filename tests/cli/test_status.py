@@ -34,6 +34,8 @@ def test_units_and_samples_are_told_apart(tmp_path: Path, capsys: pytest.Capture
         "  rejected            5",
         "  failed              1",
         "",
+        "near-duplicates: not looked for, no accepted sample has a CLIP feature",
+        "",
     ]
 
 
@@ -44,6 +46,7 @@ def test_as_json_the_names_of_before_are_there_too(tmp_path: Path, capsys: pytes
     found = json.loads(capsys.readouterr().out)
     assert found["units"] == {"planned": 4, "committed": 1, "waiting": 3, "leased": 0, "quarantined": 0}
     assert found["samples"] == {"planned": 20, "accepted": 5, "rejected": 1, "failed": 0}
-    flat = {name: value for name, value in found.items() if name not in ("units", "samples")}
+    assert found["diversity"] is None
+    flat = {name: value for name, value in found.items() if name not in ("units", "samples", "diversity")}
     kept = {name: found["samples"][name] for name in ("accepted", "rejected", "failed")}
     assert flat == found["units"] | kept | {"published": False}

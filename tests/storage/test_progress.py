@@ -54,6 +54,7 @@ def test_status_on_the_way(store: Store) -> None:
     assert status.asdict() == {
         "units": {"planned": 4, "committed": 2, "waiting": 1, "leased": 0, "quarantined": 1},
         "samples": {"planned": 20, "accepted": 9, "rejected": 2, "failed": 1},
+        "diversity": None,
         "planned": 4,
         "committed": 2,
         "waiting": 1,
