@@ -117,10 +117,10 @@ class SamplingSettings(Section):
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
     distinct: float = earlier(
-        0.02,
+        0.003,
         0.0,
-        "a sample that is nearer than this (1 - cos of CLIP features) to another accepted one of its class is rejected as "
-        "a near-duplicate when the run is published; 0: none is",
+        "of accepted samples of a class nearer to each other than this (1 - cos of the scorer's CLIP features) only "
+        "the first is kept when the run is published; a CLIP with wider distances needs more; 0: all are",
         ge=0.0,
         le=1.0,
     )

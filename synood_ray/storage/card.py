@@ -89,7 +89,8 @@ repainted until the OOD score of a CLIP model put it on the boundary between in-
 {counts}
 
 `margin` is the distance from the boundary in standard deviations of the scores of in-distribution images; positive is
-in-distribution. `companion` is an in-distribution image made in the same way, with the source's own class.
+in-distribution. `companion` is an in-distribution image made in the same way, with the source's own class. `feature` is
+the image's, by the CLIP that scored it, of unit length.
 
 ```python
 datasets.load_dataset("parquet", data_files="data/train-*.parquet", split="train").filter(lambda row: row["accepted"])

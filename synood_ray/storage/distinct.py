@@ -1,8 +1,8 @@
 """How unlike each other the accepted samples of a class are, and which are too like one that came before.
 
-Distances are 1 - cos of the CLIP features that rows carry. These have unit length and half precision, so a sum of their
-products is a multiple of 2^-48 and below 2: float64 holds it without rounding, in whatever order it is added up. What is
-found does not depend on the machine, or on where shards are cut.
+Distances are 1 - cos of the CLIP features that rows carry. These have unit length and half precision, so a sum of
+their products is a multiple of 2^-48 and below 2: float64 holds it without rounding, in whatever order it is added up.
+Which rows are found does not depend on the machine, or on where shards are cut.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ OLD = Path(__file__).with_name("0.1.0")
 AS_THEN = (
     *("--prompts.policy", "context", "--prompts.across", "0"),
     *("--prompts.groups", "none", "--sampling.per_image", "1", "--sampling.band", "0.25", "--sampling.mask", "box"),
-    *("--sampling.structure", "0", "--sampling.gain", "8"),
+    *("--sampling.structure", "0", "--sampling.distinct", "0", "--sampling.gain", "8"),
 )
 """What has another default today."""
 COMMAND = ("--preset", "mini", "--limit", "8", "--farm.unit_size", "4", "--labels.keep", "0.05")
