@@ -117,7 +117,7 @@ class SamplingSettings(Section):
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
     distinct: float = earlier(
-        0.003,
+        0.005,
         0.0,
         "of accepted samples of a class nearer to each other than this (1 - cos of the scorer's CLIP features) only "
         "the first is kept when the run is published; a CLIP with wider distances needs more; 0: all are",

@@ -81,7 +81,8 @@ def publish(
     A shard ends with the unit that reaches rows_per_shard rows or bytes_per_shard bytes. All samples are in it, the
     rejected and the failed ones too (`accepted` and `failed` tell them apart). Of accepted ones of a class that are
     nearly the same only the first of the plan stays accepted (`Distinct`); parts stay as they are. Does nothing if all
-    parts are published and all shards are there. say is told what was left alone because somebody else made or changed it.
+    parts are published and all shards are there. say is told what was left alone because somebody else made or changed
+    it.
     Raises Unfinished while units are missing that are not quarantined; UserError, naming it, if a part is damaged: it
     is put aside then, and its unit can be tried again.
     """
