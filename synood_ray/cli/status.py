@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 from synood_ray.cli.command import RUN, Arguments, Command
+from synood_ray.errors import printable
 
 
 def run(arguments: Arguments) -> int:
     from synood_ray.storage.distinct import least_distance
+    from synood_ray.storage.parts import unique_names
     from synood_ray.storage.run import Run
     from synood_ray.storage.stores import open_store
 
@@ -31,6 +33,8 @@ def run(arguments: Arguments) -> int:
             print(f"  {name:11} {count:>9}")
     if status.diversity:
         print(f"\n{status.diversity}")
+        if alike := status.diversity.most_alike(unique_names(made.classes)):
+            print(f"least diverse classes: {printable(alike)}")
     elif not status.published and least_distance(made.config):
         print("\nnear-duplicates: still among the accepted, rejected when the run is published")
     return 0

@@ -76,6 +76,7 @@ def render(run: Run, settings: Settings, evaluation: Mapping[str, Any] | None, f
         "headlines": [one for one in headlines(evaluation) if one["first"]],
         "steps": steps,
         "reasons": lines,
+        "alike": status.diversity.most_alike(unique_names(run.classes)) if status.diversity else "",
         "rounds": _mean_rounds(samples),
         "band": settings.sampling.band,
         "margins": _margin_chart(samples, settings.sampling.band),

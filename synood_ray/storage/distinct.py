@@ -7,7 +7,7 @@ Which rows are found does not depend on the machine, or on where shards are cut.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,11 @@ class Diversity:
         if self.median is None:
             return told
         return f"{told}; diversity: {self.median:.3f}, the mean CLIP distance in a class (median of all classes)"
+
+    def most_alike(self, classes: Sequence[str], count: int = 3) -> str:
+        """The classes with the smallest mean distances, such as "duck 0.012, cup 0.013"; "" where none has one."""
+        found = [(distance, label) for label, distance in enumerate(self.by_class) if distance is not None]
+        return ", ".join(f"{classes[label]} {distance:.3f}" for distance, label in sorted(found)[:count])
 
 
 def least_distance(config: Mapping[str, Any]) -> float:

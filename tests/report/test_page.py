@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.report.charts import Series, histogram, roc
 from synood_ray.report.figures import headlines
 from synood_ray.report.page import render, write_report
+from synood_ray.storage.distinct import Diversity
 from synood_ray.storage.run import Run
 from synood_ray.storage.stores.base import Store
 from tests.training.run_folder import make_run, make_settings
@@ -96,6 +98,18 @@ def test_the_page_holds_everything_and_loads_nothing(store: Store, settings: Set
     ):
         assert expected in page.text
     assert page.text.index("near/y · 10 OOD") < page.text.index("far/x · 10 OOD")
+
+
+def test_diversity_is_told_with_the_classes_that_have_least(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = Run.open(store).status()
+    diversity = Diversity(0.005, compared=9, duplicates=4, median=0.2, by_class=[0.3, 0.1])
+    monkeypatch.setattr(Run, "status", lambda run: replace(status, diversity=diversity))
+    text = Page(render(Run.open(store), settings, EVALUATION)).text
+    assert "near-duplicates: 4 rejected" in text and "diversity: 0.200" in text
+    low, high = (Run.open(store).classes[label] for label in (1, 0))
+    assert f"least diverse classes: {low} 0.100, {high} 0.300" in text
 
 
 def test_methods_are_shown_by_name_whatever_they_are_called(store: Store, settings: Settings) -> None:

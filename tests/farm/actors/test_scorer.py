@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,4 +56,5 @@ def rows(settings: Settings, placement: str, output: Path) -> list[dict[str, Any
 def test_the_same_samples_from_a_scorer_elsewhere(settings: Settings, tmp_path: Path) -> None:
     local = rows(settings, "local", tmp_path / "local")
     assert len(local) == SAMPLES and any(row["accepted"] for row in local)
+    assert all(math.isclose(math.hypot(*row["feature"]), 1, abs_tol=1e-3) for row in local)
     assert rows(settings, "actor", tmp_path / "actor") == local
