@@ -64,8 +64,8 @@ class Distinct:
     """Goes through a publication's tables of rows in their order, and keeps what each class is compared with.
 
     least: the distance below which a sample is a near-duplicate; 0: none is. classes: how many labels there are.
-    Of every accepted sample the feature stays in memory, 2 bytes a number: 1 million with 512 take 1 to 1.5 GB. With
-    least 0 none does.
+    Of every accepted sample the feature stays in memory, 2 bytes a number: 1 million of 1000 classes, with 512 numbers,
+    take 1 to 1.5 GB, and about 12 core-minutes. With least 0 none stays.
     """
 
     def __init__(self, least: float, classes: int) -> None:
