@@ -78,7 +78,7 @@ def networks(bench: Bench) -> dict[str, Callable[[Tensor], tuple[Tensor, ...]]]:
     everything = torch.arange(ROWS)
     z = denoise(everything, 3, 1.0, 2.5)
     pictures = inpainter.decode(z)
-    gradient = scorer.judge_with_gradient(pictures)[2]
+    gradient = scorer.judge_with_gradient(pictures)[1]
 
     def steered(rows: Tensor) -> tuple[Tensor, ...]:
         decoded, pull_back = inpainter.decode_with_vjp(z[rows])
@@ -88,6 +88,10 @@ def networks(bench: Bench) -> dict[str, Callable[[Tensor], tuple[Tensor, ...]]]:
         found = inpainter.canvas(images[rows], masks[rows], 0.5)
         return found.latents, found.masked
 
+    def judged(rows: Tensor) -> tuple[Tensor, ...]:
+        found, slope = scorer.judge_with_gradient(pictures[rows])
+        return *found, slope
+
     return {
         "encode": encoded,
         "pass": lambda rows: (denoise(rows, 3, 1.0, 2.5),),
@@ -95,7 +99,7 @@ def networks(bench: Bench) -> dict[str, Callable[[Tensor], tuple[Tensor, ...]]]:
         "decode": lambda rows: (inpainter.decode(z[rows]),),
         "decode, gradient": steered,
         "judge": lambda rows: scorer.judge(pictures[rows]),
-        "judge, gradient": lambda rows: scorer.judge_with_gradient(pictures[rows]),
+        "judge, gradient": judged,
     }
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks.recipes import DATA, HELD_OUT, Bench
 from synood_ray.cli.layers import load_preset, resolve
