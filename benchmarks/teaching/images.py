@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from synood_ray.models.scorer import Scorer
     from synood_ray.sampling.calibration import Calibration
     from synood_ray.sampling.produce import Models
+    from synood_ray.storage.stores.base import Store
 
 CACHE = Path(__file__).resolve().parents[2] / "build" / "teaching"
 PACKAGE = Path(__file__).resolve().parents[2] / "synood_ray"
@@ -159,11 +160,7 @@ class Maker:
         return _read(path)
 
     def _loaded(self, settings: Settings) -> Models:
-        from synood_ray.farm.preparing import open_scorer, relatives
-        from synood_ray.models.images import to_tensor
-        from synood_ray.models.inpainters import open_inpainter
-        from synood_ray.sampling.calibration import calibrate
-        from synood_ray.sampling.loader import SourceLoader
+        from synood_ray.farm.preparing import relatives
         from synood_ray.sampling.produce import Models
         from synood_ray.storage import layout
         from synood_ray.storage.sources import encode_sources
@@ -174,16 +171,26 @@ class Maker:
             store = open_store(folder)
             store.put_new(layout.ID_MANIFEST, encode_sources(self.world.sources))
             if self._parts is None:
-                inpainter, loader = open_inpainter(settings.inpainter), SourceLoader(settings)
-                scorer = open_scorer(settings, store, classes)
-                batches = (
-                    to_tensor([loader.image(one) for one in self.world.held_out[i : i + 32]], inpainter.resolution)
-                    for i in range(0, len(self.world.held_out), 32)
-                )
-                self._parts = inpainter, scorer, calibrate(batches, inpainter, scorer, settings, classes)
+                self._parts = self._opened(settings, store)
             inpainter, scorer, calibration = self._parts
             related = relatives(settings, store, classes, scorer)
         return Models(settings, classes, inpainter, scorer, calibration, relatives=related)
+
+    def _opened(self, settings: Settings, store: Store) -> tuple[Inpainter, Scorer, Calibration]:
+        """The models, and the boundary on the held-out images."""
+        from synood_ray.farm.preparing import open_scorer
+        from synood_ray.models.images import to_tensor
+        from synood_ray.models.inpainters import open_inpainter
+        from synood_ray.sampling.calibration import calibrate
+        from synood_ray.sampling.loader import SourceLoader
+
+        classes, held_out, loader = self.world.classes, self.world.held_out, SourceLoader(settings)
+        inpainter, scorer = open_inpainter(settings.inpainter), open_scorer(settings, store, classes)
+        batches = (
+            to_tensor([loader.image(one) for one in held_out[i : i + 32]], inpainter.resolution)
+            for i in range(0, len(held_out), 32)
+        )
+        return inpainter, scorer, calibrate(batches, inpainter, scorer, settings, classes)
 
     def _digest(self, settings: Settings) -> str:
         from synood_ray.storage.sources import sources_digest
