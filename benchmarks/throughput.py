@@ -49,14 +49,23 @@ def _compare(
 ) -> Comparison:
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.plan import Plan
-    from synood_ray.storage.sources import encode_sources
+    from synood_ray.storage.record import check_or_create_run
+    from synood_ray.storage.sources import encode_sources, sources_digest
 
     store = open_store(str(folder))
-    store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
     unit_size = settings.farm.unit_size
     wanted = (slices + 2) * (samples + settings.farm.samplers.max * settings.farm.in_flight * unit_size)
     per_image = -(-wanted // len(selection.sources))
     plan = Plan(selection.sources, per_image=per_image, unit_size=unit_size, limit=wanted, seed=settings.seed)
+    check_or_create_run(  # workers look for it
+        store,
+        settings,
+        id_manifest_sha256=sources_digest(selection.sources),
+        planned=plan.samples,
+        units=len(plan),
+        classes=bare.class_names,
+    )
+    store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
     driver = Driver(settings, store, plan, bare.class_names)
     ours, theirs = Alternation(-(-samples // unit_size), slices, [bare.rate]).run(driver)
     return compare(ours, theirs)

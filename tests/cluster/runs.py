@@ -34,7 +34,16 @@ class Command:
     @property
     def line(self) -> list[str]:
         line = [sys.executable, "-m", "tests.cluster.job", self.words, "--data", str(self.images)]
-        line += ["--output", self.output, "--data.per_class", "1000", "--farm.unit_size", "4"]
+        line += [
+            "--output",
+            self.output,
+            "--data.per_class",
+            "1000",
+            "--farm.unit_size",
+            "4",
+            "--sampling.per_image",
+            "1",
+        ]
         line += ["--scorer.placement", "actor", "--farm.status_every", "2"]
         line += ["--farm.describers.cpus", "0.5", "--farm.scorers.cpus", "0.1", "--farm.samplers.cpus", "0.5"]
         return [*line, *self.arguments]
