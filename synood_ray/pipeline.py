@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from synood_ray.data.selection import Selection
     from synood_ray.farm.actors import Actors
     from synood_ray.farm.budget import Budget
+    from synood_ray.farm.driver import Driver
 
 Say = Callable[[str], None]
 MANIFESTS = (layout.CALIBRATION_MANIFEST, layout.ID_MANIFEST)
@@ -98,19 +99,24 @@ def synthesize(
                 withdraw(store)
             raise
         seconds |= by_stage
+    _publish(store, rows_per_shard, say, seconds, finished)
+    return Synthesis(run_status(store), computed, seconds)
+
+
+def _publish(store: Store, rows_per_shard: int, say: Say, seconds: dict[str, float], finished: str) -> None:
+    """Publish if nothing is left to do, with the time it took among ``seconds``; finished: what to say if it was."""
     begin = time.perf_counter()
     try:
         before, manifest = read_manifest(store), publish(store, rows_per_shard=rows_per_shard, say=say)
     except Unfinished as error:
         say(str(error))
-    else:
-        if manifest == before:
-            say(finished)
-            return Synthesis(run_status(store), computed, seconds)
-        say(f"published {len(manifest['shards'])} shards, manifest.json")
-        seconds["publish"] = time.perf_counter() - begin
-        Run.open(store).record_timings("synthesize", seconds)
-    return Synthesis(run_status(store), computed, seconds)
+        return
+    if manifest == before:
+        say(finished)
+        return
+    say(f"published {len(manifest['shards'])} shards, manifest.json")
+    seconds["publish"] = time.perf_counter() - begin
+    Run.open(store).record_timings("synthesize", seconds)
 
 
 def _find_retries(store: Store, say: Say) -> dict[int, Retry]:
@@ -242,6 +248,12 @@ def _drive(
             say(f"{spent}; the same command with more, or without, goes on")
     if rates := driver.rates():
         put_json(store, layout.RATES, rates)
+    _tell_what_failed(driver, say)
+    return totals.units, times.seconds
+
+
+def _tell_what_failed(driver: Driver, say: Say) -> None:
+    totals = driver.totals
     if totals.untold:
         say(
             f"of {totals.checked} answers to the semantic check {totals.untold} were neither yes nor no; "
@@ -251,7 +263,6 @@ def _drive(
         say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
     if driver.failures.vain_retries:
         say(f"{driver.failures.vain_retries} units could not be tried again and stay as they were; errors/ says why")
-    return totals.units, times.seconds
 
 
 def _budget(settings: Settings, store: Store) -> Budget | None:

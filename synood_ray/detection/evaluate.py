@@ -165,14 +165,9 @@ def run_evaluation(
     clip = ClipModel(settings.clip)
     negatives = negative_labels(settings, store, record.classes, clip)
     own_images = functools.partial(encode_own_images, run, settings, clip, say)
-    methods, left_out = frozen_methods(
-        settings,
-        clip,
-        record.classes,
-        negatives.features,
-        own_images,
-        lambda: csp_labels(settings, store, record.classes, clip).features,
-    )
+    csp = functools.partial(csp_labels, settings, store, record.classes, clip)
+    frozen = settings, clip, record.classes, negatives.features, own_images
+    methods, left_out = frozen_methods(*frozen, lambda: csp().features)
     trained = controls(run, settings, clip, negatives) if controls else {}
     again = trained.pop(OURS, None)
     for name, method in detector_methods(detectors, clip).items():
@@ -195,10 +190,9 @@ def run_evaluation(
     result["blind"] = blind_check(run, negatives.words, names)
     for sentence in told(result["blind"]):
         say(sentence)
-    warnings = run_warnings(run, settings) + result_warnings(result)
-    for warning in warnings:
+    result |= {"notes": notes, "warnings": run_warnings(run, settings) + result_warnings(result), "inputs": inputs}
+    for warning in result["warnings"]:
         say(f"warning: {warning}")
-    result |= {"notes": notes, "warnings": warnings, "inputs": inputs}
     run.put_evaluation(result)
     return result
 
