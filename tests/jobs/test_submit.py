@@ -34,7 +34,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     dashboard, port = free_port(), free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours = environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token), PATH=path)
-    options = [f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2", "--temp-dir=/tmp/ray-" + str(port)]
+    options = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
+    options += ["--num-cpus=2", f"--temp-dir=/tmp/ray-{port}"]
     head = subprocess.Popen(
         [RAY, "start", "--head", "--block", *options],
         env=ours,
