@@ -159,7 +159,7 @@ def _measure(
     regime: Regime, encoded: Encoded, scores: dict[str, Callable[[Tensor], Tensor]], draws: int
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """(test set, score) -> metric -> {mean, low, high}."""
-    from synood_ray.detection.metrics import class_bootstrap, ood_metrics
+    from synood_ray.detection.metrics import bootstrap, intervals, ood_metrics
 
     found = {}
     known_classes = [image.label for image in regime.tests["id"]]
@@ -169,7 +169,8 @@ def _measure(
             if test != "id":
                 unknown = score(encoded(images)).double().numpy()
                 figures = ood_metrics(known, unknown)
-                ends = class_bootstrap(known, known_classes, unknown, [image.label for image in images], draws)
+                labels = [image.label for image in images]
+                ends = intervals(bootstrap(known, known_classes, unknown, labels, draws))
                 found[test, name] = {m: {"mean": figures[m], "low": ends[m][0], "high": ends[m][1]} for m in METRICS}
     return found
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from synood_ray.config import DataSettings, ScorerSettings
 from synood_ray.data.source import open_source
 from synood_ray.detection.features import encode_sources
-from synood_ray.detection.metrics import class_bootstrap, ood_metrics
+from synood_ray.detection.metrics import bootstrap, intervals, ood_metrics
 from synood_ray.models.clip import ClipModel
 from synood_ray.scores import SCORES, ScoreInput
 
@@ -43,7 +43,7 @@ for name in ("near_val", "far_val"):
     for title, score in {"lead": lead, "mcm": SCORES["mcm"], "maxlogit": SCORES["maxlogit"]}.items():
         scores = [score(ScoreInput.of_features(unit, text)).numpy() for unit in (known, unknown)]
         found = ood_metrics(*scores)
-        low, high = class_bootstrap(scores[0], known_classes, scores[1], unknown_classes, draws=200)["auroc"]
+        low, high = intervals(bootstrap(scores[0], known_classes, scores[1], unknown_classes, draws=200))["auroc"]
         print(
             f"{name:9} {title:9} AUROC {100 * found['auroc']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
             f"  FPR95 (ID positive) {100 * found['fpr95_id_positive']:.1f}"

@@ -20,3 +20,11 @@ def _own_log() -> Iterator[None]:
     yield
     logger.handlers, logger.propagate = before[0], before[1]
     logger.setLevel(before[2])
+
+
+@pytest.fixture
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key of a model server, whatever the machine has."""
+    from synood_ray.models.describers.endpoint import KEY
+
+    monkeypatch.delenv(KEY, raising=False)

@@ -116,8 +116,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:
-        return 1  # damaged EXIF does not damage the picture
+    except _OURS:  # EXIF may lie behind the header, in a file of a store
+        raise
+    except Exception:  # damaged EXIF, of whatever kind, does not damage the picture
+        return 1
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:

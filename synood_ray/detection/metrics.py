@@ -9,7 +9,7 @@ the image's class was drawn) share the same formulas. How to add one: docs/exten
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -194,17 +194,8 @@ def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def class_bootstrap(
-    id_scores: ArrayLike,
-    id_classes: ArrayLike,
-    ood_scores: ArrayLike,
-    ood_classes: ArrayLike | None,
-    draws: int = 1000,
-    seed: int = 0,
-    level: float = 0.95,
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of `bootstrap`: metric -> (low, high), the central `level` of the draws."""
-    drawn = bootstrap(id_scores, id_classes, ood_scores, ood_classes, draws, seed)
+def intervals(drawn: Mapping[str, Floats], level: float = 0.95) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of what `bootstrap` has drawn: metric -> (low, high)."""
     return {name: interval(values, level) for name, values in drawn.items()}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -12,37 +11,15 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from synood_ray.cli import benchmark, evaluate, export, finetune, status, synthesize
+from synood_ray.cli import benchmark, export, status, synthesize
 from synood_ray.cli.arguments import parse
-from synood_ray.cli.command import Arguments
 from synood_ray.cli.guard import main_guard
 from synood_ray.cli.help import show
 from synood_ray.cli.synthesize import short_form
 from synood_ray.cli.tree import Leaf, did_you_mean, leaves
 from synood_ray.config.settings import Settings
 from synood_ray.errors import Unavailable, UserError
-
-
-def load(*argv: str) -> Arguments:
-    """As `synood synthesize` takes it, with an output."""
-    return parse(synthesize.COMMAND, [*argv, *(() if "--output" in argv else ("--output", "o"))])
-
-
-def settings_of(*argv: str) -> Settings:
-    return load(*argv).settings
-
-
-def refusal(*argv: str, command: Any = synthesize) -> str:
-    with pytest.raises(UserError) as raised:
-        parse(command.COMMAND, [*argv])
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
-
-
-def write(folder: Path, text: str, name: str = "site.yaml") -> str:
-    (folder / name).write_text(textwrap.dedent(text))
-    return str(folder / name)
-
+from tests.cli.typed import load, refusal, settings_of, write
 
 # What is typed for a value of a setting
 
@@ -353,55 +330,3 @@ def test_suggestions_prefer_the_same_last_part() -> None:
     assert did_you_mean("farm.sampler.max", names) == "; did you mean farm.samplers.max?"
     assert did_you_mean("sampler.rounds", names) == "; did you mean sampling.rounds?"
     assert did_you_mean("qwertz", names) == ""
-
-
-# Commands on an existing run
-
-
-def test_run_arguments_override_the_stored_settings() -> None:
-    stored = settings_of("--training.epochs", "9", "--training.lr", "0.5", "--farm.samplers.max", "8")
-    argv = ["--run", "runs/x", "--training.lr", "0.25", "--scorer.device=cpu", "--farm.samplers.min", "5"]
-    arguments = parse(finetune.COMMAND, argv)
-    expected = stored.model_copy(deep=True)
-    expected.training.lr, expected.scorer.device, expected.farm.samplers.min = 0.25, "cpu", 5
-    assert arguments.over(stored.model_dump(mode="json")) == expected
-    assert arguments.options == {"run": "runs/x"}
-    assert "json" in parse(status.COMMAND, ["--run", "x", "--json"]).options
-
-
-def test_how_a_run_was_logged_is_no_matter_of_later_commands() -> None:
-    stored = settings_of("--log-level", "debug", "--log-json").model_dump(mode="json")
-    assert parse(finetune.COMMAND, ["--run", "x"]).over(stored).log == Settings().log
-    assert parse(finetune.COMMAND, ["--run", "x", "--log-level", "error"]).over(stored).log.level == "error"
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        ("", "run: no run named; give --run"),
-        ("--run", "--run: needs a value"),
-        (
-            "--run x --sampling.rounds 3",
-            "sampling.rounds: was fixed when the run was made; here only evaluation, ",
-        ),
-        ("--run x --evaluation.nera.a 3", "did you mean evaluation.near"),
-        ("--run x --evaluation.bootstrap many", "evaluation.bootstrap: must be an integer"),
-        ("--run x --json", "--json: no such option"),
-    ],
-)
-def test_wrong_run_arguments(argv: str, message: str) -> None:
-    assert message in refusal(*argv.split(), command=evaluate)
-
-
-# What is printed at the start
-
-
-def test_short_form_names_what_differs_and_from_where(tmp_path: Path) -> None:
-    config = write(tmp_path, "sampling:\n  band: 0.5\n")
-    loaded = load("--config", config, "--seed", "7", "--sampling.rounds", "6")
-    lines = " ".join(short_form(loaded).split())
-    assert "command line: output o · seed 7" in lines
-    assert "sampling.rounds" not in lines  # given, but equal to the default
-    assert f"{config}: sampling.band [-0.5, 0.5]" in lines
-    assert "preset mini: data.uri mini://data/id_train.parquet" in lines
-    assert short_form(Arguments({}, Settings(), {}, [])) == "all settings at their defaults"

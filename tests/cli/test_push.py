@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 import yaml
 
 from synood_ray.cli.main import main
-from tests.detection.fake_hub import FakeHub
+from tests.detection.fake_hub import FakeHub, environment, fake_hub
 from tests.training.run_folder import make_run, make_settings
 
 OLD = Path(__file__).parents[1] / "old_runs" / "0.1.0"
@@ -26,25 +24,15 @@ OLD = Path(__file__).parents[1] / "old_runs" / "0.1.0"
 
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
-    server = FakeHub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with fake_hub() as server:
+        yield server
 
 
 def push(url: str, home: Path, *argv: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own: huggingface_hub reads its environment once."""
-    environment = {
-        **os.environ,
-        **{"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"},
-        **{"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1"},
-        **{"HF_TOKEN": "hf_x"},
-    }
+    """The command in a process of its own."""
+    own = {**environment(url, home), "HF_TOKEN": "hf_x"}
     command = [sys.executable, "-m", "synood_ray", "push", *map(str, argv)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=own)
 
 
 def test_without_yes_nothing_is_asked_of_anybody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

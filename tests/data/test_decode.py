@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import UnusableImage, decode, read_header
+from synood_ray.errors import Unavailable
 from tests.badimages import broken, encode, odd, picture, quarters
 
 DATA = DataSettings()
@@ -85,3 +87,19 @@ def test_damage_never_raises_anything_else(draw: st.DataObject) -> None:
             assert min(read()) >= DATA.min_side
         except UnusableImage as error:
             assert str(error)
+
+
+def test_a_store_that_is_away_while_exif_is_read_is_no_damaged_exif(monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(image: Image.Image) -> Image.Exif:
+        raise Unavailable("the store is away")
+
+    def damaged(image: Image.Image) -> Image.Exif:
+        raise struct.error("unpack requires a buffer of 2 bytes")
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(buffer, "JPEG")
+    monkeypatch.setattr(Image.Image, "getexif", damaged)
+    assert decode(buffer.getvalue(), DATA).size == (32, 32)
+    monkeypatch.setattr(Image.Image, "getexif", away)
+    with pytest.raises(Unavailable):
+        decode(buffer.getvalue(), DATA)

@@ -1,10 +1,8 @@
 """A detector goes to the Hugging Face Hub, or into a folder, and comes back the same."""
 
 import json
-import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import torch
 
 from synood_ray import Detector
 from synood_ray.errors import UserError
-from tests.detection.fake_hub import FakeHub, commit_id
+from tests.detection.fake_hub import FakeHub, commit_id, environment, fake_hub
 from tests.detection.test_detector import make_detector, pictures
 from tests.detection.tiny_clip import ColourClip
 
@@ -43,24 +41,16 @@ except UserError as error:
 
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
-    server = FakeHub()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with fake_hub() as server:
+        yield server
 
 
 def test_pushed_detectors_are_loaded_back_by_revision(hub: FakeHub, tmp_path: Path) -> None:
     hub.commits["me/other"] = [{"README.md": b"a data set"}]
-    environment = {
-        **os.environ,
-        **{"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"},
-        **{"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "NO_PROXY": "127.0.0.1"},
-    }
     command = [sys.executable, "-c", _SCRIPT, commit_id(1)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env=environment(hub.url, tmp_path)
+    )
     assert ended.returncode == 0, ended.stderr
     url, refused = ended.stdout.splitlines()
     assert url.startswith(f"{hub.url}/me/judge")

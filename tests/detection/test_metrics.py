@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from synood_ray.detection.metrics import METRICS, bootstrap, class_bootstrap, interval, ood_metrics, threshold_at
+from synood_ray.detection.metrics import METRICS, bootstrap, interval, intervals, ood_metrics, threshold_at
 
 
 def sample(seed: int, ties: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +73,7 @@ def test_bootstrap_draw_equals_the_repeated_images() -> None:
     """A draw weights images; the same as listing the images of each drawn class that often."""
     id_scores, ood_scores = sample(3, ties=True)
     id_classes = np.arange(len(id_scores)) % 5
-    low_high = class_bootstrap(id_scores, id_classes, ood_scores, np.zeros(len(ood_scores)), draws=1, seed=4)
+    low_high = intervals(bootstrap(id_scores, id_classes, ood_scores, np.zeros(len(ood_scores)), draws=1, seed=4))
     counts = np.random.default_rng(4).multinomial(5, np.full(5, 0.2), size=1)[0]
     repeated = np.concatenate([np.repeat(id_scores[id_classes == c], n) for c, n in enumerate(counts)])
     expected = ood_metrics(repeated, ood_scores)
@@ -86,22 +86,22 @@ def test_interval_holds_the_value_and_widens_with_fewer_classes() -> None:
 
     def width(n_classes: int) -> float:
         classes = np.repeat(np.arange(n_classes), 200 // n_classes)
-        low, high = class_bootstrap(np.where(classes % 2, 1.5, 0.5), classes, ood_scores, None, draws=400)["auroc"]
+        low, high = intervals(bootstrap(np.where(classes % 2, 1.5, 0.5), classes, ood_scores, None, draws=400))["auroc"]
         return high - low
 
     assert width(4) > width(20) > 0
     id_scores, ood_scores = sample(1)
-    low, high = class_bootstrap(id_scores, np.arange(137), ood_scores, None, draws=300)["auroc"]
+    low, high = intervals(bootstrap(id_scores, np.arange(137), ood_scores, None, draws=300))["auroc"]
     assert low < ood_metrics(id_scores, ood_scores)["auroc"] < high
 
 
 def test_chunks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     id_scores, ood_scores = sample(2)
     classes = np.arange(137) % 10
-    once = class_bootstrap(id_scores, classes, ood_scores, None, draws=20)
-    assert once == class_bootstrap(id_scores, classes, ood_scores, None, draws=20)
+    once = intervals(bootstrap(id_scores, classes, ood_scores, None, draws=20))
+    assert once == intervals(bootstrap(id_scores, classes, ood_scores, None, draws=20))
     with pytest.raises(ValueError, match="classes for"):
-        class_bootstrap(id_scores, classes[:-1], ood_scores, None)
+        bootstrap(id_scores, classes[:-1], ood_scores, None)
 
 
 def test_id_positive_fpr95_is_the_papers_where_95_percent_is_a_whole_number() -> None:

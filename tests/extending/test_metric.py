@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from synood_ray.detection.evaluate import run_evaluation
-from synood_ray.detection.metrics import class_bootstrap, ood_metrics
+from synood_ray.detection.metrics import bootstrap, intervals, ood_metrics
 from synood_ray.report.page import write_report
 from synood_ray.report.table import print_summary
 from synood_ray.storage.progress import run_status
@@ -19,7 +19,7 @@ from tests.detection.tiny_clip import save_tiny_clip
 from tests.training.run_folder import make_run, make_settings
 
 assert ood_metrics([3, 2, 1, 0], [1.5, 0.5])["best_balance"] == 0.75  # at 2: half of ID, no OOD; at 1: 3/4, 1/2
-low, high = class_bootstrap([3, 2, 1, 0], [0, 1, 2, 3], [1.5, 0.5], None, 50)["best_balance"]
+low, high = intervals(bootstrap([3, 2, 1, 0], [0, 1, 2, 3], [1.5, 0.5], None, 50))["best_balance"]
 assert 0.5 <= low <= 0.75 <= high <= 1
 folder = Path(sys.argv[1])
 settings = make_settings(folder, str(save_tiny_clip(folder / "clip")))

@@ -15,8 +15,8 @@ from synood_ray.farm.observers import Event, Tick, UnitHandedOut
 from synood_ray.farm.queue import State
 from synood_ray.storage import layout
 from synood_ray.storage.stores import open_store
+from tests.farm.clockwork import UNITS, complete, make
 from tests.farm.local_ray import ActorUnavailableError, RayActorError, use_its_clock, use_local_ray
-from tests.farm.test_care import UNITS, complete, make
 
 DEADLINE = 1800.0  # farm.unit_deadline; no unit below takes a tenth of it, with all that happens
 

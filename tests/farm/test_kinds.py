@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,25 +10,11 @@ from synood_ray.config.settings import PoolSettings, Settings
 from synood_ray.errors import UserError
 from synood_ray.farm.observers import Event, KindChanged
 from synood_ray.farm.placement import Node, check_any, needs_of
-from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
-from tests.farm.local_ray import Handle, LocalRay, use_its_clock, use_local_ray
-from tests.farm.test_care import TOLD, complete, make, sampling
+from tests.farm.clockwork import TOLD, complete, make, sampling
+from tests.farm.local_ray import Handle, LocalRay
 
 SPOT = {"spot": "ray.io/market-type=spot", "on-demand": "gpus=0.5 disk=2 ray.io/market-type=on-demand"}
-
-
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> LocalRay:
-    found = use_local_ray(monkeypatch)
-    use_its_clock(monkeypatch, found)
-    TOLD.clear()
-    return found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "run"))
 
 
 def market(handle: Handle) -> str:

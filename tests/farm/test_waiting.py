@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from synood_ray import waits
@@ -12,25 +10,11 @@ from synood_ray.farm import cluster
 from synood_ray.farm.cluster import Autoscaling, await_room, outlook
 from synood_ray.farm.observers import Snapshot, Tick, WaitBegan, WaitEnded
 from synood_ray.farm.placement import Need, Node
-from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
-from tests.farm.local_ray import LocalRay, use_its_clock, use_local_ray
-from tests.farm.test_care import TOLD, make, sampling
+from tests.farm.clockwork import TOLD, make, sampling
+from tests.farm.local_ray import LocalRay
 
 GPU = Need("sampler", "farm.samplers", {"GPU": 1.0})
-
-
-@pytest.fixture
-def ray(monkeypatch: pytest.MonkeyPatch) -> LocalRay:
-    found = use_local_ray(monkeypatch)
-    use_its_clock(monkeypatch, found)
-    TOLD.clear()
-    return found
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "run"))
 
 
 def snapshots() -> list[Snapshot]:

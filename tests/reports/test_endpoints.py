@@ -9,7 +9,7 @@ from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import Unavailable, UserError
-from synood_ray.models.describers.endpoint import KEY, EndpointDescriber
+from synood_ray.models.describers.endpoint import EndpointDescriber
 from tests.chat_server import ChatProcess, chat_process
 from tests.models.describers.test_endpoint_habits import Clock
 from tests.reports.table import rows
@@ -17,15 +17,13 @@ from tests.reports.table import rows
 SMALL = Image.new("RGB", (8, 8), (200, 30, 30))
 
 
+pytestmark = pytest.mark.usefixtures("no_key")
+
+
 @pytest.fixture(scope="module")
 def process() -> Iterator[ChatProcess]:
     with chat_process() as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(KEY, raising=False)
 
 
 def describer(url: str) -> EndpointDescriber:

@@ -9,24 +9,11 @@ import torch
 from PIL import Image
 
 from synood_ray.config.settings import Settings
-from synood_ray.models.inpainters.base import Prompts
 from synood_ray.records import SourceImage, sample_seed
 from synood_ray.sampling.companions import regenerate
-from tests.sampling.worlds import SIDE, LinearInpainter
+from tests.sampling.worlds import SIDE, LinearInpainter, Reader
 
 LEVELS = [0.2, 0.4, 0.6]
-
-
-class Reader(LinearInpainter):
-    """Remembers the prompts that it has been asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.prompts: list[str] = []
-
-    def encode_prompt(self, prompt: str) -> Prompts:
-        self.prompts.append(prompt)
-        return super().encode_prompt(prompt)
 
 
 @pytest.fixture

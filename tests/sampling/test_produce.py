@@ -16,29 +16,16 @@ from PIL import Image
 from synood_ray.config.settings import Settings
 from synood_ray.models.describers.base import Context
 from synood_ray.models.images import to_tensor
-from synood_ray.models.inpainters.base import Prompts
 from synood_ray.models.scorer import Judged
 from synood_ray.records import SampleRow, SampleTask, SourceImage
 from synood_ray.sampling import produce as produce_module
 from synood_ray.sampling.produce import Models, produce
 from synood_ray.sampling.relatives import Relatives
-from tests.sampling.worlds import SIDE, LinearInpainter, LinearScorer, calibration
+from tests.sampling.worlds import SIDE, LinearScorer, Reader, calibration
 
 CLASSES, WORDS = ["crane", "fox"], ["stone", "cloud"]
 LEVELS = [0.1, 0.3, 0.5, 0.7]
 CONTEXTS = {str(index): Context(f"reeds {index}", "raw") for index in range(len(LEVELS))}
-
-
-class Reader(LinearInpainter):
-    """Remembers the prompts that it has been asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.prompts: list[str] = []
-
-    def encode_prompt(self, prompt: str) -> Prompts:
-        self.prompts.append(prompt)
-        return super().encode_prompt(prompt)
 
 
 class Seer(LinearScorer):

@@ -54,6 +54,18 @@ class LinearInpainter:
         return latents, lambda gradient: gradient
 
 
+class Reader(LinearInpainter):
+    """Remembers the prompts that it has been asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prompts: list[str] = []
+
+    def encode_prompt(self, prompt: str) -> Prompts:
+        self.prompts.append(prompt)
+        return super().encode_prompt(prompt)
+
+
 class LinearScorer:
     """S(x) = 10 times the mean of x; its gradient is constant. Logits, feature: the first pixels, all pixels."""
 

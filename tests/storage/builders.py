@@ -109,3 +109,13 @@ def commit(store: Store, plan: Plan, units: Sequence[int] | None = None, failed:
             elif int(row.key) % 4 == 3:
                 row.accepted, row.reject_reason = False, "rounds"
         store.put_new(layout.part_key(unit), encode_samples(rows, CLASSES))
+
+
+def finished_run(store: Store, failed: tuple[str, ...] = ("00000004",)) -> None:
+    commit(store, make_run(store, samples=50, unit_size=4), failed=failed)
+
+
+def retry(store: Store, plan: Plan, samples: Sequence[int] = (1, 2)) -> None:
+    """Commit a retry of failed samples of unit 0."""
+    rows = [make_row(plan.unit(0)[sample], attempt=2) for sample in samples]
+    store.put_new(layout.part_key(0, retry=1), encode_samples(rows, CLASSES))

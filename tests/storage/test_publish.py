@@ -7,7 +7,6 @@ import io
 import re
 import shutil
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,18 @@ import pytest
 import yaml
 
 from synood_ray.errors import UserError
-from synood_ray.farm.plan import Plan
 from synood_ray.storage import layout
-from synood_ray.storage.parts import decode_samples, encode_samples, samples_table, to_parquet
+from synood_ray.storage.parts import decode_samples, samples_table, to_parquet
 from synood_ray.storage.progress import run_status
 from synood_ray.storage.publication import announce_retries, read_publications
 from synood_ray.storage.publish import Unfinished, is_finished, publish
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import read_manifest
-from synood_ray.storage.stored_json import load_json, put_json
+from synood_ray.storage.stored_json import put_json
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Put, Store
 from synood_ray.storage.stores.local import LocalStore
-from tests.storage.builders import CLASSES, commit, make_row, make_run
+from tests.storage.builders import CLASSES, commit, finished_run, make_run, retry
 
 PUBLISHED = (layout.DATA, layout.MANIFEST, layout.CARD, "publication")
 
@@ -38,12 +36,8 @@ def _contents(store: Store) -> dict[str, bytes]:
     return {e.key: store.get(e.key) for e in store.list() if e.key.startswith(PUBLISHED)}
 
 
-def _finished_run(store: Store, failed: tuple[str, ...] = ("00000004",)) -> None:
-    commit(store, make_run(store, samples=50, unit_size=4), failed=failed)
-
-
 def test_the_manifest_tells_the_truth(store: Store) -> None:
-    _finished_run(store)
+    finished_run(store)
     manifest = publish(store, rows_per_shard=10)
     assert read_manifest(store) == manifest
     assert {k: manifest[k] for k in ("planned", "accepted", "rejected", "failed", "quarantined", "units")} == {
@@ -66,7 +60,7 @@ def test_the_manifest_tells_the_truth(store: Store) -> None:
 
 
 def test_again_is_nothing(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    _finished_run(folder)
+    finished_run(folder)
     manifest, contents = publish(folder, rows_per_shard=10), _contents(folder)
     monkeypatch.setattr("synood_ray.storage.publish._write_shard", None)
     assert publish(folder, rows_per_shard=7) == manifest
@@ -74,7 +68,7 @@ def test_again_is_nothing(folder: Store, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_shards_are_cut_by_size_too(folder: Store) -> None:
-    _finished_run(folder)
+    finished_run(folder)
     manifest = publish(folder, bytes_per_shard=1)
     assert [s["units"] for s in manifest["shards"]] == [[u, u] for u in range(13)]
 
@@ -130,16 +124,16 @@ def _crash_everywhere(folder: Store, scratch: Path, calm: dict[str, bytes], rows
 
 
 def test_a_publisher_that_dies_anywhere_is_continued(folder: Store, tmp_path: Path) -> None:
-    _finished_run(folder)
+    finished_run(folder)
     calm = open_store(str(tmp_path / "calm"))
-    _finished_run(calm)
+    finished_run(calm)
     publish(calm, rows_per_shard=10)
     assert _crash_everywhere(folder, tmp_path, _contents(calm), rows_per_shard=10) == 2 * 8
     # publication, five shards, card, manifest
 
 
 def test_many_publishers_at_once(store: Store) -> None:
-    _finished_run(store)
+    finished_run(store)
     gate = threading.Barrier(4)
 
     def run(rows: int) -> dict[str, Any]:
@@ -204,7 +198,7 @@ def test_a_retry_after_publication(folder: Store) -> None:
     plan = make_run(folder)
     commit(folder, plan, failed=["00000001", "00000002"])
     publish(folder, rows_per_shard=2)
-    _retry(folder, plan)
+    retry(folder, plan)
     manifest = publish(folder, rows_per_shard=8)  # fewer shards than before: the old ones must go
     assert (manifest["failed"], manifest["accepted"] + manifest["rejected"]) == (0, 20)
     assert [(row.key, row.attempt) for row in Run.open(folder).samples()][:4] == [
@@ -222,7 +216,7 @@ def test_shards_are_the_bytes_that_their_rows_give(folder: Store) -> None:
     """Parts are joined as columns; rows made one by one and encoded give the same."""
     plan = make_run(folder)
     commit(folder, plan, failed=["00000001", "00000002"])
-    _retry(folder, plan, samples=(2, 1))
+    retry(folder, plan, samples=(2, 1))
     rows = {}
     for key in [layout.part_key(0), layout.part_key(0, 1), *(layout.part_key(unit) for unit in range(1, len(plan)))]:
         rows |= {row.key: row for row in decode_samples(folder.get(key))}
@@ -230,17 +224,11 @@ def test_shards_are_the_bytes_that_their_rows_give(folder: Store) -> None:
     assert folder.get(layout.shard_key(0, 1)) == to_parquet(samples_table(rows.values(), CLASSES))
 
 
-def _retry(store: Store, plan: Plan, samples: Sequence[int] = (1, 2)) -> None:
-    """Commit a retry of failed samples of unit 0."""
-    rows = [make_row(plan.unit(0)[sample], attempt=2) for sample in samples]
-    store.put_new(layout.part_key(0, retry=1), encode_samples(rows, CLASSES))
-
-
 def test_a_publication_after_a_retry_that_dies_anywhere_is_continued(folder: Store, tmp_path: Path) -> None:
     plan = make_run(folder)
     commit(folder, plan, failed=["00000001", "00000002"])
     publish(folder, rows_per_shard=2)
-    _retry(folder, plan)
+    retry(folder, plan)
     shutil.copytree(folder.uri, tmp_path / "calm")
     calm = open_store(str(tmp_path / "calm"))
     publish(calm, rows_per_shard=8)
@@ -248,11 +236,11 @@ def test_a_publication_after_a_retry_that_dies_anywhere_is_continued(folder: Sto
     assert _crash_everywhere(folder, tmp_path, _contents(calm), rows_per_shard=8) == 2 * 11
 
 
-def test_many_publishers_after_a_retry(store: Store) -> None:
+def test_many_publishers_after_aretry(store: Store) -> None:
     plan = make_run(store)
     commit(store, plan, failed=["00000001", "00000002"])
     publish(store, rows_per_shard=2)
-    _retry(store, plan)
+    retry(store, plan)
     gate = threading.Barrier(4)
 
     def run(rows: int) -> dict[str, Any]:
@@ -275,7 +263,7 @@ def test_a_publication_between_announcement_and_commit_of_a_retry_is_followed_by
     commit(store, plan, failed=["00000001", "00000002"])
     announce_retries(store, {0: 1})
     assert publish(store)["failed"] == 2 and is_finished(store) and run_status(store).published
-    _retry(store, plan)
+    retry(store, plan)
     assert not is_finished(store) and not run_status(store).published
     manifest = publish(store)
     assert (manifest["failed"], manifest["publication"]) == (0, 1)
@@ -315,7 +303,7 @@ def test_parts_are_not_listed_to_find_a_run_finished(folder: Store, monkeypatch:
 
 
 def test_a_missing_shard_is_made_again_and_a_changed_one_is_named(folder: Store) -> None:
-    _finished_run(folder)
+    finished_run(folder)
     manifest = publish(folder, rows_per_shard=10)
     calm, key = _contents(folder), layout.shard_key(2, 5)
     folder.delete(key)
@@ -328,89 +316,8 @@ def test_a_missing_shard_is_made_again_and_a_changed_one_is_named(folder: Store)
             look(folder)
 
 
-# What is not ours
-
-
-def test_only_shards_that_this_run_has_named_are_removed(store: Store) -> None:
-    plan = make_run(store)
-    foreign = ["data/photo.jpg", "data/cat/1.png", "data/train-00000-of-00099.parquet", "data/train-1-of-2.parquet"]
-    for key in foreign:
-        store.put_new(key, b"precious")
-    commit(store, plan, failed=["00000001", "00000002"])
-    said: list[str] = []
-    publish(store, rows_per_shard=2, say=said.append)
-    _retry(store, plan)
-    manifest = publish(store, rows_per_shard=8)  # fewer shards than before: the old ones must go
-    assert all(store.get(key) == b"precious" for key in foreign)
-    assert {s["path"] for s in manifest["shards"]} | set(foreign) == {e.key for e in store.list(layout.DATA)}
-    assert len(said) == 1 and "data/train-00000-of-00099.parquet: named like a shard" in said[0]
-
-
-def test_earlier_shards_of_a_run_of_version_0_1_0_are_known_from_its_manifest(folder: Store) -> None:
-    plan = make_run(folder)
-    commit(folder, plan, failed=["00000001", "00000002"])
-    manifest = publish(folder, rows_per_shard=2)
-    publication = load_json(folder, layout.PUBLICATION)
-    for key, value, later in ((layout.MANIFEST, manifest, "publication"), (layout.PUBLICATION, publication, "shards")):
-        folder.delete(key)
-        put_json(folder, key, {name: item for name, item in value.items() if name != later})
-    assert is_finished(folder)
-    _retry(folder, plan)
-    manifest = publish(folder, rows_per_shard=8)
-    assert manifest["failed"] == 0
-    assert {s["path"] for s in manifest["shards"]} == {e.key for e in folder.list(layout.DATA)}
-
-
-def test_a_link_in_place_of_a_shard_is_replaced_and_not_what_it_leads_to(folder: Store, tmp_path: Path) -> None:
-    precious = tmp_path / "precious"
-    precious.write_bytes(b"precious")
-    _finished_run(folder)
-    shard = Path(folder.uri) / layout.shard_key(0, 5)
-    shard.parent.mkdir()
-    shard.symlink_to(precious)
-    publish(folder, rows_per_shard=10)
-    assert precious.read_bytes() == b"precious" and not shard.is_symlink()
-
-
-def test_a_data_folder_that_is_a_link_is_refused(folder: Store, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    (elsewhere / "train-00000-of-00005.parquet").write_bytes(b"precious")
-    _finished_run(folder)
-    (Path(folder.uri) / "data").symlink_to(elsewhere)
-    with pytest.raises(UserError, match="data: a link"):
-        publish(folder, rows_per_shard=10)
-    assert [(p.name, p.read_bytes()) for p in elsewhere.iterdir()] == [("train-00000-of-00005.parquet", b"precious")]
-
-
-@pytest.mark.parametrize("text", [b"# My project", b"\xff\xfe", None])
-def test_a_readme_of_somebody_elses_stays(folder: Store, text: bytes | None) -> None:
-    """None: our own card, which the user has added to."""
-    plan, said = make_run(folder), []
-    commit(folder, plan, failed=["00000001", "00000002"])
-    if text is None:
-        publish(folder)
-        text = folder.get(layout.CARD) + b"\nTrained on by me.\n"
-        folder.delete(layout.CARD)
-    folder.put_new(layout.CARD, text)
-    _retry(folder, plan)
-    publish(folder, say=said.append)
-    assert folder.get(layout.CARD) == text
-    assert len(said) == 1 and "README.md: not the dataset card as it was written; left as it is" in said[0]
-
-
-def test_our_own_readme_is_renewed(folder: Store) -> None:
-    plan = make_run(folder)
-    commit(folder, plan, failed=["00000001", "00000002"])
-    publish(folder)
-    assert b"| failed | 2 |" in folder.get(layout.CARD)
-    _retry(folder, plan)
-    publish(folder)
-    assert b"| failed | 0 |" in folder.get(layout.CARD)
-
-
 def test_the_card_is_one_that_the_viewer_reads(folder: Store) -> None:
-    _finished_run(folder)
+    finished_run(folder)
     publish(folder)
     text = folder.get(layout.CARD).decode()
     front = yaml.safe_load(text.split("---\n")[1])

@@ -45,15 +45,13 @@ class Clock:
         await asyncio.sleep(0)
 
 
+pytestmark = pytest.mark.usefixtures("no_key")
+
+
 @pytest.fixture(scope="module")
 def process() -> Iterator[ChatProcess]:
     with chat_process() as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(KEY, raising=False)
 
 
 def describer(url: str, clock: Clock | None = None, patient: bool = False, **options: Any) -> EndpointDescriber:
