@@ -32,6 +32,9 @@ Figures = dict[str, tuple[float, Interval | None]]
 def benchmark(settings: Settings, samples: int, plot: str | None = None) -> tuple[dict[str, Any], list[Target]]:
     """All recipes side by side, the semantic check and the scorer as an actor: figures and targets.
 
+    What is compared is the loop, so the task is the same hard one whatever the preset paints: empty scenes in the
+    subject's box (policy context), brought within 0.25 of the boundary.
+
     plot: PNG file for the margin distributions.
     """
     import torch
@@ -40,6 +43,8 @@ def benchmark(settings: Settings, samples: int, plot: str | None = None) -> tupl
     from tools.mini_world.check_semantic import still_shows
 
     torch.set_num_threads(1)  # as in the farm's actors; threads that wait for each other would count as core-seconds
+    settings = settings.model_copy(deep=True)
+    settings.prompts.policy, settings.sampling.band, settings.sampling.mask = "context", [-0.25, 0.25], "box"
     recipes, found = compare_recipes(settings, samples, plot)
     scorer = placement.benchmark(settings)
     found.append(placement.target(scorer))

@@ -2,7 +2,7 @@
 
 import sys
 
-from synood_ray.cli.main import main
+from synood_ray.cli.main import start
 
 if __name__ == "__main__":  # the workers of vLLM import this file again
-    sys.exit(main(["push", *sys.argv[1:]]))
+    start(["push", *sys.argv[1:]])

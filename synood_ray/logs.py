@@ -53,7 +53,8 @@ def heard() -> Iterator[list[str]]:
     """What libraries warn about meanwhile, a line each and each once, for whoever is to tell the user.
 
     Python's warnings about what is run or given (not about an interface that will change), and what others log as
-    warnings. They go their usual way too. One block at a time in a process.
+    warnings to the root logger (not transformers and diffusers, which keep theirs to themselves). They go their usual
+    way too. One block at a time in a process.
     """
     found: dict[str, None] = {}
     listener = logging.Handler(logging.WARNING)

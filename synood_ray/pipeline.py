@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from synood_ray.config.fingerprint import changes
 from synood_ray.config.paths import check_models, check_output
 from synood_ray.config.settings import Settings
-from synood_ray.errors import UserError
+from synood_ray.errors import Unavailable, UserError
 from synood_ray.farm.actors.describer import keys
 from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
 from synood_ray.farm.plan import Plan
@@ -89,14 +90,14 @@ def synthesize(
         return Synthesis(run_status(store), 0, seconds)
     computed = 0
     if retry or not retry_failed:
-        new = run is None
-        plan, run = _plan(settings, store, run, say)
+        plan, run, new = _plan(settings, store, run, say)
         seconds["select"] = time.perf_counter() - begin
         try:
             computed, by_stage = _drive(settings, store, plan, run.classes, say, retry, actors, observers)
         except UserError:
             if new:
-                withdraw(store)
+                with suppress(Unavailable):  # what is wrong with the start matters more
+                    withdraw(store)
             raise
         seconds |= by_stage
     _publish(store, rows_per_shard, say, seconds, finished)
@@ -131,14 +132,15 @@ def _find_retries(store: Store, say: Say) -> dict[int, Retry]:
     return retry
 
 
-def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[Plan, Run]:
-    """The plan of this run: from its stored ID manifest, or from a new selection, which is then stored.
+def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[Plan, Run, bool]:
+    """The plan of this run: from its stored ID manifest, or from a new selection, which is then stored; and whether
+    this call has created the run.
 
     run.json comes first and decides whose run this is; a start that died before the manifests were written is
     repeated, and must select the same images.
     """
     if run is not None and all(map(store.exists, MANIFESTS)):
-        return plan_of(settings, run.sources()), run
+        return plan_of(settings, run.sources()), run, False
     from synood_ray.data.masks import check_masks
 
     load_candidates(settings.labels)  # a wrong file is the user's to fix, before anything is written or loaded
@@ -148,7 +150,7 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     if settings.sampling.mask == "files":
         planned = {task.source.key: task.source for unit in range(len(plan)) for task in plan.unit(unit)}
         check_masks(settings.sampling.masks or "", planned.values())
-    record = check_or_create_run(
+    record, new = check_or_create_run(
         store,
         settings,
         id_manifest_sha256=sources_digest(selection.sources),
@@ -159,7 +161,7 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     put_json(store, layout.SKIPS, {"skips": [asdict(skip) for skip in selection.skips]})
     store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
     store.put_new(layout.ID_MANIFEST, encode_sources(selection.sources))
-    return plan, Run(store, record)
+    return plan, Run(store, record), new
 
 
 def plan_of(settings: Settings, sources: Sequence[SourceImage]) -> Plan:

@@ -22,6 +22,12 @@ def _own_log() -> Iterator[None]:
     logger.setLevel(before[2])
 
 
+@pytest.fixture(autouse=True)
+def _own_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test's stores and servers kept it waiting for is no matter of the next one."""
+    monkeypatch.setattr("synood_ray.waits._noted", {})
+
+
 @pytest.fixture
 def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key of a model server, whatever the machine has."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shlex
 import subprocess
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,6 +29,6 @@ def tell(hook: str, ended: Mapping[str, Any], say: Callable[[str], None]) -> Non
             urllib.request.urlopen(request, timeout=PATIENCE).close()
         else:
             subprocess.run(shlex.split(hook), input=news, timeout=PATIENCE, check=True)
-    except (OSError, ValueError, subprocess.SubprocessError, urllib.error.URLError) as error:
+    except (OSError, ValueError, IndexError, http.client.HTTPException, subprocess.SubprocessError) as error:
         shown = without_credentials(f"{hook}: {first_line(error)}")
         say(f"warning: farm.on_finish: {shown}")

@@ -34,7 +34,7 @@ def run(arguments: Arguments) -> int:
         print(f"sheet: {sheet}")
         return 0
     uri = options.get("to", f"{options['run'].rstrip('/')}/{layout.REPORT}".rstrip("/"))
-    if "open" in options and not Path(uri).is_absolute() and "://" in uri:
+    if "open" in options and uri.startswith("s3://"):
         uri = tempfile.mkdtemp(prefix="synood-report-")  # a browser reads no store
     target = open_store(uri)
     put_page(target, layout.PAGE, render(made, settings, made.evaluation(), target if images == "folder" else None))

@@ -24,13 +24,14 @@ ASSUMED = (
 
 REJECTED = {
     "rounds": "never came near the boundary (sampling.rounds, sampling.max_step, inpainter.model)",
-    "clip": "still show their class to CLIP (sampling.strength, sampling.mask)",
+    "clip": "still show their class, or their partner's, to CLIP (prompts.policy, sampling.strength, sampling.mask)",
     "empty": "show nothing where a thing was painted (sampling.structure)",
     "mllm": "still show their class to the describer (sampling.strength, describer.contexts)",
     "duplicate": "are nearly the same as another of their class (sampling.distinct, sampling.per_image)",
 }
 """Reasons of rejected samples in words, with the settings that matter."""
 _REASONS = 3  # told at most
+_FEW = 0.25  # of a run's samples: with fewer accepted, the reasons are told
 
 
 def run(arguments: Arguments, **more: Any) -> int:
@@ -81,19 +82,24 @@ def _summary(settings: Settings, result: Synthesis) -> int:
     if status.diversity:
         print(status.diversity)
     nothing = status.published and not status.accepted
+    made = status.accepted + status.rejected + status.failed
     if nothing:
         print(f"no sample was accepted: {why_not(settings.output)}")
+    elif status.published and result.computed and status.accepted < _FEW * made:
+        print(f"few samples were accepted: {why_not(settings.output)}")
     if status.quarantined > settings.farm.max_quarantined:
         return QUARANTINED
     return NOTHING_ACCEPTED if nothing else DONE
 
 
 def why_not(output: str) -> str:
-    """What became of the samples of a published run, the most frequent first."""
+    """Why samples of a published run were not accepted, the most frequent reasons first."""
     from synood_ray.storage.run import Run
     from synood_ray.storage.stores import open_store
 
-    found = Run.open(open_store(output)).outcomes().most_common(_REASONS)
+    outcomes = Run.open(open_store(output)).outcomes()
+    del outcomes[""]
+    found = outcomes.most_common(_REASONS)
     return "; ".join(f"{count} {REJECTED.get(reason, printable(reason))}" for reason, count in found) or "none was made"
 
 

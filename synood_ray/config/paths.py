@@ -14,6 +14,8 @@ READ = (
     "data.calibration",
     "data.class_names",
     "describer.contexts",
+    "prompts.groups",
+    "prompts.blind",
     "sampling.masks",
     "labels.candidates",
 )

@@ -111,7 +111,7 @@ class SamplingSettings(Section):
         0.35,
         0.0,
         "reject a sample that should show a thing and has less structure where it was repainted than this share of its "
-        "companion's: an empty place; 0: accept those too",
+        "companion's (needs id_companions): an empty place; 0: accept those too",
     )
     clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 is its own class")
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")

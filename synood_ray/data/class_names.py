@@ -65,34 +65,32 @@ def imagenet_names() -> dict[str, str]:
     return dict(line.split(" ", 1) for line in text.splitlines() if not line.startswith("#"))
 
 
-def read_class_names(address: str) -> dict[str, str]:
-    """The map as it stands in the file. Raises UserError naming the file, and the line where there is one."""
+def read_class_names(address: str, setting: str = "data.class_names") -> dict[str, str]:
+    """The map as it stands in the file that a setting names. Raises UserError naming the file, and the line."""
     try:
         text = files.read_bytes(files.absolute(address)).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"data.class_names: cannot read {address}: {error}") from error
-    names = _from_json(text, address) if address.endswith(".json") else _from_csv(text, address)
+        raise UserError(f"{setting}: cannot read {address}: {error}") from error
+    names = _from_json(text, address, setting) if address.endswith(".json") else _from_csv(text, address, setting)
     for key, name in names.items():
         if not name.split():
-            raise UserError(f"data.class_names: {address} gives {key!r} an empty name")
+            raise UserError(f"{setting}: {address} gives {key!r} an empty name")
     return {key: display_name(name) for key, name in names.items()}
 
 
-def _from_json(text: str, address: str) -> dict[str, str]:
+def _from_json(text: str, address: str, setting: str) -> dict[str, str]:
     try:
         names = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"data.class_names: {address}, line {error.lineno}: {error.msg}") from error
+        raise UserError(f"{setting}: {address}, line {error.lineno}: {error.msg}") from error
     except RecursionError as error:
-        raise UserError(
-            f"data.class_names: {address} is nested too deeply; it must be one object of strings"
-        ) from error
+        raise UserError(f"{setting}: {address} is nested too deeply; it must be one object of strings") from error
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise UserError(f'data.class_names: {address} must be one object of strings, such as {{"n01440764": "tench"}}')
+        raise UserError(f'{setting}: {address} must be one object of strings, such as {{"n01440764": "tench"}}')
     return names
 
 
-def _from_csv(text: str, address: str) -> dict[str, str]:
+def _from_csv(text: str, address: str, setting: str) -> dict[str, str]:
     names: dict[str, str] = {}
     rows = csv.reader(io.StringIO(text, newline=""))
     for row in rows:
@@ -100,9 +98,9 @@ def _from_csv(text: str, address: str) -> dict[str, str]:
             continue
         if len(row) != 2:
             raise UserError(
-                f"data.class_names: {address}, line {rows.line_num}: {len(row)} columns instead of two "
+                f"{setting}: {address}, line {rows.line_num}: {len(row)} columns instead of two "
                 "(class, name); put a name that contains a comma in double quotes"
             )
         if names.setdefault(row[0], row[1]) != row[1]:
-            raise UserError(f"data.class_names: {address}, line {rows.line_num}: a second name for {row[0]!r}")
+            raise UserError(f"{setting}: {address}, line {rows.line_num}: a second name for {row[0]!r}")
     return names

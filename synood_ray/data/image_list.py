@@ -30,15 +30,9 @@ class ImageListSource(ImageSource):
         self, address: str, folder: str, data: DataSettings, classes: Sequence[ClassInfo] | None, setting: str
     ) -> None:
         self.uri, self._folder, self._data = address, folder, data
-        self._lines = _read(address, setting)
+        self._lines = _read(address, setting, None if classes is None else len(classes))
         if classes is not None:
             self.classes = list(classes)
-            for number, (_, label) in enumerate(self._lines, 1):
-                if not 0 <= label < len(classes):
-                    raise UserError(
-                        f"{setting}: {address}: line {number}: label {label}, but the run has {len(classes)} classes, "
-                        f"0 to {len(classes) - 1}"
-                    )
         else:
             places = [str(PurePosixPath(key).parent) for key, _ in self._lines]
             order = {place: label for label, place in enumerate(sorted(set(places)))}
@@ -77,8 +71,9 @@ class ImageListSource(ImageSource):
         return SourceImage(key, label, name, address, n_bytes, width, height)
 
 
-def _read(address: str, setting: str) -> list[tuple[str, int]]:
-    """(path, label) of every line. A path may hold blanks; the label is behind the last one."""
+def _read(address: str, setting: str, classes: int | None) -> list[tuple[str, int]]:
+    """(path, label) of every line; labels below ``classes``, if there are such. A path may hold blanks; the label is
+    behind the last one."""
     try:
         lines = files.read_bytes(address).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -95,6 +90,11 @@ def _read(address: str, setting: str) -> list[tuple[str, int]]:
             raise UserError(f'{setting}: {address}: line {number}: not "path label": {line[:80]!r}') from error
         if not key or key.startswith("/") or ".." in PurePosixPath(key).parts:
             raise UserError(f"{setting}: {address}: line {number}: not a path below the data folder: {line[:80]!r}")
+        if classes is not None and not 0 <= int(label) < classes:
+            raise UserError(
+                f"{setting}: {address}: line {number}: label {int(label)}, but the run has {classes} classes, "
+                f"0 to {classes - 1}"
+            )
     if not found:
         raise UserError(f"{setting}: {address} names no image")
     return found

@@ -40,7 +40,7 @@ def measure_artefacts(
     except UserError as error:
         return None, f"artefacts: not measured ({error})"
     if not len(made):
-        return None, "artefacts: not measured (the run's calibration images are gone)"
+        return None, "artefacts: not measured (no held-out image, or mask of one, can be read)"
     real: Tensor | None = None
     shares = {}
     for name, method in methods.items():

@@ -194,6 +194,10 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
             raise ValueError("this detector has not kept the scores of held-out ID images; fine-tune again for them")
         return self.with_threshold(threshold_at(self.state[_HELD_OUT].cpu().numpy(), recall))
 
+    @property
+    def held_out_scores(self) -> Tensor | None:
+        return self.state.get(_HELD_OUT)
+
     def with_score_of(self, features: Tensor, labels: Tensor, held_out: Tensor, pool: Tensor | None = None) -> Detector:
         """The same detector, whose score has learned from the run's ID images, and its threshold from held-out ones.
 

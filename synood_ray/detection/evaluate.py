@@ -179,7 +179,7 @@ def run_evaluation(
     if not methods:
         raise UserError(f"evaluation.scores: nothing is left to measure ({'; '.join(notes)})")
     id_set, ood_sets = encode_sets(run, settings, sources, clip, say)
-    if settings.evaluation.id_test is None:
+    if "id" not in sources:
         notes.append("ID test: the held-out calibration images (evaluation.id_test is not set); thresholds saw them")
     notes += [note for one in (id_set, *ood_sets.values()) for note in one.notes]
     result = evaluate(id_set, ood_sets, methods, settings.evaluation.bootstrap, settings.seed)

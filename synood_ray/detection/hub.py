@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
 from synood_ray.detection.description import DESCRIPTION, DetectorDescription
 from synood_ray.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CARD = """---
 {{ card_data }}
@@ -18,8 +21,8 @@ CARD = """---
 # OOD detector of {{ classes }} classes
 
 CLIP `{{ clip }}` with a residual projector and {{ negatives }} negative labels; score `{{ score }}`, higher = more ID,
-below {{ threshold }} = OOD (95 % of held-out ID images lie above it). Trained by synood_ray with the recipe
-`{{ recipe }}`{% if images %} on {{ images }} images{% endif %}.
+below {{ threshold }} = OOD{% if kept %} ({{ kept }} of held-out ID images are kept){% endif %}.
+Trained by synood_ray with the recipe `{{ recipe }}`{% if images %} on {{ images }} images{% endif %}.
 
 ```python
 from synood_ray import Detector
@@ -48,6 +51,11 @@ class OnHub(ModelHubMixin):
     """
 
     description: DetectorDescription
+
+    @property
+    def held_out_scores(self) -> Tensor | None:
+        """Scores [H] of held-out ID images, where the detector keeps them."""
+        raise NotImplementedError
 
     _hub_mixin_config = {"detector": DESCRIPTION}  # noqa: RUF012 - the mixin's name; what config.json holds
 
@@ -95,8 +103,9 @@ class OnHub(ModelHubMixin):
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The page that a repository shows; keyword arguments are the template's."""
-        about = self.description
+        about, scores = self.description, self.held_out_scores
         facts = {
+            "kept": None if scores is None else f"{100 * float((scores >= about.threshold).double().mean()):.1f} %",
             "classes": len(about.class_names),
             "negatives": len(about.negative_words),
             "clip": about.model if about.pretrained is None else f"{about.model}, {about.pretrained}",

@@ -117,7 +117,8 @@ class Driver:
     def rates(self) -> dict[str, float]:
         """Seconds that one worker took for a sample, by stage, of stages with anything measured."""
         paces = {stage.name: stage.pace.work for stage in self.stages}
-        return {name: work / self.settings.farm.unit_size for name, work in paces.items() if work}
+        size = self.plan.samples / len(self.plan)  # the last unit may be short, or the only one
+        return {name: work / size for name, work in paces.items() if work}
 
     def run(self) -> Totals:
         """Work until nothing is left. Ends every actor, also when it is interrupted."""

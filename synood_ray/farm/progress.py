@@ -7,10 +7,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from synood_ray import waits
+from synood_ray.errors import Unavailable, UserError
 from synood_ray.farm.observers import Event, Snapshot, StageName, Tick
 from synood_ray.farm.queue import Counts
 
@@ -165,7 +167,8 @@ class Progress:
 
     def _count_earlier(self) -> None:
         assert self._count is not None
-        self._earlier = self._count()
+        with suppress(UserError, Unavailable):  # then the line counts from the start of this call, and says so
+            self._earlier = self._count()
 
     def _beat(self) -> None:
         """By the clock: the driver's own thread may wait for the store, and it is this one that says so."""

@@ -18,6 +18,7 @@ from synood_ray.negatives.mining import KINDS, WORD_LISTS, Candidates, NegativeL
 from synood_ray.negatives.wordnet import Kind, load_wordnet
 from synood_ray.scores.csp import NOUN_PROMPTS
 from synood_ray.storage import layout
+from synood_ray.storage.intact import intact
 from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
@@ -60,7 +61,10 @@ def csp_labels(settings: Settings, store: Store, class_names: list[str], clip: C
         id_features = clip.encode_classes(class_names, prompts["id"])
         return pool(csp_candidates(settings), id_features, clip, prompts, labels.quantile, labels.keep).to_bytes()
 
-    return NegativeLabels.from_bytes(store.keep(f"{layout.FEATURES}csp-{digest}.safetensors", made))
+    key = f"{layout.FEATURES}csp-{digest}.safetensors"
+    kept = store.keep(key, made)
+    with intact(store, key):
+        return NegativeLabels.from_bytes(kept)
 
 
 def csp_candidates(settings: Settings) -> Candidates:

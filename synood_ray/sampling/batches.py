@@ -8,6 +8,7 @@ no fixed order.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -52,7 +53,8 @@ def arithmetic(settings: InpainterSettings, device: torch.device, size: int) -> 
     if device.type == "cuda":
         machine = torch.cuda.get_device_name(device)
     else:
-        found = torch.cpu.get_capabilities()
-        machine = f"{found.get('cpu_name') or found['architecture']} x {torch.get_num_threads()}"
+        found: dict[str, str] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch that will do
+        kernels = torch.backends.cpu.get_cpu_capability()  # AVX2 and AVX512 add in another order
+        machine = f"{found.get('cpu_name') or platform.machine()} {kernels} x {torch.get_num_threads()}"
     precision = str(choose_denoiser_dtype(settings.dtype, device)).removeprefix("torch.")
     return f"{machine}, torch {torch.__version__}, {precision}, batches of {size}"

@@ -10,6 +10,7 @@ from synood_ray.data.decode import UnusableImage
 from synood_ray.models.images import to_tensor
 from synood_ray.models.inpainters.base import Pass, Prompts
 from synood_ray.records import SourceImage, sample_seed
+from synood_ray.sampling.batches import full_size, in_full
 from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.prompts.base import own_painting
 
@@ -22,24 +23,24 @@ if TYPE_CHECKING:
 def regenerate(sources: Sequence[SourceImage], settings: Settings, inpainter: Inpainter) -> Iterator[Tensor]:
     """A companion [3, H, W] in [0, 1] of every source, as the settings have a run's companions made, in their order.
 
-    A source that cannot be read any longer is left out. Its noise is that of the companion of its first sample.
+    A source that cannot be read any longer, or has no mask, is left out. Its noise is that of the companion of
+    its first sample.
     """
     import torch
 
     sampling, loader, side = settings.sampling, SourceLoader(settings), inpainter.resolution
     scheduler = inpainter.scheduler(sampling.solver)
-    for start in range(0, len(sources), sampling.batch_size):
-        batch, images = [], []
-        for source in sources[start : start + sampling.batch_size]:
+
+    def readable() -> Iterator[tuple[SourceImage, Tensor, Tensor]]:
+        for source in sources:
             try:
-                images.append(to_tensor([loader.image(source)], side)[0])
+                yield source, to_tensor([loader.image(source)], side)[0], loader.mask(source, side)
             except (UnusableImage, OSError):
                 continue
-            batch.append(source)
-        if not batch:
-            continue
-        masks = torch.stack([loader.mask(source, side) for source in batch])
-        canvas = inpainter.canvas(torch.stack(images), masks, sampling.strength)
+
+    for some, count in in_full(readable(), full_size(sampling.batch_size)):
+        batch, images, masks = zip(*some, strict=True)
+        canvas = inpainter.canvas(torch.stack(images), torch.stack(masks), sampling.strength)
         seeds = (sample_seed(settings.seed, source.key, 0) + 1 for source in batch)
         noise = [torch.randn(canvas.latents.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         names = [own_painting(settings.describer, source) for source in batch]
@@ -56,4 +57,4 @@ def regenerate(sources: Sequence[SourceImage], settings: Settings, inpainter: In
                 guided=sampling.guided,
             )
         )
-        yield from inpainter.decode(z).cpu()
+        yield from inpainter.decode(z)[:count].cpu()

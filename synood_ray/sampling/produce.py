@@ -153,7 +153,7 @@ def _refine(work: list[RefineTask], models: Models, errors: dict[str, str]) -> d
     results: dict[str, Refined] = {}
     for one, result in zip(work, models.engine.submit(work), strict=True):
         if isinstance(result, Exception):
-            errors[one.key] = f"{type(result).__name__}: {result}".splitlines()[0]
+            errors[one.key.removesuffix(COMPANION)] = f"{type(result).__name__}: {result}".splitlines()[0]
         elif not result.is_finite():
             errors[one.key.removesuffix(COMPANION)] = NO_NUMBERS
         else:

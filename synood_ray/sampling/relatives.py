@@ -5,20 +5,18 @@ Found once a run, from names, texts and the run's own ID images; test sets have 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from synood_ray.config.sampling import PolicyName, PromptSettings
+from synood_ray.data import files
+from synood_ray.data.class_names import read_class_names
 from synood_ray.data.names import names_in
 from synood_ray.errors import UserError
-from synood_ray.locations import resolve
 from synood_ray.negatives.families import children, cousins, related_forms
-from synood_ray.negatives.wordnet import comparable
+from synood_ray.negatives.wordnet import comparable, once
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +126,7 @@ def _neighbours(
     partners = _partners(settings, classes, texts) if not all(found) else []
     for label, names in enumerate(found):
         if not names:  # a class that WordNet does not know: what its nearest classes have
-            borrowed = [name for other in partners[label] for name in found[other]]
+            borrowed = once(name for other in partners[label] for name in found[other])
             found[label] = borrowed[: settings.neighbours]
         if not found[label]:
             raise UserError(
@@ -140,8 +138,9 @@ def _neighbours(
 
 def _names(name: str, classes: Sequence[str], blind: set[str]) -> list[str]:
     """Names of siblings and cousins of a class that name no ID class, none above or below one, and nothing blind."""
-    barred = blind | related_forms(tuple(classes))
-    return [word for word in children(name) if comparable(word) not in barred][:_CANDIDATES]
+    related = related_forms(tuple(classes))
+    forms = ((word, comparable(word)) for word in children(name))
+    return [word for word, form in forms if form not in related and form not in blind][:_CANDIDATES]
 
 
 def read_groups(address: str, classes: Sequence[str]) -> list[str]:
@@ -149,18 +148,11 @@ def read_groups(address: str, classes: Sequence[str]) -> list[str]:
 
     Raises UserError if the file cannot be read, lacks a class, or puts no two classes into one group.
     """
-    try:
-        text = Path(resolve(address)).read_text(encoding="utf-8")
-        groups = json.loads(text) if address.endswith(".json") else dict(csv.reader(io.StringIO(text)))
-    except (OSError, ValueError) as error:
-        told = str(error).splitlines()[0]
-        raise UserError(f"prompts.groups: {address} is no JSON object or CSV of class name, group: {told}") from error
-    if not isinstance(groups, dict):
-        raise UserError(f"prompts.groups: {address} must be an object of class name -> group")
+    groups = read_class_names(address, "prompts.groups")
     missing = [name for name in classes if name not in groups]
     if missing:
         raise UserError(f"prompts.groups: {address} has no group for {len(missing)} classes, such as {missing[0]!r}")
-    found = [str(groups[name]) for name in classes]
+    found = [groups[name] for name in classes]
     if len(set(found)) == len(found):
         raise UserError(f"prompts.groups: {address} puts every class into a group of its own; nothing has a partner")
     return found
@@ -171,7 +163,7 @@ def read_blind(address: str | None) -> set[str]:
     if address is None:
         return set()
     try:
-        lines = Path(resolve(address)).read_text(encoding="utf-8").splitlines()
+        lines = files.read_bytes(files.absolute(address)).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"prompts.blind: {address} cannot be read as text: {error}") from error
     return {comparable(line) for line in lines if line.strip()}

@@ -105,8 +105,8 @@ def check_vacant(store: Store) -> None:
 
 def check_or_create_run(
     store: Store, settings: Settings, *, id_manifest_sha256: str, planned: int, units: int, classes: Sequence[str]
-) -> RunRecord:
-    """Write run.json, or find that these settings continue the run that is there.
+) -> tuple[RunRecord, bool]:
+    """Write run.json, or find that these settings continue the run that is there. Returns it, and whether it is new.
 
     It comes before everything else in the run, so that nothing of another configuration is ever left beside it.
     Two drivers may do this at once: one creates, the other compares. Raises UserError if the run is another one, or
@@ -128,23 +128,25 @@ def check_or_create_run(
             # Some servers ignore the condition on a write. Writing the same bytes again does no harm and tells.
             if put_json(store, layout.RUN, asdict(record)) is not Put.SAME:
                 raise UserError(f"{store.uri}: this store lets one write replace another; a run is not safe in it")
-            return record
+            return record, True
         existing = read_record(store)
         if existing is None:
             raise UserError(f"{store.uri}: {layout.RUN} was removed while the run started; run the same command again")
     check_settings(existing, settings, store.uri, id_manifest_sha256=id_manifest_sha256)
-    return existing
+    return existing, False
 
 
 def withdraw(store: Store) -> None:
     """Take back a run of which nothing is made yet: what was wrong was told, and the corrected command may start it.
 
-    Left as it is if anything is there that was described, sampled or tried, or that no run of ours has made.
+    For whoever created it, and nobody else. Left as it is if anything is there that was described, sampled or tried, or
+    that no run of ours has made. A driver that joins the run while this goes on finds it removed, and says so.
     """
     keys = [entry.key for entry in store.list()]
     if all(key in layout.PREPARED or key.startswith(layout.FEATURES) for key in keys):
         for key in sorted(keys, key=lambda key: key == layout.RUN):  # last: it says whose the others are
             store.delete(key)
+        store.prune(layout.FEATURES)
 
 
 def package_versions() -> dict[str, str]:

@@ -59,7 +59,7 @@ class Watch:
 
     def __init__(self, store: Store) -> None:
         self.store, self.record = store, require_record(store)
-        self._counts: dict[str, PartCounts | None] = {}
+        self._counts: dict[str, PartCounts] = {}
         self._errors: dict[str, str] = {}
 
     def look(self, now: float) -> Picture:
@@ -104,7 +104,8 @@ class Watch:
         """Outcomes and errors that are not known yet, so many of them."""
         with ThreadPoolExecutor(_READERS) as readers:
             new = [entry for entry in parts if entry.key not in self._counts][:_AT_ONCE]
-            self._counts.update(zip([entry.key for entry in new], readers.map(self._count, new), strict=True))
+            counts = zip([entry.key for entry in new], readers.map(self._count, new), strict=True)
+            self._counts.update((key, one) for key, one in counts if one is not None)  # a damaged part is made again
             keys = [entry.key for entry in errors if entry.key not in self._errors][-_AT_ONCE:]
             self._errors.update(zip(keys, readers.map(self._error, keys), strict=True))
 
@@ -120,7 +121,7 @@ class Watch:
 
     def _outcomes(self) -> dict[str, int]:
         """As in `run_status`: of a unit's failed samples those of its last retry."""
-        counts = [count for _, count in sorted(self._counts.items()) if count is not None]
+        counts = [count for _, count in sorted(self._counts.items())]
         last = {count.unit: count.failed for count in counts}
         found = {name: sum(getattr(count, name) for count in counts) for name in ("accepted", "rejected")}
         return {**found, "failed": sum(last.values())}

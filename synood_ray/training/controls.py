@@ -23,6 +23,7 @@ from synood_ray.training.features import run_features
 from synood_ray.training.finetune import FineTuned, Workers, fine_tune
 from synood_ray.training.job import detector_of
 from synood_ray.training.recipes import TrainingData
+from synood_ray.training.saved import stored
 
 if TYPE_CHECKING:
     from synood_ray.models.clip import ClipModel
@@ -102,10 +103,10 @@ def control_methods(run: Run, settings: Settings, clip: ClipModel, negatives: Ne
 
 def as_trained(settings: Settings, description: DetectorDescription) -> Settings:
     """The settings with those that the detector was trained with."""
-    stored = description.training["settings"]
-    known = {name: stored[f"training.{name}"] for name in TrainingSettings.model_fields if f"training.{name}" in stored}
+    before = stored({"training": description.training})
+    known = {name: before[f"training.{name}"] for name in TrainingSettings.model_fields if f"training.{name}" in before}
     training = settings.training.model_copy(update=known)
     detector = settings.detector.model_copy(update={"score": description.score})
     labels = settings.labels.model_copy(update={"groups": description.groups})
-    update = {"training": training, "detector": detector, "labels": labels, "seed": stored.get("seed", settings.seed)}
+    update = {"training": training, "detector": detector, "labels": labels, "seed": before.get("seed", settings.seed)}
     return settings.model_copy(update=update)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from synood_ray.scores import FALLBACK, SCORES, Need, lacking
+from synood_ray.scores import FALLBACK, lacking
 from synood_ray.storage import layout
 from synood_ray.storage.intact import intact
 from synood_ray.storage.run import Run
@@ -179,7 +179,7 @@ def detector_of(
     )
     detector = Detector(clip, tuned.projector, images.id_text, tuned.negative_text, description)
     own = images.id_features, images.id_labels, data.calibration_features
-    return detector.with_score_of(*own, pool=data.pool if Need.POOL in SCORES[score].needs else None)
+    return detector.with_score_of(*own, pool=data.pool)
 
 
 def _score(settings: Settings, labels: Tensor, class_names: list[str]) -> tuple[str, str]:

@@ -38,11 +38,13 @@ def test_workers_get_absolute_paths_of_what_is_here(here: Path, monkeypatch: pyt
             "data": {"uri": "mini://data/id_train.parquet", "class_names": "imagenet"},
             "sampling": {"mask": "files", "masks": "masks"},
             "labels": {"candidates": "words.txt"},
+            "prompts": {"groups": "words.txt", "blind": "words.txt"},
             "describer": {"contexts": "/somewhere/contexts.jsonl"},
         }
     )
     found = absolute(settings)
     assert found.sampling.masks == str(here / "masks") and found.labels.candidates == str(here / "words.txt")
+    assert found.prompts.groups == found.prompts.blind == str(here / "words.txt")
     assert settings.sampling.masks == "masks", "what is stored is what was typed"
     assert (found.data, found.describer) == (settings.data, settings.describer)
     monkeypatch.setenv(SUBMITTED, "{}")

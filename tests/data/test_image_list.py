@@ -60,6 +60,7 @@ def test_ood_images_have_the_classes_of_their_folders(tmp_path: Path) -> None:
         (" 3\n", "line 1"),
         ("a.png 3\n", "line 1: label 3, but the run has 3 classes, 0 to 2"),
         ("a.png -1\n", "line 1: label -1"),
+        ("a.png 0\n\n\nb.png 9\n", "line 4: label 9"),
         ("\n", "names no image"),
     ],
 )

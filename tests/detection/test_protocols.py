@@ -88,7 +88,7 @@ def store(settings: Settings) -> Store:
 
 
 def asked(settings: Settings, protocol: str, root: Path) -> Settings:
-    wanted = {"protocol": protocol, "root": str(root), "id_test": "/not/asked", "near": {"x": "/not/asked"}}
+    wanted = {"protocol": protocol, "root": str(root), "id_test": None, "near": {"x": "/not/asked"}}
     return settings.model_copy(update={"evaluation": settings.evaluation.model_copy(update=wanted)})
 
 
@@ -121,6 +121,7 @@ def test_openood_is_read_by_its_lists(store: Store, settings: Settings, tmp_path
     assert "blind check, near/ninco: of 2 class names 1 in negative labels (such as 'drum'), 0 in prompts" in "\n".join(
         said
     )
+    assert not any(note.startswith("ID test:") for note in result["notes"])  # the protocol has one of its own
     text = board_line(result, wanted)
     assert text is not None
     heads, line = csv.reader(text.splitlines())

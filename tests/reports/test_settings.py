@@ -90,9 +90,11 @@ def begin(output: Path) -> None:
 def test_a_run_that_only_began_is_taken_back(tmp_path: Path) -> None:
     begin(tmp_path / "run")
     store = open_store(str(tmp_path / "run"))
-    store.put_new(layout.CALIBRATION, b"{}")
+    for key in (layout.CALIBRATION, f"{layout.FEATURES}csp.safetensors"):
+        store.put_new(key, b"{}")
     withdraw(store)
     assert list(store.list()) == []
+    begin(tmp_path / "run")  # and nothing is in the way of the next
 
 
 @rows(

@@ -30,8 +30,8 @@ def test_an_image_is_regenerated_with_its_own_name_from_noise_of_its_own(sources
     inpainter = Reader()
     settings = Settings.model_validate({"seed": 5, "sampling": {"mask": "whole", "batch_size": 2}})
     made = list(regenerate(sources, settings, inpainter))
-    assert inpainter.batches == [2, 1]
-    assert inpainter.prompts == ["A photo of bird 0.", "A photo of bird 1.", "A photo of bird 2."]
+    assert inpainter.batches == [2, 2], "the last one is filled with a copy"
+    assert inpainter.prompts == [f"A photo of bird {number}." for number in (0, 1, 2, 2)]
     for source, level, image in zip(sources, LEVELS, made, strict=True):
         seed = torch.Generator().manual_seed(sample_seed(5, source.key, 0) + 1)
         expected = 0.5 * level + 0.5 * torch.randn((3, SIDE, SIDE), generator=seed)

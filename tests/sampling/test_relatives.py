@@ -89,10 +89,11 @@ def test_relatives_are_stored_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "is no JSON object or CSV"),
+        (None, "cannot read"),
+        ("owl,a\nowl,b\n", "line 2: a second name for 'owl'"),
         ("owl,a\ntruck,b\n", "no group for 3 classes, such as 'eagle'"),
         ("owl,a\ntruck,b\neagle,c\nmotorcycle,d\nzorg,e\n", "puts every class into a group of its own"),
-        ("owl\n", "is no JSON object or CSV"),
+        ("owl\n", "1 columns instead of two"),
     ],
 )
 def test_wrong_groups(tmp_path: Path, content: str | None, message: str) -> None:

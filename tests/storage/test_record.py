@@ -20,7 +20,8 @@ from tests.storage.conftest import BUCKET, use_s3
 
 
 def _start(store: Store, settings: Settings, digest: str = "d1") -> RunRecord:
-    return check_or_create_run(store, settings, id_manifest_sha256=digest, planned=20, units=4, classes=["a", "ä"])
+    about = {"planned": 20, "units": 4, "classes": ["a", "ä"]}
+    return check_or_create_run(store, settings, id_manifest_sha256=digest, **about)[0]
 
 
 def test_the_first_creates_and_the_second_agrees(store: Store) -> None:
@@ -66,6 +67,12 @@ def test_a_folder_that_is_not_a_run(folder: Store, text: str) -> None:
     folder.put_new(layout.RUN, text.encode())
     with pytest.raises(UserError, match=r"run.json"):
         read_record(folder)
+
+
+def test_who_joins_a_run_has_not_created_it(store: Store) -> None:
+    about = {"id_manifest_sha256": "0", "planned": 20, "units": 4, "classes": ["a", "b"]}
+    first, second = (check_or_create_run(store, Settings(), **about) for _ in range(2))  # type: ignore[arg-type]
+    assert first == (second[0], True) and second[1] is False
 
 
 @pytest.mark.parametrize("foreign", ["data/photo.jpg", "README.md", ".DS_Store", "data/train-00000-of-00001.parquet"])

@@ -19,7 +19,7 @@ from synood_ray.sampling.relatives import Relatives
 from synood_ray.storage import layout
 from synood_ray.storage.intact import intact
 from synood_ray.storage.parts import encode_samples, read_prompts
-from synood_ray.storage.record import read_record
+from synood_ray.storage.record import require_record
 from synood_ray.storage.stores.base import Put, Store
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class SamplerActor(Named):
         from synood_ray.farm.preparing import boundary
 
         calibration = boundary(self.settings, self.store, self.class_names, self.inpainter, self.scorer)
-        related = Relatives.from_json(self.store.get(layout.RELATIVES))  # stored when the scorer was opened
+        with intact(self.store, layout.RELATIVES):  # stored when the scorer was opened
+            related = Relatives.from_json(self.store.get(layout.RELATIVES))
         parts = self.inpainter, self.scorer, calibration, self.negative_words, related
         return Models(self.settings, self.class_names, *parts)
 
@@ -82,7 +83,11 @@ class SamplerActor(Named):
         from synood_ray.farm.actors.scorer import RemoteScorer
         from synood_ray.farm.preparing import open_scorer
 
-        return RemoteScorer(self.scorers) if self.scorers else open_scorer(self.settings, self.store, self.class_names)
+        if not self.scorers:
+            return open_scorer(self.settings, self.store, self.class_names)
+        remote = RemoteScorer(self.scorers)
+        remote.open()
+        return remote
 
     @cached_property
     def negative_words(self) -> list[str]:
@@ -97,8 +102,7 @@ class SamplerActor(Named):
     @cached_property
     def run(self) -> str:
         """Fingerprint of the run that parts are made for."""
-        record = read_record(self.store)
-        return record.fingerprint if record else ""
+        return require_record(self.store).fingerprint
 
     @logged
     def sample(

@@ -29,6 +29,10 @@ class ScorerActor(Named):
     def scorer(self) -> Scorer:
         return open_scorer(self.settings, self.open_run(self.output), self.class_names)
 
+    def open(self) -> None:
+        """Have the model loaded, and what is made with it once a run: negative labels, related classes."""
+        self.scorer  # noqa: B018 - made on first use
+
     def call(self, method: str, arrays: tuple[Any, ...]) -> Any:
         """Call a `Scorer` method on tensors given as NumPy arrays; tensors come back as arrays."""
         import torch
@@ -43,6 +47,12 @@ class RemoteScorer:
     def __init__(self, actors: list[Any]) -> None:
         self.actors = actors
         self.turn = os.getpid()
+
+    def open(self) -> None:
+        """Wait until one of them is open."""
+        import ray
+
+        ray.get(self.actors[0].open.remote())
 
     def score(self, images: Tensor) -> Tensor:
         return self._call("score", images)

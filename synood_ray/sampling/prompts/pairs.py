@@ -56,7 +56,8 @@ class PairPolicy(ABC):
         draw = chance(seed, self.name)
         across, beside = draw.random() < self.prompts.across, draw.random() < self.prompts.context
         related = self.relatives.partners[source.label]
-        partner = draw.choice(self.relatives.strangers(source.label) or related if across else related)
+        others = [label for label in self.relatives.strangers(source.label) if classes[label] != source.name]
+        partner = draw.choice(others or related if across else related)
         names = source.name, classes[partner]
         own, other = (fill_prompt(self.settings, words(name, context, beside)) for name in names)
         return self.pair(own, other, names, partner)

@@ -106,6 +106,10 @@ class LocalStore(Store):
         except OSError as error:
             self._complain(error)
 
+    def prune(self, prefix: str) -> None:
+        with contextlib.suppress(OSError):  # not empty, or not there
+            (self.root / check_key(prefix.rstrip("/"))).rmdir()
+
     def occupant(self) -> str | None:
         try:
             with os.scandir(self.root) as found:

@@ -76,6 +76,7 @@ def sampler(settings: Settings, class_names: list[str]) -> SamplerActor:
     actor = SamplerActor(settings.model_dump(mode="json"), settings.output, class_names, [])
     parts: Any = (LinearInpainter(), LinearScorer(), calibration())
     actor.models = Models(settings, class_names, *parts)
+    actor.run = "of these tests"
     return actor
 
 
