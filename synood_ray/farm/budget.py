@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 
 from synood_ray.config.settings import FarmSettings
-from synood_ray.farm.observers import Event, Tick, UnitDone, WorkerLeft, WorkerLost, WorkerPlaced
+from synood_ray.farm.observers import Event, Tick, UnitDone
 
 
 class BudgetSpentError(Exception):
@@ -22,20 +21,14 @@ class Budget:
 
     def __init__(self, farm: FarmSettings, accepted: int = 0) -> None:
         self.farm, self.accepted = farm, accepted
-        self.gpus: Mapping[str, float] = {
-            role: getattr(farm, f"{role}s").gpus for role in ("describer", "sampler", "scorer")
-        }
-        self.placed: dict[str, float] = {}  # worker -> GPUs that it holds
+        self.held = 0.0  # GPUs, at the latest tick
         self.hours, self._latest = 0.0, time.monotonic()
 
     def __call__(self, event: Event) -> None:
-        now = time.monotonic()
-        self.hours += sum(self.placed.values()) * (now - self._latest) / 3600
-        self._latest = now
-        if isinstance(event, WorkerPlaced):
-            self.placed[event.worker] = self.gpus[event.role]
-        elif isinstance(event, WorkerLeft | WorkerLost):
-            self.placed.pop(event.worker, None)
+        if isinstance(event, Tick):
+            now = time.monotonic()
+            self.hours += self.held * (now - self._latest) / 3600
+            self._latest, self.held = now, sum(counts.gpus for counts in event.snapshot.actors.values())
         elif isinstance(event, UnitDone) and event.stage == "sample" and event.first and not event.report.found:
             self.accepted += event.report.accepted
         if isinstance(event, UnitDone | Tick):

@@ -232,12 +232,14 @@ class WaitEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class ActorCounts:
-    """Workers of one role. waiting: for a place in the cluster; starting: loading models; draining: to leave."""
+    """Workers of one role. waiting: for a place in the cluster; starting: loading models; draining: to leave; gpus: that
+    all that have a place hold together."""
 
     waiting: int = 0
     starting: int = 0
     ready: int = 0
     draining: int = 0
+    gpus: float = 0.0
 
     @property
     def total(self) -> int:

@@ -212,7 +212,8 @@ class Pool:
         draining = sum(w.draining for w in workers)
         ready = sum(w.ready and not w.draining for w in workers)
         waiting = sum(w.place is None and not w.ready and not w.draining for w in workers)
-        return ActorCounts(waiting, len(workers) - draining - ready - waiting, ready, draining)
+        held = sum(self.kinds[w.kind].gpus for w in workers if w.place is not None or w.ready)
+        return ActorCounts(waiting, len(workers) - draining - ready - waiting, ready, draining, held)
 
 
 def _needs(kind: PoolSettings) -> dict[str, Any]:

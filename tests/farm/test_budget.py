@@ -7,7 +7,7 @@ import pytest
 from synood_ray.config.settings import FarmSettings
 from synood_ray.farm import budget
 from synood_ray.farm.budget import Budget, BudgetSpentError
-from synood_ray.farm.observers import Snapshot, Tick, WorkerLeft, WorkerPlaced
+from synood_ray.farm.observers import ActorCounts, Snapshot, Tick
 from synood_ray.farm.reports import Totals
 
 
@@ -20,17 +20,16 @@ def test_gpu_hours_of_workers_that_are_placed(monkeypatch: pytest.MonkeyPatch) -
 
     clock = Clock()
     monkeypatch.setattr(budget, "time", clock)
-    tick = Tick(Snapshot({}, Totals(), {}))
-    farm = FarmSettings.model_validate({"samplers": {"gpus": 0.5}, "describers": {"gpus": 1}, "budget_gpu_hours": 2})
-    watch = Budget(farm)
-    watch(WorkerPlaced("sampler-0", "node", "host"))
-    watch(WorkerPlaced("describer-0", "node", "host"))
-    clock.now = 3600.0
-    watch(WorkerLeft("describer-0"))
+
+    def tick(seconds: float, **gpus: float) -> Tick:
+        clock.now = seconds
+        return Tick(Snapshot({}, Totals(), {role: ActorCounts(ready=1, gpus=held) for role, held in gpus.items()}))
+
+    watch = Budget(FarmSettings.model_validate({"budget_gpu_hours": 2}))
+    watch(tick(0.0, sampler=0.5, describer=1.0))
+    watch(tick(3600.0, sampler=0.5))
     assert watch.hours == pytest.approx(1.5)
-    clock.now = 5400.0
-    watch(tick)
+    watch(tick(5400.0, sampler=0.5))
     assert watch.hours == pytest.approx(1.75)
-    clock.now = 7200.0
     with pytest.raises(BudgetSpentError, match=r"farm\.budget_gpu_hours: 2 GPU-hours are used by now, of 2"):
-        watch(tick)
+        watch(tick(7200.0))

@@ -8,7 +8,7 @@ import pytest
 
 from synood_ray.config.settings import PoolSettings, Settings
 from synood_ray.errors import UserError
-from synood_ray.farm.observers import Event, KindChanged
+from synood_ray.farm.observers import Event, KindChanged, Tick
 from synood_ray.farm.placement import Node, check_any, needs_of
 from synood_ray.storage.stores.base import Store
 from tests.farm.clockwork import TOLD, complete, make, sampling
@@ -58,6 +58,8 @@ def test_the_last_kind_goes_on_waiting(ray: LocalRay, store: Store) -> None:
     assert complete(store) and len(TOLD.of(KindChanged)) == 1
     line = "sampler: waiting for 0.5 GPU, 1 CPU, 2 disk, label ray.io/market-type=on-demand (kind on-demand)"
     assert any(told.startswith(line) for told in TOLD.lines)
+    held = [tick.snapshot.actors["sampler"].gpus for tick in TOLD.of(Tick)]
+    assert set(held) == {0.0, 0.5} and held[0] == 0.0, "a worker without a place holds nothing"
 
 
 def test_a_role_fits_if_one_of_its_kinds_does() -> None:

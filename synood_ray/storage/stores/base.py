@@ -82,12 +82,11 @@ class Store(ABC):
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is fine. Only for what can be derived again (see `publish`)."""
 
-    def prune(self, prefix: str) -> None:
+    def prune(self, prefix: str) -> None:  # noqa: B027 - nothing to do where there are no folders
         """Remove what is left of a prefix below which nothing lies any more: an empty folder, where there are folders.
 
         Not while anybody may write below it.
         """
-        return None
 
     def keep(self, key: str, make: Callable[[], bytes]) -> bytes:
         """The object under a key; if there is none, what make returns is stored first.
