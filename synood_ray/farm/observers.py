@@ -232,8 +232,8 @@ class WaitEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class ActorCounts:
-    """Workers of one role. waiting: for a place in the cluster; starting: loading models; draining: to leave; gpus: that
-    all that have a place hold together."""
+    """Workers of one role. waiting: for a place in the cluster; starting: loading models; draining: to leave; gpus:
+    held by all together that have a place."""
 
     waiting: int = 0
     starting: int = 0
