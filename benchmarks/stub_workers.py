@@ -131,6 +131,7 @@ def stub_row(task: SampleTask) -> SampleRow:
         prompt="A photo of nothing.",
         negative_label="stone",
         seed=task.seed,
+        rerun=task.rerun,
         rounds=1,
         score_trace=[score],
         margin_trace=[score],

@@ -16,12 +16,12 @@ from synood_ray.errors import Unavailable, UserError
 from synood_ray.farm.actors.describer import keys
 from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
 from synood_ray.farm.plan import Plan
-from synood_ray.farm.retry import Retry, find_retries
+from synood_ray.farm.retry import Retry, find_rerun, find_retries
 from synood_ray.locations import run_name
 from synood_ray.negatives.mining import load_candidates
 from synood_ray.records import SourceImage
 from synood_ray.sampling.relatives import check_prompts
-from synood_ray.storage import layout
+from synood_ray.storage import layout, reruns
 from synood_ray.storage.progress import RunStatus, run_status, scan
 from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import ROWS_PER_SHARD, Unfinished, is_finished, publish
@@ -34,6 +34,8 @@ from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store, StoreUnavailable
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from synood_ray.data.selection import Selection
     from synood_ray.farm.actors import Actors
     from synood_ray.farm.budget import Budget
@@ -57,6 +59,7 @@ def synthesize(
     say: Say = print,
     retry_failed: bool = False,
     *,
+    rerun: reruns.Choice | None = None,
     actors: Actors | None = None,
     observers: Sequence[Observer] = (),
     rows_per_shard: int = ROWS_PER_SHARD,
@@ -64,6 +67,7 @@ def synthesize(
     """Select, describe, sample and publish into settings.output; whatever is there already is kept.
 
     retry_failed: run the quarantined units and the failed samples of an existing run again, and nothing else.
+    rerun: draw these samples of a published run anew, and nothing else.
     actors: other actor classes than the real ones. observers: are told what happens in the farm (`farm.observers`).
     rows_per_shard: see `publish`.
 
@@ -76,20 +80,21 @@ def synthesize(
     keys(settings)  # a malformed one is the user's to fix, before anything is written or loaded
     check_output(settings.output)
     store = open_store(settings.output)
-    run = Run.open(store) if retry_failed else Run.find(store)
+    again = retry_failed or rerun is not None
+    run = Run.open(store) if again else Run.find(store)
     if run is not None:
         check_settings(run.record, settings, settings.output)
         for change in changes(run.config, settings):
             say(f"{change}: that goes for the samples still to be made, those that are there stay as they are")
     else:
         check_vacant(store)
-    retry = _find_retries(store, say) if retry_failed else None
+    retry = _find_again(run, rerun, say) if again and run else None
     finished = f"{settings.output} is finished already: nothing to do"
-    if not retry_failed and is_finished(store):
+    if not again and is_finished(store):
         say(finished)
         return Synthesis(run_status(store), 0, seconds)
     computed = 0
-    if retry or not retry_failed:
+    if retry or not again:
         plan, run, new = _plan(settings, store, run, say)
         seconds["select"] = time.perf_counter() - begin
         try:
@@ -101,6 +106,8 @@ def synthesize(
             raise
         seconds |= by_stage
     _publish(store, rows_per_shard, say, seconds, finished)
+    if rerun and retry and (left := find_rerun(store, reruns.find_same(store, rerun))):  # type: ignore[arg-type]
+        say(f"{len(left)} units of the rerun are still to be made; the same command goes on with them")
     return Synthesis(run_status(store), computed, seconds)
 
 
@@ -120,8 +127,37 @@ def _publish(store: Store, rows_per_shard: int, say: Say, seconds: dict[str, flo
     Run.open(store).record_timings("synthesize", seconds)
 
 
+def _find_again(run: Run, choice: reruns.Choice | None, say: Say) -> dict[int, Retry]:
+    """What to run again, told in one line: what has failed, or what is chosen."""
+    return _find_retries(run.store, say) if choice is None else _find_rerun(run, choice, say)
+
+
+def _find_rerun(run: Run, choice: reruns.Choice, say: Say) -> dict[int, Retry]:
+    rerun = reruns.find_same(run.store, choice)
+    if rerun is None:
+        rows = rows_to_rerun(run, choice)
+        if not len(rows):
+            say(reruns.none_chosen(run, choice))
+            return {}
+        say(f"drawing anew: {reruns.in_words(rows, run.record.planned)}")
+        rerun = reruns.put_rerun(run.store, choice, rows)
+    left = find_rerun(run.store, rerun)
+    if left:
+        samples = sum(len(again.keys) for again in left.values())
+        say(f"rerun {rerun.number} ({rerun.where}): {samples:,} of {rerun.samples:,} samples to make")
+    else:
+        say(f"rerun {rerun.number} ({rerun.where}) is done; another --rerun-seed chooses and draws once more")
+    return left
+
+
+def rows_to_rerun(run: Run, choice: reruns.Choice) -> pa.Table:
+    """The rows that are chosen (`reruns.chosen`). UserError if the run is not published as it is by now."""
+    if not is_finished(run.store):
+        raise UserError(f"{run.uri}: not finished, or not published; run the same command without --rerun first")
+    return reruns.chosen(run, choice)
+
+
 def _find_retries(store: Store, say: Say) -> dict[int, Retry]:
-    """What to run again, told in one line."""
     retry = find_retries(store, say)
     whole = sum(not again.number for again in retry.values())
     samples = sum(len(again.keys) for again in retry.values())

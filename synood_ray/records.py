@@ -29,13 +29,17 @@ class SourceImage:
 
 @dataclass(frozen=True, slots=True)
 class SampleTask:
-    """One sample to make. ``key`` is unique in the run; ``seed`` depends on the root seed and the source alone."""
+    """One sample to make. ``key`` is unique in the run; ``seed`` depends on the root seed and the source alone.
+
+    rerun: number of the rerun that draws it anew, with a seed of its own (`redrawn_seed`); 0: none.
+    """
 
     key: str
     unit: int
     source: SourceImage
     draw: int
     seed: int
+    rerun: int = 0
 
 
 def sample_key(index: int) -> str:
@@ -52,6 +56,7 @@ class SampleRow:
     reject_reason: "" (accepted), "rounds" (never in the band), "clip" or "mllm" (still shows its class), "empty" (shows
     nothing where a thing was painted), "duplicate" (in shards only: nearly the same as another accepted sample of its
     class), or "error: …" (a failed sample; `failed` is true).
+    seed, rerun: what it was drawn with, and the rerun that drew it anew (``reruns/``; 0: none, the plan's own seed).
     policy, names, weight, partner: what was painted (`synood_ray.sampling.prompts`): by which policy, the names of the
     things, the second one's share where there are two, and the ID class that it is ("" if it is none).
     companion: PNG bytes of the regenerated ID image, or None.
@@ -81,6 +86,7 @@ class SampleRow:
     failed: bool
     reject_reason: str
     companion: bytes | None = None
+    rerun: int = 0
     policy: str = ""
     names: list[str] = field(default_factory=list)
     weight: float = 0.0
@@ -96,5 +102,16 @@ class SampleRow:
 
 def sample_seed(root: int, source_key: str, draw: int) -> int:
     """63-bit seed of one sample: a hash of (root seed, source key, draw), independent of order and batch."""
-    digest = hashlib.sha256(f"{root}\0{source_key}\0{draw}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return _seed(f"{root}\0{source_key}\0{draw}")
+
+
+def redrawn_seed(seed: int, where: str, again: int) -> int:
+    """63-bit seed of a sample that is drawn anew: a hash of its first seed, the predicate that chose it, and how often.
+
+    It depends on nothing else that became of the run, so equal reruns of equal runs draw equal samples.
+    """
+    return _seed(f"{seed}\0{where}\0{again}")
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

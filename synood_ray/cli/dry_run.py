@@ -17,6 +17,7 @@ from synood_ray.models.describers import chosen
 
 if TYPE_CHECKING:
     from synood_ray.farm.forecast import Rates
+    from synood_ray.storage.reruns import Choice
     from synood_ray.storage.run import Run
     from synood_ray.storage.stores.base import Store
 
@@ -26,10 +27,9 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class _Plan:
-    """samples and units of the whole run; sampled and described: how many samples are there already."""
+    """samples: of the whole run; sampled and described: how many samples are there already."""
 
     samples: int
-    units: int
     sampled: int = 0
     described: int = 0
 
@@ -41,18 +41,20 @@ def dry_run(
     probe: int | None = None,
     like: str | None = None,
     price: float | None = None,
+    rerun: Choice | None = None,
     **more: Any,
 ) -> None:
     """Say what `synood synthesize` with these settings will do.
 
+    rerun: say it of these samples, drawn anew.
     probe: make so many samples, elsewhere, to measure rates. like: a run whose rates hold. price: of a GPU-hour.
     more: for the probe's `synood_ray.pipeline.synthesize`.
     Raises UserError for whatever the run would be refused for, as far as that can be found out without it.
     """
     from synood_ray.farm.forecast import forecast
 
-    store, run = _check_storage(settings, say)
-    plan = _resumed(settings, run, say) if run else _new(settings, say)
+    store, run = _check_storage(settings, say, begun=rerun is not None)
+    plan = _redrawn(store, rerun, say) if rerun else _resumed(settings, run, say) if run else _new(settings, say)
     _check_models(settings, say)
     _check_cluster(settings, say)
     rates = _rates(settings, store if run else None, probe, like, say, more)
@@ -64,7 +66,8 @@ def dry_run(
         say(line)
 
 
-def _check_storage(settings: Settings, say: Say) -> tuple[Store, Run | None]:
+def _check_storage(settings: Settings, say: Say, *, begun: bool) -> tuple[Store, Run | None]:
+    """The output, and the run in it. begun: there must be one."""
     from synood_ray.farm.actors.describer import keys
     from synood_ray.storage.record import check_settings, check_vacant
     from synood_ray.storage.run import Run
@@ -73,7 +76,7 @@ def _check_storage(settings: Settings, say: Say) -> tuple[Store, Run | None]:
     keys(settings)
     check_output(settings.output)
     store = open_store(settings.output)
-    run = Run.find(store)
+    run = Run.open(store) if begun else Run.find(store)
     if run is not None:
         check_settings(run.record, settings, settings.output)
     else:
@@ -90,7 +93,25 @@ def _resumed(settings: Settings, run: Run, say: Say) -> _Plan:
     done = {stage: min(len(scan(run.store, stage).committed) * size, record.planned) for stage in ("parts", "prompts")}  # type: ignore[arg-type]
     left = record.planned - done["parts"]
     say(f"plan: {record.planned:,} samples in {record.units:,} units; {done['parts']:,} are there, {left:,} to make")
-    return _Plan(record.planned, record.units, done["parts"], max(done.values()))
+    return _Plan(record.planned, done["parts"], max(done.values()))
+
+
+def _redrawn(store: Store, choice: Choice, say: Say) -> _Plan:
+    """The samples of a rerun that are still to be made: of one that has begun, or of a new one."""
+    from synood_ray.farm.retry import find_rerun
+    from synood_ray.pipeline import rows_to_rerun
+    from synood_ray.storage.reruns import find_same, in_words, none_chosen
+    from synood_ray.storage.run import Run
+
+    run, begun = Run.open(store), find_same(store, choice)
+    if begun:
+        left = sum(len(again.keys) for again in find_rerun(store, begun).values())
+        say(f"rerun {begun.number} ({begun.where}): {left:,} of {begun.samples:,} samples are still to be drawn anew")
+        return _Plan(left, described=left)
+    rows = rows_to_rerun(run, choice)
+    told = f"to be drawn anew: {in_words(rows, run.record.planned)}" if len(rows) else none_chosen(run, choice)
+    say(told)
+    return _Plan(len(rows), described=len(rows))
 
 
 def _new(settings: Settings, say: Say) -> _Plan:
@@ -119,7 +140,7 @@ def _new(settings: Settings, say: Say) -> _Plan:
         f"plan: {sum(counts):,} images, {chosen:,} selected, {samples:,} samples in {units:,} units; fewer where "
         "images cannot be decoded or are copies"
     )
-    return _Plan(samples, units)
+    return _Plan(samples)
 
 
 def _check_models(settings: Settings, say: Say) -> None:
@@ -145,7 +166,7 @@ def _check_models(settings: Settings, say: Say) -> None:
 def _on_hub(setting: str, model: str) -> str:
     """Whether a model can be had, in words. UserError if the hub says that there is none."""
     from huggingface_hub import HfApi, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, RepositoryNotFoundError
+    from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, HTTPError, RepositoryNotFoundError
 
     try:
         if any(repo.repo_id == model for repo in scan_cache_dir().repos):
@@ -158,7 +179,7 @@ def _on_hub(setting: str, model: str) -> str:
         HfApi().model_info(model, timeout=10)
     except RepositoryNotFoundError as error:
         raise UserError(f"{setting}: there is neither a folder {model} nor a model of that name on the hub") from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, OSError) as error:  # HTTPError: the library's own client, without an answer
         return f"was not looked up ({type(error).__name__})"
     return "is on the hub, and will be fetched"
 

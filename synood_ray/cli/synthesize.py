@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from synood_ray.locations import without_credentials
 
 if TYPE_CHECKING:
     from synood_ray.pipeline import Synthesis
+    from synood_ray.storage.reruns import Choice
 
 ASSUMED = (
     "no --preset: using the bundled small models, which know drawings only; for photos give --preset imagenet "
@@ -48,13 +50,13 @@ def run(arguments: Arguments, **more: Any) -> int:
     if "dry-run" in arguments.options:
         from synood_ray.cli.dry_run import dry_run
 
-        dry_run(settings, say, **_rehearsal(arguments.options), **more)
+        dry_run(settings, say, rerun=_rerun(arguments.options), **_rehearsal(arguments.options), **more)
         return DONE
     from synood_ray.pipeline import synthesize
 
-    retry = "retry-failed" in arguments.options
+    retry, rerun = "retry-failed" in arguments.options, _rerun(arguments.options)
     try:
-        result = synthesize(settings, say=say, retry_failed=retry, **more)
+        result = synthesize(settings, say=say, retry_failed=retry, rerun=rerun, **more)
     except (UserError, Unavailable) as error:
         code = WRONG_INPUT if isinstance(error, UserError) else UNAVAILABLE
         _tell_end(settings, say, {"exit_code": code, "error": without_credentials(first_line(error))})
@@ -103,6 +105,23 @@ def why_not(output: str) -> str:
     return "; ".join(f"{count} {REJECTED.get(reason, printable(reason))}" for reason, count in found) or "none was made"
 
 
+def _rerun(options: dict[str, str]) -> Choice | None:
+    """The samples to draw anew, if that is asked for. Raises UserError."""
+    if "rerun" not in options:
+        if "rerun-seed" in options:
+            raise UserError("--rerun-seed: goes with --rerun, which says what is drawn anew")
+        return None
+    if "retry-failed" in options:
+        raise UserError("--rerun: not together with --retry-failed; --rerun failed draws failed samples anew")
+    from synood_ray.storage.reruns import Choice
+    from synood_ray.storage.where import parse_where
+
+    seed = options.get("rerun-seed", "1")
+    if not re.fullmatch(r"0*[1-9]\d{0,8}", seed):
+        raise UserError(f"--rerun-seed: must be a whole number from 1, not {seed!r}")
+    return Choice(parse_where(options["rerun"], "--rerun"), int(seed))
+
+
 def _rehearsal(options: dict[str, str]) -> dict[str, Any]:
     """The options of a dry run. Raises UserError."""
     found: dict[str, Any] = {"like": options.get("like")}
@@ -146,6 +165,10 @@ COMMAND = Command(
         "--price P": "with --dry-run: price of a GPU-hour",
         "--retry-failed": "run the quarantined units and the failed samples of this run again, and nothing else; "
         "their earlier errors stay in errors/. A published run is published anew",
+        "--rerun WHERE": "draw those samples of a published run anew, with new seeds, whose rows are chosen by a "
+        "condition on their columns: \"reason = 'rounds' and class in ('owl', 'duck')\", \"accepted and margin > 1\" "
+        "(=, !=, <, <=, >, >=, in, like, and, or, not). The same command resumes; with --dry-run it says how many",
+        "--rerun-seed N": "with --rerun: another number than 1 chooses and draws once more",
     },
     needs=("data", "output"),
     settings=ALL,

@@ -1,15 +1,17 @@
-"""What ``--retry-failed`` runs again: the quarantined units of a run, and the failed samples of its other units."""
+"""What is run again: the quarantined units of a run and the failed samples of its other units (``--retry-failed``), or
+the samples that a rerun draws anew (``--rerun``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from synood_ray.records import SampleTask
 from synood_ray.storage.damage import put_aside
 from synood_ray.storage.parts import read_prompts
-from synood_ray.storage.progress import failed_samples, sample_parts, scan, survey
+from synood_ray.storage.progress import failed_samples, part_counts, sample_parts, scan, survey
 from synood_ray.storage.record import require_record
+from synood_ray.storage.reruns import Rerun, read_reruns
 from synood_ray.storage.stores.base import Store
 
 
@@ -17,17 +19,23 @@ from synood_ray.storage.stores.base import Store
 class Retry:
     """One unit to do again. number 0: the whole unit, which was quarantined and has no part yet.
 
-    Otherwise only its failed samples, named by keys; their new rows become retry `number` of the unit's part.
+    Otherwise only some of its samples, named by keys; their new rows become retry `number` of the unit's part.
     undescribed: those of them that have no prompt yet; their new ones become retry `number` of the unit's prompts.
+    reruns: what draws them, by key; those that it lacks are drawn as the plan says.
     """
 
     number: int = 0
     keys: frozenset[str] = frozenset()
     undescribed: frozenset[str] = frozenset()
+    reruns: Mapping[str, Rerun] = field(default_factory=dict)
 
     def tasks(self, unit: list[SampleTask]) -> list[SampleTask]:
         """Those of a unit's tasks that are to be done."""
-        return [task for task in unit if task.key in self.keys] if self.number else unit
+        return [self._drawn(task) for task in unit if task.key in self.keys] if self.number else unit
+
+    def _drawn(self, task: SampleTask) -> SampleTask:
+        rerun = self.reruns.get(task.key)
+        return replace(task, seed=rerun.seed(task.seed), rerun=rerun.number) if rerun else task
 
     def to_describe(self, unit: list[SampleTask]) -> list[SampleTask]:
         """Those of a unit's tasks that need a prompt first."""
@@ -52,10 +60,34 @@ def find_retries(store: Store, say: Callable[[str], None] = lambda line: None) -
         parts = sample_parts(store)
         counts, damaged = survey(store, record, (entry for files in parts.values() for entry in files))
     quarantined = (scan(store, "prompts").quarantined | scan(store, "parts").quarantined) - parts.keys()
-    failed: dict[int, Retry] = {}
-    for unit, keys in failed_samples(store, counts).items():
-        number = len(parts[unit])
-        prompts = read_prompts(store, unit, number - 1)
-        undescribed = frozenset(key for key in keys if key not in prompts or prompts[key].error)
-        failed[unit] = Retry(number, frozenset(keys), undescribed)
+    failing = failed_samples(store, counts)
+    reruns = read_reruns(store) if any(number for keys in failing.values() for number in keys.values()) else {}
+    failed = {
+        unit: _again(
+            store, unit, len(parts[unit]), keys, {key: reruns[number] for key, number in keys.items() if number}
+        )
+        for unit, keys in failing.items()
+    }
     return dict.fromkeys(quarantined, WHOLE) | failed
+
+
+def find_rerun(store: Store, rerun: Rerun) -> dict[int, Retry]:
+    """What is left of a rerun, by unit. A unit that has no part any more is not among it.
+
+    Raises DamagedPart if a retry of one of its units is.
+    """
+    parts = {unit: files for unit, files in sample_parts(store).items() if unit in rerun.units}
+    retries = part_counts(store, require_record(store), (entry for files in parts.values() for entry in files[1:]))
+    done = {counts.unit for counts in retries.values() if counts.rerun == rerun.number}
+    return {
+        unit: _again(store, unit, len(files), rerun.units[unit], dict.fromkeys(rerun.units[unit], rerun))
+        for unit, files in parts.items()
+        if unit not in done
+    }
+
+
+def _again(store: Store, unit: int, number: int, keys: Iterable[str], reruns: Mapping[str, Rerun]) -> Retry:
+    """The retry of this number of some of a unit's samples."""
+    prompts = read_prompts(store, unit, number - 1)
+    undescribed = frozenset(key for key in keys if key not in prompts or prompts[key].error)
+    return Retry(number, frozenset(keys), undescribed, reruns)

@@ -173,6 +173,7 @@ def _identity(task: SampleTask, painting: Painting | None, models: Models) -> di
         "source_name": task.source.name,
         "mask": models.settings.sampling.mask,
         "seed": task.seed,
+        "rerun": task.rerun,
         **(_painted(painting, models) if painting else {"prompt": ""}),
     }
 

@@ -45,12 +45,15 @@ TIMINGS = "timings/"
 RATES = f"{TIMINGS}rates.json"
 """Seconds that one worker took for a sample, by stage: what a forecast goes by."""
 RETRIES = "retries/"
+RERUNS = "reruns/"
+"""Which samples each ``--rerun`` draws anew."""
 DAMAGED = "damaged/"
 
 _PROMPTS_KEY = re.compile(r"prompts/part-(\d{6,})(?:-r(\d+))?\.parquet")
 _PART_KEY = re.compile(r"parts/part-(\d{6,})(?:-r(\d+))?\.parquet")
 _SHARD_KEY = re.compile(r"data/train-\d{5,}-of-\d{5,}\.parquet")
 _PUBLICATION_KEY = re.compile(r"publication(?:-(\d{6,}))?\.json")
+_RERUN_KEY = re.compile(r"reruns/(\d{6,})\.json")
 _ERROR_KEY = re.compile(r"errors/(prompts|part)-(\d{6,})-a(\d+)(-final)?\.json")
 
 
@@ -70,7 +73,7 @@ def prompts_key(unit: int, retry: int = 0) -> str:
 
 
 def part_key(unit: int, retry: int = 0) -> str:
-    """Samples of one unit; retry n >= 1 holds new tries of those of its samples that had failed until then."""
+    """Samples of one unit; retry n >= 1 holds new tries of samples that failed, or are drawn anew."""
     return f"{PARTS}part-{unit:06d}{f'-r{retry}' if retry else ''}.parquet"
 
 
@@ -110,6 +113,17 @@ def damaged_key(key: str, number: int) -> str:
 def retries_key(number: int) -> str:
     """The retries that one call of ``--retry-failed`` has announced (counted from 1)."""
     return f"{RETRIES}{number:06d}.json"
+
+
+def rerun_key(number: int) -> str:
+    """What one ``--rerun`` draws anew (counted from 1)."""
+    return f"{RERUNS}{number:06d}.json"
+
+
+def rerun_number(key: str) -> int | None:
+    """Number of a rerun; None for any other name."""
+    match = _RERUN_KEY.fullmatch(key)
+    return int(match[1]) if match else None
 
 
 def prompts_unit(key: str) -> tuple[int, int] | None:

@@ -58,6 +58,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "partner": pa.string(),
     "negative_label": pa.string(),
     "seed": pa.int64(),
+    "rerun": pa.int32(),
     "rounds": pa.int32(),
     "score_trace": pa.list_(pa.float64()),
     "margin_trace": pa.list_(pa.float64()),
@@ -83,6 +84,7 @@ _ADDED: dict[str, Any] = {
     "weight": 0.0,
     "partner": "",
     "feature": [],
+    "rerun": 0,
     "arithmetic": "",
 }
 """Columns that parts of version 0.1.0 do not have, and what their samples have instead."""
@@ -122,7 +124,9 @@ class DamagedPart(UserError):  # noqa: N818
 class PartCounts:
     """What a part's footer says. rows = accepted + rejected + failed; size in bytes.
 
-    run: fingerprint of the run that it was made for; "" in parts of version 0.1.0.
+    run: fingerprint of the run that it was made for; "" in parts of version 0.1.0. replaced_accepted and
+    replaced_rejected: of a retry, how many of its samples had been that before it; all its others had failed. rerun:
+    the highest number of a rerun that its samples have.
     """
 
     unit: int
@@ -132,6 +136,19 @@ class PartCounts:
     failed: int
     size: int
     run: str = ""
+    replaced_accepted: int = 0
+    replaced_rejected: int = 0
+    rerun: int = 0
+
+
+def outcomes(files: Sequence[PartCounts]) -> dict[str, int]:
+    """A unit's accepted, rejected and failed samples. files: its part, then its retries in order, none left out."""
+    found = {name: sum(getattr(counts, name) for counts in files) for name in ("accepted", "rejected", "failed")}
+    for retry in files[1:]:
+        found["accepted"] -= retry.replaced_accepted
+        found["rejected"] -= retry.replaced_rejected
+        found["failed"] -= retry.rows - retry.replaced_accepted - retry.replaced_rejected
+    return found
 
 
 def sample_schema(class_names: Sequence[str]) -> pa.Schema:
@@ -148,10 +165,12 @@ def samples_table(rows: Iterable[SampleRow], class_names: Sequence[str]) -> pa.T
     return pa.Table.from_pylist([_flat(row) for row in rows], schema=sample_schema(class_names))
 
 
-def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str], run: str = "") -> bytes:
+def encode_samples(
+    rows: Sequence[SampleRow], class_names: Sequence[str], run: str = "", replaced: Mapping[str, int] | None = None
+) -> bytes:
     """One unit's samples as a part: Parquet, with checksums of its pages and `PartCounts` in its footer.
 
-    run: the run's fingerprint.
+    run: the run's fingerprint. replaced: of a retry, what `read_replaced` gives.
 
     Raises ValueError unless all rows are of one unit and every label has a class name.
     """
@@ -167,6 +186,8 @@ def encode_samples(rows: Sequence[SampleRow], class_names: Sequence[str], run: s
         **{k: kinds[k] for k in ("accepted", "rejected", "failed")},
     }
     counts |= {"run": run} if run else {}
+    counts |= {f"replaced_{kind}": count for kind, count in (replaced or {}).items() if count}
+    counts |= {"rerun": rerun} if (rerun := max(row.rerun for row in rows)) else {}
     table = samples_table(rows, class_names)
     metadata = {**(table.schema.metadata or {}), _COUNTS: json.dumps(counts)}
     return to_parquet(table.replace_schema_metadata(metadata), checksums=True)
@@ -223,9 +244,21 @@ def read_prompts(store: Store, unit: int, retry: int = 0) -> dict[str, PromptRow
     return rows
 
 
-def read_failed(store: Store, key: str) -> list[str]:
-    """Keys of the failed samples of a part. Raises DamagedPart, NotFound."""
-    return [row["key"] for row in read_part(store, key, ["key", "failed"]).to_pylist() if row["failed"]]
+def read_latest(store: Store, unit: int, retry: int, columns: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Columns of a unit's samples by key, as they were before that retry. Raises DamagedPart, NotFound."""
+    rows: dict[str, dict[str, Any]] = {}
+    for earlier in range(retry):
+        table = read_part(store, layout.part_key(unit, earlier), ["key", *columns])
+        rows |= {row["key"]: row for row in table.to_pylist()}
+    return rows
+
+
+def read_replaced(store: Store, unit: int, retry: int, keys: Iterable[str]) -> dict[str, int]:
+    """How many of these samples a unit's retry takes from its accepted and its rejected ones."""
+    before = read_latest(store, unit, retry, ["accepted", "failed"])
+    found = [before[key] for key in keys if not before[key]["failed"]]
+    accepted = sum(row["accepted"] for row in found)
+    return {"accepted": accepted, "rejected": len(found) - accepted}
 
 
 def read_counts(store: Store, part: Entry) -> PartCounts:

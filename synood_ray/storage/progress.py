@@ -11,7 +11,7 @@ import numpy as np
 
 from synood_ray.storage import layout
 from synood_ray.storage.distinct import Diversity
-from synood_ray.storage.parts import DamagedPart, PartCounts, read_counts, read_failed
+from synood_ray.storage.parts import DamagedPart, PartCounts, outcomes, read_counts, read_latest
 from synood_ray.storage.publication import is_outdated, read_publications
 from synood_ray.storage.record import RunRecord, require_record
 from synood_ray.storage.shards import read_manifest
@@ -142,13 +142,23 @@ def part_counts(store: Store, record: RunRecord, parts: Iterable[Entry]) -> dict
     return counts
 
 
-def failed_samples(store: Store, parts: Mapping[Entry, PartCounts]) -> dict[int, list[str]]:
-    """Keys of the failed samples of every unit that has any, after all retries so far.
+def failed_samples(store: Store, parts: Mapping[Entry, PartCounts]) -> dict[int, dict[str, int]]:
+    """Failed samples of every unit that has any, after all retries so far: their keys, and the rerun that drew them.
 
     parts: counts of all parts, those of a unit in the order of its retries.
     """
-    latest = {count.unit: entry for entry, count in parts.items()}
-    return {unit: read_failed(store, entry.key) for unit, entry in latest.items() if parts[entry].failed}
+    files = by_unit(parts.values())
+    failing = {unit: len(found) for unit, found in files.items() if outcomes(found)["failed"]}
+    rows = {unit: read_latest(store, unit, count, ["failed", "rerun"]) for unit, count in failing.items()}
+    return {unit: {key: row["rerun"] for key, row in its.items() if row["failed"]} for unit, its in rows.items()}
+
+
+def by_unit(counts: Iterable[PartCounts]) -> dict[int, list[PartCounts]]:
+    """Counts of parts by their unit, in their order."""
+    found: dict[int, list[PartCounts]] = {}
+    for one in counts:
+        found.setdefault(one.unit, []).append(one)
+    return found
 
 
 def sample_parts(store: Store) -> dict[int, list[Entry]]:
@@ -181,9 +191,7 @@ def run_status(store: Store) -> RunStatus:
         )
     parts = sample_parts(store)
     flat = [entry for entries in parts.values() for entry in entries]
-    counts = part_counts(store, record, flat).values()
-    # A retry holds all samples that had failed before it, so of the failed only the last file's count stays.
-    last = {count.unit: count.failed for count in counts}
+    settled = [outcomes(files) for files in by_unit(part_counts(store, record, flat).values()).values()]
     stuck = (scan(store, "parts").quarantined | scan(store, "prompts").quarantined) - parts.keys()
     return RunStatus(
         planned=record.units,
@@ -191,9 +199,9 @@ def run_status(store: Store) -> RunStatus:
         waiting=record.units - len(parts) - len(stuck),
         leased=0,
         quarantined=len(stuck),
-        accepted=sum(count.accepted for count in counts),
-        rejected=sum(count.rejected for count in counts),
-        failed=sum(last.values()),
+        accepted=sum(unit["accepted"] for unit in settled),
+        rejected=sum(unit["rejected"] for unit in settled),
+        failed=sum(unit["failed"] for unit in settled),
         published=False,
         planned_samples=record.planned,
     )

@@ -24,7 +24,7 @@ from synood_ray.storage import layout
 from synood_ray.storage.card import dataset_card, is_dataset_card
 from synood_ray.storage.damage import put_aside
 from synood_ray.storage.distinct import Distinct, least_distance
-from synood_ray.storage.parts import DamagedPart, PartCounts, read_part, sample_schema, to_parquet
+from synood_ray.storage.parts import DamagedPart, PartCounts, outcomes, read_part, sample_schema, to_parquet
 from synood_ray.storage.progress import sample_parts, scan, survey
 from synood_ray.storage.publication import (
     Publication,
@@ -203,7 +203,8 @@ def _write(
     plan = plan_shards(units, publication.rows_per_shard, publication.bytes_per_shard)
     distinct = Distinct(least_distance(record.config), len(record.classes))
     shards = [_write_shard(store, record, index, plan, number, distinct) for index in range(len(plan))]
-    accepted, rejected = (sum(getattr(c, name) for u in units for c in u.counts) for name in ("accepted", "rejected"))
+    settled = [outcomes(unit.counts) for unit in units]
+    accepted, rejected, failed = (sum(unit[name] for unit in settled) for name in ("accepted", "rejected", "failed"))
     diversity = distinct.diversity()
     manifest = {
         "format": 1,
@@ -214,7 +215,7 @@ def _write(
         "planned": record.planned,
         "accepted": accepted - diversity.duplicates,
         "rejected": rejected + diversity.duplicates,
-        "failed": sum(u.counts[-1].failed for u in units),
+        "failed": failed,
         "quarantined": record.planned - sum(u.rows for u in units),
         "quarantined_units": publication.quarantined_units,
         "diversity": asdict(diversity),
@@ -256,7 +257,7 @@ def _write_shard(
 
 
 def _unit_table(store: Store, record: RunRecord, unit: _Unit) -> pa.Table:
-    """The rows of a unit, a failed one replaced by its latest retry."""
+    """The rows of a unit, each as its latest retry left it."""
     planned = {sample_key(index) for index in record.unit_samples(unit.unit)}
     tables = []
     for entry in unit.files:

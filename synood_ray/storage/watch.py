@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from synood_ray.storage import layout
 from synood_ray.storage.causes import Cause, causes
-from synood_ray.storage.parts import DamagedPart, PartCounts, read_counts
+from synood_ray.storage.parts import DamagedPart, PartCounts, outcomes, read_counts
 from synood_ray.storage.progress import run_status
 from synood_ray.storage.record import require_record
 from synood_ray.storage.shards import read_manifest
@@ -120,11 +120,14 @@ class Watch:
         return str(found.get("error", "")) if isinstance(found, dict) else ""
 
     def _outcomes(self) -> dict[str, int]:
-        """As in `run_status`: of a unit's failed samples those of its last retry."""
-        counts = [count for _, count in sorted(self._counts.items())]
-        last = {count.unit: count.failed for count in counts}
-        found = {name: sum(getattr(count, name) for count in counts) for name in ("accepted", "rejected")}
-        return {**found, "failed": sum(last.values())}
+        """As in `run_status`, of the units whose files have been read."""
+        names = sorted((name, key) for key in self._counts if (name := layout.part_unit(key)))
+        files: dict[int, list[PartCounts]] = {}
+        for (unit, retry), key in names:
+            if len(files.setdefault(unit, [])) == retry:  # none before it is still to be read
+                files[unit].append(self._counts[key])
+        settled = [outcomes(its) for its in files.values() if its]
+        return {name: sum(unit[name] for unit in settled) for name in ("accepted", "rejected", "failed")}
 
 
 def _unit(entry: Entry) -> int:

@@ -54,6 +54,54 @@ def test_the_plan_is_said_and_nothing_is_written(tmp_path: Path, capsys: pytest.
     assert not (tmp_path / "run").exists()
 
 
+def test_a_rerun_is_counted_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    where = "key in ('00000000', '00000001', '00000006')"
+    assert run(tmp_path) == 0
+    before = sorted(tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert run(tmp_path, "--dry-run", "--rerun", where) == 0
+    said = capsys.readouterr().out
+    assert "to be drawn anew: 3 of 8 samples, in 2 units: 3 accepted; 2 a, 1 b\n" in said
+    assert sorted(tmp_path.rglob("*")) == before
+    assert run(tmp_path, "--rerun", where) == 0
+    capsys.readouterr()
+    assert run(tmp_path, "--dry-run", "--rerun", where) == 0
+    assert "rerun 1 (key in ('00000000', '00000001', '00000006')): 0 of 3 samples are still" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "line"),
+    [
+        (("--rerun", "reson = 'x'"), "--rerun: no column 'reson'; there are reason, class, "),
+        (("--rerun", "failed", "--retry-failed"), "--rerun: not together with --retry-failed"),
+        (("--rerun", "failed", "--rerun-seed", "0"), "--rerun-seed: must be a whole number from 1, not '0'"),
+        (("--rerun-seed", "2"), "--rerun-seed: goes with --rerun"),
+        (("--rerun", "failed"), "no run here"),
+    ],
+)
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_wrong_rerun_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], line: str, dry: tuple[str, ...]
+) -> None:
+    assert run(tmp_path, *dry, *more) == 2
+    told = capsys.readouterr()
+    assert line in told.err and told.err.count("\n") == 1 and not told.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hub_that_is_not_reached_is_no_reason_to_refuse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi, errors
+
+    def unreached(*arguments: object, **named: object) -> None:
+        raise errors.HTTPError("no route")
+
+    monkeypatch.setattr(HfApi, "model_info", unreached)
+    assert run(tmp_path, "--dry-run", "--inpainter.model", "someone/something") == 0
+    assert "someone/something was not looked up (HTTPError)" in capsys.readouterr().out
+
+
 def test_a_probe_measures_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "--dry-run", "--probe", "4", "--price", "2.5", "--farm.samplers.gpus", "0") == 0
     said = capsys.readouterr().out

@@ -18,7 +18,7 @@ from synood_ray.farm.reports import UnitReport
 from synood_ray.models.describers.base import Context, EngineDeadError
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
-from synood_ray.storage.parts import encode_samples, read_prompts
+from synood_ray.storage.parts import encode_samples, read_prompts, read_replaced
 from tests.cluster.crashing import CrashPoint, EngineKilled
 from tests.farm.stubs import Faults
 
@@ -140,7 +140,8 @@ class Sampler(Faults):
                 found.accepted, found.reject_reason = False, "mllm"
             if f"bad-{int(found.key)}" in self.faults and not retry:
                 found.accepted, found.failed, found.reject_reason = False, True, "error: bad luck"
-        self.store.put_new(layout.part_key(unit, retry), encode_samples(rows, self.class_names))
+        replaced = read_replaced(self.store, unit, retry, [task.key for task in tasks]) if retry else None
+        self.store.put_new(layout.part_key(unit, retry), encode_samples(rows, self.class_names, replaced=replaced))
         failed, accepted = sum(found.failed for found in rows), sum(found.accepted for found in rows)
         return UnitReport(unit, len(rows), accepted, len(rows) - accepted - failed, failed, {"refine": 0.0})
 

@@ -145,6 +145,40 @@ def test_killed_in_a_retry(name: str, nodes: Nodes, calm: Calm, tmp_path: Path) 
     wait_for(lambda: not nodes.actors(), "no actor is left")
 
 
+RERUN = ("--rerun", "class = 'a' and unit < 4")
+RERUN_POINTS: dict[str, tuple[Victim, Moment, str]] = {
+    "a rerun is stored, nothing is announced": ("self", "after", layout.rerun_key(1)),
+    "a rerun has announced what it will make": ("self", "after", layout.retries_key(1)),
+    "a rerun has committed a part": ("driver", "after", layout.part_key(2, 1)),
+    "a rerun has taken the manifest back": ("self", "deleted", layout.MANIFEST),
+    "a rerun has replaced a shard": ("self", "named", layout.shard_key(0, 3)),
+}
+
+
+@pytest.fixture(scope="module")
+def drawn_anew(nodes: Nodes, calm: Calm, tmp_path_factory: pytest.TempPathFactory) -> Calm:
+    """A rerun that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("rerun")
+    shutil.copytree(calm.store.uri, folder / "run")
+    finish(Command(calm.images, str(folder / "run"), WORK, RERUN), nodes, folder / "log")
+    store = open_store(str(folder / "run"))
+    return Calm(calm.images, store, contents(store), samples(store))
+
+
+@pytest.mark.parametrize("name", RERUN_POINTS)
+def test_killed_in_a_rerun(name: str, nodes: Nodes, calm: Calm, drawn_anew: Calm, tmp_path: Path) -> None:
+    """The same command makes of it what it would have become, and a third time finds nothing to do."""
+    victim, moment, key = RERUN_POINTS[name]
+    output, marker, log = tmp_path / "run", tmp_path / "killed", tmp_path / "log"
+    shutil.copytree(calm.store.uri, output)
+    rerun = Command(calm.images, str(output), f"{WORK} {CrashPoint(victim, moment, key, marker)}", RERUN)
+    finish(rerun, nodes, log, expected=KILLED)
+    assert marker.exists()
+    check(rerun, nodes, drawn_anew, log)
+    changed = {row.key for row in Run.open(open_store(str(output))).samples() if row.rerun}
+    assert changed == {row.key for row in Run.open(calm.store).samples() if row.source_name == "a" and row.unit < 4}
+
+
 def test_a_killed_driver_takes_its_own_cluster_along(calm: Calm, tmp_path: Path) -> None:
     """Without RAY_ADDRESS: nothing of the cluster that it started on this machine stays."""
     output, marker, log, tag = tmp_path / "run", tmp_path / "killed", tmp_path / "log", uuid.uuid4().hex

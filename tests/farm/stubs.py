@@ -13,7 +13,7 @@ from synood_ray.farm.actors import Actors
 from synood_ray.farm.reports import UnitReport, reasons
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
-from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples, read_prompts
+from synood_ray.storage.parts import PromptRow, encode_prompts, encode_samples, read_prompts, read_replaced
 from synood_ray.storage.stores import open_store
 
 
@@ -32,7 +32,8 @@ def stub_actors(
 class Faults:
     """Fails where it is told to: "error-U" at unit U always, "once-U" the first time, "die-U" dies once.
 
-    "undescribed-U": the prompts of unit U cannot be made. "bad-K": sample K fails, unless it is retried.
+    "undescribed-U": the prompts of unit U cannot be made. "bad-K": sample K fails, unless it is retried;
+    "bad-K-always": also then.
     "mute-K-N": sample K gets no prompt before its retry N. "vain": no sample is accepted.
     """
 
@@ -119,11 +120,13 @@ class StubSampler(Faults):
         for found in rows:
             if prompts[found.key].error:
                 found.accepted, found.failed, found.reject_reason = False, True, f"error: {prompts[found.key].error}"
-            if f"bad-{int(found.key)}" in self.faults and not retry:
+            bad = f"bad-{int(found.key)}"
+            if (bad in self.faults and not retry) or f"{bad}-always" in self.faults:
                 found.accepted, found.failed, found.reject_reason = False, True, "error: bad luck"
             if "vain" in self.faults and not found.failed:
                 found.accepted, found.reject_reason = False, "clip" if int(found.key) % 3 else "rounds"
-        data = encode_samples(rows, self.class_names)
+        replaced = read_replaced(self.store, unit, retry, [task.key for task in tasks]) if retry else None
+        data = encode_samples(rows, self.class_names, replaced=replaced)
         self.store.put_new(key, data)
         shown = [found for found in rows if not found.failed]
         told: dict[str, Any] = {

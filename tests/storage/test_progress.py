@@ -77,7 +77,7 @@ def test_a_unit_without_prompts_is_given_up_too(folder: Store) -> None:
     assert (status.committed, status.waiting, status.quarantined) == (3, 0, 1)
 
 
-def _failed(store: Store) -> dict[int, list[str]]:
+def _failed(store: Store) -> dict[int, dict[str, int]]:
     record = read_record(store)
     assert record is not None
     entries = [entry for files in sample_parts(store).values() for entry in files]
@@ -87,13 +87,13 @@ def _failed(store: Store) -> dict[int, list[str]]:
 def test_retries_replace_the_failed(folder: Store) -> None:
     plan = make_run(folder)
     commit(folder, plan, failed=["00000000", "00000001", "00000006"])
-    assert _failed(folder) == {0: ["00000000", "00000001"], 1: ["00000006"]}
+    assert _failed(folder) == {0: {"00000000": 0, "00000001": 0}, 1: {"00000006": 0}}
     assert run_status(folder).failed == 3
 
     rows = [make_row(task, attempt=2) for task in plan.unit(0)[:2]]
     fail(rows[1])
     folder.put_new(layout.part_key(0, retry=1), encode_samples(rows, CLASSES))
-    assert _failed(folder) == {0: ["00000001"], 1: ["00000006"]}
+    assert _failed(folder) == {0: {"00000001": 0}, 1: {"00000006": 0}}
     status = run_status(folder)
     assert (status.failed, status.accepted + status.rejected) == (2, 18)
 

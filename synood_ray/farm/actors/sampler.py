@@ -18,7 +18,7 @@ from synood_ray.sampling.produce import Models, produce
 from synood_ray.sampling.relatives import Relatives
 from synood_ray.storage import layout
 from synood_ray.storage.intact import intact
-from synood_ray.storage.parts import encode_samples, read_prompts
+from synood_ray.storage.parts import encode_samples, read_prompts, read_replaced
 from synood_ray.storage.record import require_record
 from synood_ray.storage.stores.base import Put, Store
 
@@ -110,7 +110,8 @@ class SamplerActor(Named):
     ) -> UnitReport:
         """Make one unit's samples and write ``parts/part-….parquet``. checker: a DescriberActor, or None.
 
-        retry: with 1 or more, tasks are those of the unit whose samples failed before; they become that retry's part.
+        retry: with 1 or more, tasks are those of the unit whose samples failed before or are drawn anew; they become
+        that retry's part.
         Nothing is made of a unit that is in the store already.
         """
         part = layout.part_key(unit, retry)
@@ -120,7 +121,8 @@ class SamplerActor(Named):
         contexts = {key: Context(found.context, found.raw, found.error) for key, found in described.items()}
         describer = Asked(checker) if checker is not None else None
         rows = produce(tasks, contexts, self.models, describer, attempt, self.name)
-        data = encode_samples(rows, self.class_names, self.run)
+        replaced = read_replaced(self.store, unit, retry, [task.key for task in tasks]) if retry else None
+        data = encode_samples(rows, self.class_names, self.run, replaced)
         put = self.store.put_new(part, data)
         accepted, failed = sum(row.accepted for row in rows), sum(row.failed for row in rows)
         answers = describer.answers if describer else []
