@@ -163,12 +163,11 @@ COMMAND = Command(
         "--probe K": "with --dry-run: make K samples elsewhere to measure",
         "--like URI": "with --dry-run: a run whose measured rates hold",
         "--price P": "with --dry-run: price of a GPU-hour",
-        "--retry-failed": "run the quarantined units and the failed samples of this run again, and nothing else; "
-        "their earlier errors stay in errors/. A published run is published anew",
-        "--rerun WHERE": "draw those samples of a published run anew, with new seeds, whose rows are chosen by a "
-        "condition on their columns: \"reason = 'rounds' and class in ('owl', 'duck')\", \"accepted and margin > 1\" "
-        "(=, !=, <, <=, >, >=, in, like, and, or, not). The same command resumes; with --dry-run it says how many",
-        "--rerun-seed N": "with --rerun: another number than 1 chooses and draws once more",
+        "--retry-failed": "run quarantined units and failed samples again, and nothing else; a published run is "
+        "published anew",
+        "--rerun WHERE": 'draw some samples of a published run anew, with new seeds, and publish it again: "reason = '
+        "'rounds' and class in ('owl', 'duck')\"",
+        "--rerun-seed N": "with --rerun: not 1, to draw once more",
     },
     needs=("data", "output"),
     settings=ALL,
