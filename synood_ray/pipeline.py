@@ -18,6 +18,7 @@ from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.retry import Retry, find_rerun, find_retries
 from synood_ray.locations import run_name
+from synood_ray.models.hub import at_commits, find_commits
 from synood_ray.negatives.mining import load_candidates
 from synood_ray.records import SourceImage
 from synood_ray.sampling.relatives import check_prompts
@@ -98,6 +99,7 @@ def synthesize(
         plan, run, new = _plan(settings, store, run, say)
         seconds["select"] = time.perf_counter() - begin
         try:
+            settings = at_commits(settings, run.record.commits)
             computed, by_stage = _drive(settings, store, plan, run.classes, say, retry, actors, observers)
         except UserError:
             if new:
@@ -180,6 +182,7 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     from synood_ray.data.masks import check_masks
 
     load_candidates(settings.labels)  # a wrong file is the user's to fix, before anything is written or loaded
+    commits = find_commits(settings, say) if run is None else run.record.commits
     selection = _select(settings, say)
     check_prompts(settings.prompts, [info.name for info in selection.classes])
     plan = plan_of(settings, selection.sources)
@@ -193,6 +196,7 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
         planned=plan.samples,
         units=len(plan),
         classes=[info.name for info in selection.classes],
+        commits=commits,
     )
     put_json(store, layout.SKIPS, {"skips": [asdict(skip) for skip in selection.skips]})
     store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))

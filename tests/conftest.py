@@ -1,6 +1,7 @@
 """For every test."""
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 
@@ -10,6 +11,9 @@ import pytest
 # inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# No test asks the real Hub for anything; those with a Hub of their own say where it is.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.paths import check_output
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from synood_ray.locations import MINI, resolve
-from synood_ray.models.describers import chosen
 
 if TYPE_CHECKING:
     from synood_ray.farm.forecast import Rates
@@ -145,43 +141,14 @@ def _new(settings: Settings, say: Say) -> _Plan:
 
 def _check_models(settings: Settings, say: Say) -> None:
     """Models by name: folders must be there; what is on the hub is asked for where the hub can be reached."""
-    named = {"inpainter.model": settings.inpainter.model}
-    if chosen(settings.describer) == "model":
-        named["describer.model"] = settings.describer.model
-    scorer = settings.scorer.model.removeprefix("timm:").removeprefix("hf-hub:")
-    if "/" in scorer:
-        named["scorer.model"] = scorer
-    said = []
-    for setting, model in named.items():
-        path = Path(resolve(model)).expanduser()
-        if path.is_dir():
-            said.append(f"{setting} is here")
-        elif model.startswith((MINI, "/", ".", "~")) or model.count("/") != 1:
-            raise UserError(f"{setting}: there is no folder {model}")
-        else:
-            said.append(f"{setting} {model} {_on_hub(setting, model)}")
-    say(f"models: {', '.join(said)}")
+    from synood_ray.models.hub import cached, find_commits, hub_models
 
-
-def _on_hub(setting: str, model: str) -> str:
-    """Whether a model can be had, in words. UserError if the hub says that there is none."""
-    from huggingface_hub import HfApi, scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound, HfHubHTTPError, HTTPError, RepositoryNotFoundError
-
-    try:
-        if any(repo.repo_id == model for repo in scan_cache_dir().repos):
-            return "is in the cache"
-    except CacheNotFound:
-        pass
-    if os.environ.get("HF_HUB_OFFLINE"):
-        raise UserError(f"{setting}: {model} is neither a folder nor in the cache, and HF_HUB_OFFLINE is set")
-    try:
-        HfApi().model_info(model, timeout=10)
-    except RepositoryNotFoundError as error:
-        raise UserError(f"{setting}: there is neither a folder {model} nor a model of that name on the hub") from error
-    except (HfHubHTTPError, HTTPError, OSError) as error:  # HTTPError: the library's own client, without an answer
-        return f"was not looked up ({type(error).__name__})"
-    return "is on the hub, and will be fetched"
+    models, commits = hub_models(settings), find_commits(settings, say)
+    for section, commit in commits.items():
+        where = "in the cache" if cached(models[section], commit) else "to be fetched"
+        say(f"models: {section}.model {models[section]} at commit {commit[:12]}, {where}")
+    if not models:
+        say("models: all are folders, and here")
 
 
 def _check_cluster(settings: Settings, say: Say) -> None:

@@ -88,6 +88,13 @@ def _server(address: str | None) -> str | None:
 AboutSubject = Annotated[str, _template("{subject}")]
 AboutContext = Annotated[str, _template("{context}")]
 AboutWord = Annotated[str, AfterValidator(_about_word)]
+Revision = Annotated[
+    str | None,
+    Field(
+        description="branch, tag or commit of a model of the hub; none: main. A run keeps to the commit that this "
+        "stands at when it begins"
+    ),
+]
 Gpus = Annotated[float, Field(ge=0.0), AfterValidator(_whole_or_less_than_one)]
 
 
@@ -118,6 +125,7 @@ class DescriberSettings(Section):
     """The multimodal LLM that names an image's context without its subject."""
 
     model: str = Field("Qwen/Qwen2.5-VL-7B-Instruct", description="local folder, mini:// or hub id, served by vLLM")
+    revision: Revision = None
     endpoint: Annotated[str | None, AfterValidator(_server)] = operational(
         None, "base URL of an OpenAI-compatible server (…/v1) that serves model, instead of an engine of its own"
     )
@@ -150,6 +158,7 @@ class InpainterSettings(Section):
     model: str = Field(
         "sd2-community/stable-diffusion-2-inpainting", description="folder, mini:// or hub id of a diffusers pipeline"
     )
+    revision: Revision = None
     resolution: int = Field(0, ge=0, description="side of the square image, pixels; 0: the model's own")
     dtype: DType = Field(
         "auto", description="auto: bfloat16 on a GPU; on a CPU float32, and the denoiser bfloat16 where that is faster"
@@ -166,6 +175,7 @@ class ScorerSettings(Section):
         description="CLIP: open_clip name, folder, mini://, hf-hub:ID; or a classifier: timm:NAME, timm:FOLDER",
     )
     pretrained: str | None = Field("openai", description="open_clip pretrained tag; not used for a folder")
+    revision: Revision = None
     score: ScoreName = Field("energy", description="OOD score, higher = more ID")
     temperature: float = Field(1.0, gt=0.0, description="temperature of energy and MSP, on logits of 100 cos")
     templates: list[AboutWord] = Field(["a nice {}"], min_length=1, description="prompts of an ID class name, averaged")
@@ -219,6 +229,7 @@ class DetectorSettings(Section):
         None, description="CLIP of the detector, of a run that is scored by a classifier; none: scorer.model"
     )
     pretrained: str | None = Field("openai", description="open_clip tag of detector.model; not used for a folder")
+    revision: Revision = None
     score: ScoreName = Field("fused", description="OOD score of the detector, higher = more ID")
 
 
@@ -376,7 +387,7 @@ class Settings(Section):
             return self.scorer
         if self.detector.model is None:
             raise UserError("scorer.model names a classifier; set detector.model to the CLIP of the detector")
-        own = {"model": self.detector.model, "pretrained": self.detector.pretrained}
+        own = {name: getattr(self.detector, name) for name in ("model", "pretrained", "revision")}
         return self.scorer.model_copy(update=own)
 
 

@@ -22,7 +22,8 @@ class DetectorDescription:
     """Everything about a detector but its weights; stored as detector.json.
 
     class_names are in order of their labels (names may repeat, labels do not); negative_words and negative_kinds in
-    order of the negative features. model, pretrained, templates name the CLIP, as in the settings ``scorer.*``.
+    order of the negative features. model, pretrained, revision, templates name the CLIP, as in the settings
+    ``scorer.*``.
     threshold: scores below it are OOD. training: the settings it was trained with; data: how many images.
     weights: the name of the safetensors file beside it, filled in when the detector is saved.
     score: its OOD score, of `synood_ray.scores.SCORES`; groups and temperature are the score's. offset: length of the
@@ -47,6 +48,7 @@ class DetectorDescription:
     temperature: float = 1.0
     offset: float = 0.0
     notes: list[str] = field(default_factory=list)
+    revision: str | None = None
 
     @property
     def summary(self) -> str:

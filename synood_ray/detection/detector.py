@@ -140,6 +140,7 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
                 ScorerSettings(
                     model=description.model,
                     pretrained=description.pretrained,
+                    revision=description.revision,
                     templates=description.templates,
                     device=device,  # type: ignore[arg-type]
                 )

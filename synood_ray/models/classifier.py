@@ -11,6 +11,7 @@ from synood_ray.locations import is_folder, resolve
 from synood_ray.models.clip import ClipModel, Preprocess
 from synood_ray.models.devices import choose_device, choose_dtype
 from synood_ray.models.frozen import speed_up
+from synood_ray.models.hub import HF_HUB
 from synood_ray.scores import ScoreInput
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ class TimmClassifier:
 
         name = settings.model.removeprefix(TIMM)
         try:
-            model: Any = timm.create_model(f"local-dir:{resolve(name)}" if is_folder(name) else name, pretrained=True)
+            if is_folder(name):
+                name = f"local-dir:{resolve(name)}"
+            elif name.startswith(HF_HUB) and settings.revision:
+                name = f"{name}@{settings.revision}"
+            model: Any = timm.create_model(name, pretrained=True)
         except (RuntimeError, OSError, KeyError, ValueError) as error:
             raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {first_line(error)}") from error
         columns = _columns(model.pretrained_cfg.get("label_names"), model.num_classes, class_names, settings.model)

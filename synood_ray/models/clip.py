@@ -12,6 +12,7 @@ from synood_ray.errors import UserError, first_line
 from synood_ray.locations import is_folder, resolve
 from synood_ray.models.devices import choose_device, choose_dtype
 from synood_ray.models.frozen import speed_up
+from synood_ray.models.hub import HF_HUB, open_clip_folder
 
 if TYPE_CHECKING:
     import torch
@@ -30,16 +31,19 @@ class ClipModel:
         import torch
 
         name = settings.model
+        on_hub = name.startswith(HF_HUB)
         folder = is_folder(name)
         if folder:
             name = f"local-dir:{resolve(name)}"
-        elif settings.pretrained is None and not name.startswith("hf-hub:"):
+        elif settings.pretrained is None and not on_hub:
             raise UserError(
                 f"scorer.model {name!r} is an architecture without weights; name some with scorer.pretrained, such as "
                 "openai, or give a folder or hf-hub:ID"
             )
         try:
-            pretrained = None if folder else settings.pretrained
+            pretrained = None if folder or on_hub else settings.pretrained
+            if on_hub and settings.revision:
+                name = f"local-dir:{open_clip_folder(name.removeprefix(HF_HUB), settings.revision)}"
             model = open_clip.create_model(
                 name,
                 pretrained=pretrained,

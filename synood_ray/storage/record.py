@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from synood_ray.config.fingerprint import differences, fingerprint, same_place
@@ -34,7 +34,8 @@ _PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """The contents of run.json. planned: samples; units: units of samples; classes: name of every label."""
+    """The contents of run.json. planned: samples; units: units of samples; classes: name of every label; commits: of
+    models of the hub, by their section of the settings."""
 
     config: dict[str, Any]
     fingerprint: str
@@ -44,6 +45,7 @@ class RunRecord:
     classes: list[str]
     packages: dict[str, str]
     format: int = FORMAT
+    commits: dict[str, str] = field(default_factory=dict)
 
     def unit_samples(self, unit: int) -> range:
         """Positions in the plan of a unit's samples; none outside [0, units)."""
@@ -104,7 +106,14 @@ def check_vacant(store: Store) -> None:
 
 
 def check_or_create_run(
-    store: Store, settings: Settings, *, id_manifest_sha256: str, planned: int, units: int, classes: Sequence[str]
+    store: Store,
+    settings: Settings,
+    *,
+    id_manifest_sha256: str,
+    planned: int,
+    units: int,
+    classes: Sequence[str],
+    commits: Mapping[str, str] | None = None,
 ) -> tuple[RunRecord, bool]:
     """Write run.json, or find that these settings continue the run that is there. Returns it, and whether it is new.
 
@@ -120,6 +129,7 @@ def check_or_create_run(
         units=units,
         classes=list(classes),
         packages=package_versions(),
+        commits=dict(commits or {}),
     )
     existing = read_record(store)
     if existing is None:

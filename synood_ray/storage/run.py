@@ -60,9 +60,11 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The settings that it was made with."""
+        """The settings that it was made with, and is to be gone on with: models of the hub at their commits."""
         config = self.record.config
-        return config | {section: before | config.get(section, {}) for section, before in _BEFORE.items()}
+        found = config | {section: before | config.get(section, {}) for section, before in _BEFORE.items()}
+        commits = {section: {**found[section], "revision": commit} for section, commit in self.record.commits.items()}
+        return found | commits
 
     @property
     def classes(self) -> list[str]:

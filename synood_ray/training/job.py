@@ -169,6 +169,7 @@ def detector_of(
         notes=[note] if note else [],
         model=scorer.model,
         pretrained=scorer.pretrained,
+        revision=scorer.revision,
         templates=scorer.templates,
         training={
             "settings": identity(settings),

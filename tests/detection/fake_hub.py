@@ -114,7 +114,27 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._json({"error": "Entry not found"}, 404, "EntryNotFound", commit=commit_id(numbers[revision]))
             return
+        about = path.removeprefix("/api/models/")
+        name, tree, revision = about.partition("/tree/" if "/tree/" in about else "/revision/")
+        if name in self.server.commits:
+            self._about(name, revision or "main", as_tree="tree" in tree)
+            return
         self._json({"error": "Repository not found"}, 404, "RepoNotFound")
+
+    def _about(self, name: str, revision: str, as_tree: bool) -> None:
+        """What a repository holds at a revision."""
+        commits = self.server.commits[name]
+        numbers = {commit_id(n): n for n in range(1, len(commits) + 1)} | {"main": len(commits)}
+        if revision not in numbers:
+            self._json({"error": f"Invalid rev id: {revision}"}, 404, "RevisionNotFound")
+            return
+        files = commits[numbers[revision] - 1]
+        if as_tree:
+            hashes = {file: hashlib.sha1(data).hexdigest() for file, data in files.items()}
+            self._json([{"type": "file", "path": f, "size": len(files[f]), "oid": hashes[f]} for f in files])
+            return
+        names = [{"rfilename": file} for file in files]
+        self._json({"id": name, "sha": commit_id(numbers[revision]), "siblings": names, "tags": [], "downloads": 0})
 
     def _chunks(self) -> bytes:
         body = b""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.named import Named
 from synood_ray.farm.preparing import open_scorer
+from synood_ray.logs import heard
 
 if TYPE_CHECKING:
     import torch
@@ -24,14 +26,20 @@ class ScorerActor(Named):
         self.settings = Settings.model_validate(settings)
         self.start_log(self.settings.log, output)
         self.output, self.class_names = output, class_names
+        self.warned: list[str] = []
 
     @cached_property
     def scorer(self) -> Scorer:
-        return open_scorer(self.settings, self.open_run(self.output), self.class_names)
+        with heard() as lines:
+            opened = open_scorer(self.settings, self.open_run(self.output), self.class_names)
+        self.warned = lines
+        return opened
 
-    def open(self) -> None:
-        """Have the model loaded, and what is made with it once a run: negative labels, related classes."""
+    def open(self) -> list[str]:
+        """Have the model loaded, and what is made with it once a run: negative labels, related classes. Returns what
+        libraries have warned about."""
         self.scorer  # noqa: B018 - made on first use
+        return self.warned
 
     def call(self, method: str, arrays: tuple[Any, ...]) -> Any:
         """Call a `Scorer` method on tensors given as NumPy arrays; tensors come back as arrays."""
@@ -49,10 +57,11 @@ class RemoteScorer:
         self.turn = os.getpid()
 
     def open(self) -> None:
-        """Wait until one of them is open."""
+        """Wait until one of them is open; what it was warned about is warned about here."""
         import ray
 
-        ray.get(self.actors[0].open.remote())
+        for line in ray.get(self.actors[0].open.remote()):
+            warnings.warn(line, stacklevel=2)
 
     def score(self, images: Tensor) -> Tensor:
         return self._call("score", images)

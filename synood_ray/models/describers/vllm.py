@@ -121,6 +121,8 @@ def _start_engine(settings: DescriberSettings) -> Any:
     dtype = settings.dtype if settings.dtype != "auto" else ("float32" if on_cpu else "bfloat16")
     options: dict[str, Any] = {
         "model": model,
+        "revision": settings.revision,
+        "tokenizer_revision": settings.revision,
         "dtype": dtype,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.batch_size,

@@ -35,7 +35,10 @@ def open_inpainter(settings: InpainterSettings) -> PipelineInpainter:
     }
     try:
         pipe = AutoPipelineForInpainting.from_pretrained(
-            resolve(settings.model), dtype=dtypes, local_files_only=is_folder(settings.model)
+            resolve(settings.model),
+            revision=settings.revision,
+            dtype=dtypes,
+            local_files_only=is_folder(settings.model),
         )
     except (OSError, ValueError) as error:
         message = str(error).strip().splitlines()[0]

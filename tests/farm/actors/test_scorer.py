@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from synood_ray.cli.benchmark import COMMAND
 from synood_ray.config.settings import Settings
 from synood_ray.data.selection import select
 from synood_ray.data.source import open_source
+from synood_ray.farm.actors.scorer import RemoteScorer, ScorerActor
+from synood_ray.logs import heard
 from synood_ray.pipeline import synthesize
 from synood_ray.storage.parts import VOLATILE
 from synood_ray.storage.run import Run
@@ -58,3 +61,29 @@ def test_the_same_samples_from_a_scorer_elsewhere(settings: Settings, tmp_path: 
     assert len(local) == SAMPLES and any(row["accepted"] for row in local)
     assert all(math.isclose(math.hypot(*row["feature"]), 1, abs_tol=1e-3) for row in local)
     assert rows(settings, "actor", tmp_path / "actor") == local
+
+
+@ray.remote
+class Warned:
+    """A scorer whose model has something to say."""
+
+    def open(self) -> list[str]:
+        return ["scorer.model has learned from squashed images"]
+
+
+def test_what_a_pool_is_warned_about_reaches_the_samplers() -> None:
+    with heard() as lines:
+        RemoteScorer([Warned.remote()]).open()
+    assert lines == ["scorer.model has learned from squashed images"]
+
+
+def test_what_is_warned_about_while_a_scorer_loads_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def open_scorer(*_: object) -> object:
+        warnings.warn("scorer.model has learned from squashed images", stacklevel=1)
+        return object()
+
+    monkeypatch.setattr("synood_ray.farm.actors.scorer.open_scorer", open_scorer)
+    monkeypatch.setattr(ScorerActor, "open_run", lambda self, output: None)
+    actor = ScorerActor(Settings().model_dump(), str(tmp_path), ["a"])
+    for _ in range(2):
+        assert actor.open() == ["scorer.model has learned from squashed images"]
