@@ -165,8 +165,8 @@ COMMAND = Command(
         "--price P": "with --dry-run: price of a GPU-hour",
         "--retry-failed": "run quarantined units and failed samples again, and nothing else; a published run is "
         "published anew",
-        "--rerun WHERE": 'draw some samples of a published run anew, with new seeds, and publish it again: "reason = '
-        "'rounds' and class in ('owl', 'duck')\"",
+        "--rerun WHERE": "draw samples of a published run anew, with new seeds: "
+        "\"reason = 'rounds' and class in ('owl', 'duck')\"",
         "--rerun-seed N": "with --rerun: not 1, to draw once more",
     },
     needs=("data", "output"),
