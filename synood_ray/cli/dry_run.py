@@ -51,7 +51,7 @@ def dry_run(
 
     store, run = _check_storage(settings, say, begun=rerun is not None)
     plan = _redrawn(store, rerun, say) if rerun else _resumed(settings, run, say) if run else _new(settings, say)
-    _check_models(settings, say)
+    _check_models(settings, run, say)
     _check_cluster(settings, say)
     rates = _rates(settings, store if run else None, probe, like, say, more)
     if rates is None:
@@ -139,11 +139,12 @@ def _new(settings: Settings, say: Say) -> _Plan:
     return _Plan(samples)
 
 
-def _check_models(settings: Settings, say: Say) -> None:
+def _check_models(settings: Settings, run: Run | None, say: Say) -> None:
     """Models by name: folders must be there; what is on the hub is asked for where the hub can be reached."""
     from synood_ray.models.hub import cached, find_commits, hub_models
 
-    models, commits = hub_models(settings), find_commits(settings, say)
+    models = hub_models(settings)
+    commits = run.record.commits if run else find_commits(settings, say)
     for section, commit in commits.items():
         where = "in the cache" if cached(models[section], commit) else "to be fetched"
         say(f"models: {section}.model {models[section]} at commit {commit[:12]}, {where}")

@@ -92,14 +92,15 @@ def test_a_wrong_rerun_is_told_in_one_line(
 def test_a_hub_that_is_not_reached_is_no_reason_to_refuse(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi, constants, errors
 
     def unreached(*arguments: object, **named: object) -> None:
         raise errors.HTTPError("no route")
 
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(HfApi, "model_info", unreached)
     assert run(tmp_path, "--dry-run", "--inpainter.model", "someone/something") == 0
-    assert "someone/something was not looked up (HTTPError)" in capsys.readouterr().out
+    assert "inpainter.model: someone/something was not found, here or on the Hub" in capsys.readouterr().out
 
 
 def test_a_probe_measures_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
