@@ -106,7 +106,7 @@ def resume(manifest: bytes, units: int, committed: int) -> dict[str, Any]:
     sources = decode_sources(manifest)
     plan = Plan(sources, per_image=-(-units * UNIT_SIZE // len(sources)), unit_size=UNIT_SIZE, limit=units * UNIT_SIZE)
     store = ListedStore("listed", units, committed)
-    assert len(scan(store, "parts").committed) == committed  # as `synthesize` does, to see whether anything is left
+    assert len(scan(store, units).committed) == committed  # as `synthesize` does, to see whether anything is left
     driver = Driver(stub_settings(1), store, plan, CLASSES)
     ready = time.monotonic()
     tasks = 0

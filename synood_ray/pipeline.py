@@ -253,7 +253,7 @@ def _drive(
 
     Without any, Ray is not started.
     """
-    committed = len(scan(store, "parts").committed)
+    committed = len(scan(store, len(plan)).committed)
     if retry:  # first: whatever ends this call early, the next one then publishes what is new
         announce_retries(store, {unit: again.number for unit, again in retry.items() if again.number})
     elif committed:
@@ -273,7 +273,7 @@ def _drive(
     say(connect())
     if not is_local():
         check_models(settings)
-    describes = settings.sampling.mllm_check or len(scan(store, "prompts").committed) < len(plan)
+    describes = settings.sampling.mllm_check or len(scan(store, len(plan), "prompts").committed) < len(plan)
     await_room(needs_of(settings, describes=describes), say)
     size: dict[str, int] = {"samples": plan.samples, "unit_size": settings.farm.unit_size}
     earlier = partial(_outcomes, store) if committed and not retry else None

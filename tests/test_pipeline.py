@@ -68,6 +68,21 @@ def test_a_start_that_died_before_the_manifests_goes_on(settings: Settings, monk
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 
 
+def test_a_part_beyond_the_plan_counts_for_none_of_its_units(settings: Settings) -> None:
+    make(settings)
+    store = open_store(settings.output)
+    store.put_new(layout.part_key(99), store.get(layout.part_key(0)))  # copied there
+    store.delete(layout.part_key(1))
+    retract(store)
+    said: list[str] = []
+    with pytest.raises(UserError, match=r"part-000099.*damaged \(the run has 3 units\)"):
+        make(settings, said.append)
+    assert "resuming: 2 of 3 units are committed" in said and store.exists(layout.part_key(1))
+    synthesize(settings, said.append, retry_failed=True, actors=stub_actors())
+    assert not store.exists(layout.part_key(99)) and run_status(store).published
+    assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
+
+
 def test_a_finished_run_answers_without_ray(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make(settings)
     monkeypatch.setitem(sys.modules, "ray", None)  # an import fails
@@ -172,7 +187,7 @@ def test_a_model_server_that_stays_away_ends_the_job_and_loses_nothing(
     assert "http://host/v1 has given no answer for 300 s: HTTP 500: no memory" in err
     assert "the same command resumes" in err and "Traceback" not in err and "published" not in out
     store = open_store(settings.output)
-    assert not scan(store, "prompts").quarantined and len(scan(store).committed) == units
+    assert not scan(store, units, "prompts").quarantined and len(scan(store, units).committed) == units
     assert main_guard(lambda argv: job(*argv), arguments) == 0
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 

@@ -83,10 +83,13 @@ def _check_storage(settings: Settings, say: Say, *, begun: bool) -> tuple[Store,
 
 
 def _resumed(settings: Settings, run: Run, say: Say) -> _Plan:
+    from synood_ray.storage import layout
     from synood_ray.storage.progress import scan
 
     record, size = run.record, settings.farm.unit_size
-    done = {stage: min(len(scan(run.store, stage).committed) * size, record.planned) for stage in ("parts", "prompts")}  # type: ignore[arg-type]
+    stages: tuple[layout.Stage, ...] = ("parts", "prompts")
+    found = {stage: len(scan(run.store, record.units, stage).committed) for stage in stages}
+    done = {stage: min(count * size, record.planned) for stage, count in found.items()}
     left = record.planned - done["parts"]
     say(f"plan: {record.planned:,} samples in {record.units:,} units; {done['parts']:,} are there, {left:,} to make")
     return _Plan(record.planned, done["parts"], max(done.values()))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from synood_ray.records import SampleTask
 from synood_ray.storage.damage import put_aside
 from synood_ray.storage.parts import read_prompts
-from synood_ray.storage.progress import failed_samples, part_counts, sample_parts, scan, survey
+from synood_ray.storage.progress import failed_samples, given_up, part_counts, sample_parts, survey
 from synood_ray.storage.record import require_record
 from synood_ray.storage.reruns import Rerun, read_reruns
 from synood_ray.storage.stores.base import Store
@@ -59,7 +59,7 @@ def find_retries(store: Store, say: Callable[[str], None] = lambda line: None) -
             say(str(part))
         parts = sample_parts(store)
         counts, damaged = survey(store, record, (entry for files in parts.values() for entry in files))
-    quarantined = (scan(store, "prompts").quarantined | scan(store, "parts").quarantined) - parts.keys()
+    quarantined = given_up(store, record.units) - parts.keys()
     failing = failed_samples(store, counts)
     reruns = read_reruns(store) if any(number for keys in failing.values() for number in keys.values()) else {}
     failed = {

@@ -89,7 +89,7 @@ def open_stages(
         limits: dict[str, Any] = {"max_attempts": farm.max_attempts, "deadline": farm.unit_deadline}
         return UnitQueue(units, committed, blocked=blocked, rng=rng, **history, **limits)
 
-    prompts, parts = scan(store, "prompts"), scan(store, "parts")
+    prompts, parts = scan(store, units, "prompts"), scan(store, units, "parts")
     sampled = np.setdiff1d(np.arange(units), [*retry]) if retry else parts.committed
     # A unit whose samples are committed needs no prompts any more, but for those that failed for want of one.
     described = np.union1d(np.union1d(prompts.committed, parts.committed), sampled)

@@ -18,7 +18,7 @@ def put_aside(store: Store, record: RunRecord, damaged: Sequence[DamagedPart]) -
     A unit that has no part any more is quarantined with the reason, and `--retry-failed` makes it again; a retry that
     is gone leaves samples that failed, which are tried again in the same way.
     """
-    attempts = scan(store, "parts").attempts if damaged else {}
+    attempts = scan(store, record.units).attempts if damaged else {}
     for part in damaged:
         unit, retry = layout.part_unit(part.key) or (record.units, 0)
         if retry == 0 and unit < record.units:

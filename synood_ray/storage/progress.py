@@ -84,19 +84,27 @@ class RunStatus:
         }
 
 
-def scan(store: Store, stage: layout.Stage = "parts") -> Scan:
-    """What is done and what has failed in a stage. Two listings; nothing is opened."""
+def scan(store: Store, units: int, stage: layout.Stage = "parts") -> Scan:
+    """What is done and what has failed in a stage, of so many units: what is there of others is none of the run's. Two
+    listings; nothing is opened."""
     folder, unit_of = (layout.PARTS, layout.part_unit) if stage == "parts" else (layout.PROMPTS, layout.prompts_unit)
     names = (unit_of(entry.key) for entry in store.list(folder))
-    units = np.fromiter((name[0] for name in names if name and not name[1]), dtype=np.int64)
-    units.sort()
+    done = np.fromiter((name[0] for name in names if name and not name[1] and name[0] < units), dtype=np.int64)
+    done.sort()
     last: dict[int, layout.ErrorName] = {}
     for entry in store.list(layout.ERRORS):
         error = layout.parse_error(entry.key)
-        if error and error.stage == stage and (error.unit not in last or error.attempt > last[error.unit].attempt):
+        if error is None or error.stage != stage or error.unit >= units:
+            continue
+        if error.unit not in last or error.attempt > last[error.unit].attempt:
             last[error.unit] = error
     final = np.array([unit for unit, error in last.items() if error.final], dtype=np.int64)
-    return Scan(units, {u: e.attempt for u, e in last.items()}, set(np.setdiff1d(final, units).tolist()))
+    return Scan(done, {u: e.attempt for u, e in last.items()}, set(np.setdiff1d(final, done).tolist()))
+
+
+def given_up(store: Store, units: int) -> set[int]:
+    """Units that are quarantined in either stage."""
+    return scan(store, units, "prompts").quarantined | scan(store, units, "parts").quarantined
 
 
 def survey(
@@ -192,7 +200,7 @@ def run_status(store: Store) -> RunStatus:
     parts = sample_parts(store)
     flat = [entry for entries in parts.values() for entry in entries]
     settled = [outcomes(files) for files in by_unit(part_counts(store, record, flat).values()).values()]
-    stuck = (scan(store, "parts").quarantined | scan(store, "prompts").quarantined) - parts.keys()
+    stuck = given_up(store, record.units) - parts.keys()
     return RunStatus(
         planned=record.units,
         committed=len(parts),

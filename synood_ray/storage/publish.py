@@ -25,7 +25,7 @@ from synood_ray.storage.card import dataset_card, is_dataset_card
 from synood_ray.storage.damage import put_aside
 from synood_ray.storage.distinct import Distinct, least_distance
 from synood_ray.storage.parts import DamagedPart, PartCounts, outcomes, read_part, sample_schema, to_parquet
-from synood_ray.storage.progress import sample_parts, scan, survey
+from synood_ray.storage.progress import given_up, sample_parts, survey
 from synood_ray.storage.publication import (
     Publication,
     earlier_shards,
@@ -153,9 +153,9 @@ def _decide(
 ) -> Publication:
     """What goes into the publication: all committed units with all their retries, if the others were given up."""
     missing = set(range(record.units)) - parts.keys()
-    given_up = scan(store, "parts").quarantined | scan(store, "prompts").quarantined if missing else set()
-    if missing - given_up:
-        raise Unfinished(f"{store.uri}: {len(missing - given_up)} of {record.units} units are still to be done")
+    lost = given_up(store, record.units) if missing else set()
+    if missing - lost:
+        raise Unfinished(f"{store.uri}: {len(missing - lost)} of {record.units} units are still to be done")
     retries = {str(unit): len(files) - 1 for unit, files in parts.items() if len(files) > 1}
     decision = Publication(rows_per_shard, bytes_per_shard, sorted(missing), retries)
     shards = plan_shards(_published_units(store, record, decision, parts, counts), rows_per_shard, bytes_per_shard)

@@ -46,8 +46,8 @@ def test_busy_times_of_all_workers(tmp_path: Path) -> None:
 
 def test_a_listed_store_is_a_run_of_which_part_is_committed() -> None:
     store = ListedStore("nowhere", units=20, committed=7)
-    assert scan(store, "parts").committed.tolist() == list(range(7))
-    assert scan(store, "prompts").committed.tolist() == list(range(20))
+    assert scan(store, 20).committed.tolist() == list(range(7))
+    assert scan(store, 20, "prompts").committed.tolist() == list(range(20))
     assert not list(store.list(layout.ERRORS)) and not store.exists(layout.RUN)
     with pytest.raises(AssertionError, match=r"errors/x\.json"):
         store.put_new("errors/x.json", b"{}")

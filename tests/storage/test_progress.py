@@ -23,7 +23,7 @@ def _error(store: Store, stage: layout.Stage, unit: int, attempt: int, final: bo
 
 
 def test_scan_of_an_empty_run(store: Store) -> None:
-    found = scan(store)
+    found = scan(store, 10)
     assert (found.committed.tolist(), found.attempts, found.quarantined) == ([], {}, set())
 
 
@@ -39,12 +39,20 @@ def test_scan_finds_what_is_done_and_what_was_given_up(folder: Store) -> None:
     _error(folder, "parts", 8, 4)
     _error(folder, "parts", 3, 3, final=True)  # committed in spite of it
     _error(folder, "prompts", 9, 3, final=True)
-    parts, prompts = scan(folder), scan(folder, "prompts")
+    parts, prompts = scan(folder, 1_000_002), scan(folder, 1_000_002, "prompts")
     assert parts.committed.tolist() == [3, 999_999, 1_000_000]
     assert parts.attempts == {7: 10, 8: 4, 3: 3}
     assert parts.quarantined == {7}
     assert prompts.committed.tolist() == [4, 1_000_000, 1_000_001]
     assert (prompts.attempts, prompts.quarantined) == ({9: 3}, {9})
+
+
+def test_scan_leaves_out_what_no_unit_of_the_run_has_made(folder: Store) -> None:
+    folder.put_new(layout.part_key(2), b"")
+    folder.put_new(layout.part_key(3), b"")  # copied there
+    _error(folder, "parts", 3, 3, final=True)
+    found = scan(folder, 3)
+    assert (found.committed.tolist(), found.attempts, found.quarantined) == ([2], {}, set())
 
 
 def test_status_on_the_way(store: Store) -> None:
