@@ -179,24 +179,30 @@ def sample_parts(store: Store) -> dict[int, list[Entry]]:
     return {unit: [found[unit][retry] for retry in sorted(found[unit])] for unit in sorted(found) if 0 in found[unit]}
 
 
+def published_status(store: Store, record: RunRecord) -> RunStatus | None:
+    """What a run has come to, from its manifest; None if it is not published, or has gone on since."""
+    manifest, publications = read_manifest(store), read_publications(store)
+    if not manifest or (publications and is_outdated(store, publications[-1])):
+        return None
+    quarantined = len(manifest["quarantined_units"])
+    return RunStatus(
+        planned=record.units,
+        committed=manifest["units"] - quarantined,
+        waiting=0,
+        leased=0,
+        quarantined=quarantined,
+        **{name: manifest[name] for name in ("accepted", "rejected", "failed")},
+        published=True,
+        planned_samples=record.planned,
+        diversity=Diversity(**manifest["diversity"]) if "diversity" in manifest else None,
+    )
+
+
 def run_status(store: Store) -> RunStatus:
     """Progress of the run in this store; of a published one, from its manifest. UserError where there is none."""
     record = require_record(store)
-    manifest, publications = read_manifest(store), read_publications(store)
-    if manifest and not (publications and is_outdated(store, publications[-1])):
-        quarantined = len(manifest["quarantined_units"])
-        done = manifest["units"] - quarantined
-        return RunStatus(
-            planned=record.units,
-            committed=done,
-            waiting=0,
-            leased=0,
-            quarantined=quarantined,
-            **{name: manifest[name] for name in ("accepted", "rejected", "failed")},
-            published=True,
-            planned_samples=record.planned,
-            diversity=Diversity(**manifest["diversity"]) if "diversity" in manifest else None,
-        )
+    if published := published_status(store, record):
+        return published
     parts = sample_parts(store)
     flat = [entry for entries in parts.values() for entry in entries]
     settled = [outcomes(files) for files in by_unit(part_counts(store, record, flat).values()).values()]

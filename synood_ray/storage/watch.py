@@ -13,9 +13,8 @@ from itertools import pairwise
 from synood_ray.storage import layout
 from synood_ray.storage.causes import Cause, causes
 from synood_ray.storage.parts import DamagedPart, PartCounts, outcomes, read_counts
-from synood_ray.storage.progress import run_status
+from synood_ray.storage.progress import published_status
 from synood_ray.storage.record import require_record
-from synood_ray.storage.shards import read_manifest
 from synood_ray.storage.stored_json import load_json
 from synood_ray.storage.stores.base import Entry, NotFound, Store
 
@@ -72,8 +71,8 @@ class Watch:
         sampled = self._samples(first)
         latest = max((entry.modified for entry in (*parts, *prompts, *errors)), default=0.0)
         quiet = now - latest if latest else None
-        status = run_status(self.store) if read_manifest(self.store) else None
-        if status and status.published:
+        status = published_status(self.store, self.record)
+        if status:
             state, sampled = "published", status.accepted + status.rejected + status.failed
         elif quiet is None:
             state = "nothing is made yet"
