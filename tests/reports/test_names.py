@@ -57,6 +57,13 @@ IDS = "refused: ids, no names; data.class_names maps them, or keys takes them as
         *("sassoftware/python-dlpy#215", "wnids that are not ImageNet-1k's", "refused: a map is needed"),
         *(["n09999999", "n09999998"], "the classes are wnids"),
     ),
+    (
+        "trial",
+        "an icon theme's folders 48x48, 512x512",
+        "refused: sizes; one of them is to be given",
+        ["48x48", "512x512", "scalable"],
+        "sizes, not classes.*such as .*/512x512",
+    ),
     ("trial", "hashes as folders", "refused: ids, no names", ["d41d8cd98f", "0cc175b9c0"], "ids, not names"),
 )
 def test_what_is_no_name_is_refused_with_the_cure(make_folder: MakeFolder, classes: list[str], words: str) -> None:
