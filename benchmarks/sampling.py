@@ -2,8 +2,7 @@
 
 Core-seconds are CPU time of this process, so a busy machine changes little. All recipes use the same models and are
 judged by the same boundary; an independent classifier with a boundary of its own says whether accepted images are
-merely adversarial to the CLIP. Then the semantic check on composed scenes whose subject is known, and what the farm
-loses with its scorer in an actor.
+merely adversarial to the CLIP. Then what the farm loses with its scorer in an actor, and the semantic check.
 """
 
 from __future__ import annotations
@@ -39,24 +38,21 @@ def benchmark(settings: Settings, samples: int, plot: str | None = None) -> tupl
     """
     import torch
 
-    from benchmarks import placement
-    from tools.mini_world.check_semantic import still_shows
+    from benchmarks import placement, semantic
 
+    preset = settings
     torch.set_num_threads(1)  # as in the farm's actors; threads that wait for each other would count as core-seconds
     settings = settings.model_copy(deep=True)
     settings.prompts.policy, settings.sampling.band, settings.sampling.mask = "context", [-0.25, 0.25], "box"
     recipes, found = compare_recipes(settings, samples, plot)
     scorer = placement.benchmark(settings)
     found.append(placement.target(scorer))
-    precision, recall = still_shows()["CLIP or MLLM"]  # last: vLLM binds this process's threads
-    found += [
-        Target("semantic check on known scenes: precision", precision, 0.9),
-        Target("semantic check on known scenes: recall", recall, 0.9),
-    ]
+    checked, targets_of_check = semantic.benchmark(preset)  # last: vLLM binds this process's threads
+    found += targets_of_check
     figures = {
         "recipes": {name: {what: value for what, (value, _) in rows.items()} for name, rows in recipes.items()},
         "intervals": {name: {what: ends for what, (_, ends) in rows.items() if ends} for name, rows in recipes.items()},
-        "semantic_check": {"precision": precision, "recall": recall},
+        "semantic_check": checked,
         "scorer": scorer,
     }
     return figures, found

@@ -113,7 +113,9 @@ class SamplingSettings(Section):
         "reject a sample that should show a thing and has less structure where it was repainted than this share of its "
         "companion's (needs id_companions): an empty place; 0: accept those too",
     )
-    clip_check: bool = Field(True, description="reject a sample whose CLIP top-1 is its own class")
+    clip_check: bool = Field(
+        True, description="reject a sample if CLIP sees its class in it: top-1, and as sure as of held-out ID images"
+    )
     mllm_check: bool = Field(True, description="reject a sample in which the describer still sees its class")
     id_companions: bool = Field(True, description="also regenerate every source as an ID image (own prompt)")
     distinct: float = earlier(

@@ -126,13 +126,13 @@ def same_texts(features: Tensor) -> list[tuple[int, int]]:
     return pairs
 
 
-def verdicts_of(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+def verdicts_of(logits: Tensor, labels: Tensor, classes: int, sure: float = 0.0) -> tuple[Tensor, Tensor]:
     """What images show, by their logits [B, C + M] over C = classes ID classes and M negative labels.
 
     nearest: [B] int64, index of the negative label with the largest logit; -1 where there are no negative labels.
     shows: [B] bool, nothing among ID classes and negative labels is above one of the image's own classes (labels
-    int64, [B] or, with -1 for none, [B, K]); classes whose texts coincide have equal logits, so an image of the one
-    shows the other.
+    int64, [B] or, with -1 for none, [B, K]), and its probability among them all is at least ``sure``; classes whose
+    texts coincide have equal logits, so an image of the one shows the other.
     """
     import torch
 
@@ -140,4 +140,5 @@ def verdicts_of(logits: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, T
     own = labels.to(logits.device).reshape(len(logits), -1)
     nearest = negatives.argmax(-1) if negatives.shape[1] else torch.full_like(own[:, 0], -1)
     found = logits.gather(1, own.clamp_min(0)).masked_fill(own < 0, -torch.inf).max(-1).values
-    return nearest, found >= logits.max(-1).values - TIE
+    surely = (found - logits.logsumexp(-1)).exp() >= sure
+    return nearest, (found >= logits.max(-1).values - TIE) & surely

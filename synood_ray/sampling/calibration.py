@@ -1,4 +1,5 @@
-"""The boundary: where it lies on the score's axis, measured on held-out ID images and never typed in."""
+"""What is measured on held-out ID images and never typed in: where the boundary lies on the score's axis, and how sure
+the scorer is of a class that an image does show."""
 
 from __future__ import annotations
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from synood_ray.models.scorer import Scorer
 
 KEEP = 0.95  # share of held-out ID images on the ID side of the boundary
+RECOGNISED = 0.85
+"""Share of held-out ID images in which the scorer is as sure of a class as a sample must make it to be said to show it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,9 @@ class Calibration:
 
     score, temperature, scorer, inpainter and classes (SHA-256 over the ordered names) say what it was measured
     with; images counts how many. Stored once a run as ``calibration.json``.
+    sure: the probability, among all ID classes and negative labels, that `RECOGNISED` of these images give to some ID
+    class, whichever: few names leave the nearest of them a large one, many names a small one. 0, of runs of before:
+    whatever is nearest is shown.
     """
 
     tau: float
@@ -38,6 +45,7 @@ class Calibration:
     inpainter: str
     classes: str
     images: int
+    sure: float = 0.0
 
     def margin(self, score: float) -> float:
         """(S - tau) / sigma: distance from the boundary in ID standard deviations; positive = ID side."""
@@ -68,7 +76,7 @@ class Calibration:
 def calibrate(
     batches: Iterable[Tensor], inpainter: Inpainter, scorer: Scorer, settings: Settings, class_names: list[str]
 ) -> Calibration:
-    """Measure tau and sigma on batches of held-out ID images [B, 3, H, W] in [0, 1].
+    """Measure tau, sigma and sure on batches of held-out ID images [B, 3, H, W] in [0, 1].
 
     The images go through the VAE first: its round trip alone moves the score (0.4 sigma in the miniature world),
     and every image that will be compared with tau has gone through it too. The networks run on batches of
@@ -77,9 +85,11 @@ def calibrate(
     import torch
 
     images = (image for batch in batches for image in batch)
-    scores = []
+    scores, surest = [], []
     for some, count in in_full(images, full_size(settings.sampling.batch_size)):
-        scores.append(scorer.score(inpainter.decode(inpainter.encode(torch.stack(some).contiguous())))[:count].cpu())
+        judged = scorer.judge(inpainter.decode(inpainter.encode(torch.stack(some).contiguous())))
+        scores.append(judged.scores[:count].cpu())
+        surest.append(judged.logits[:count].softmax(dim=-1)[:, : len(class_names)].amax(dim=-1).cpu())
     values = torch.cat(scores).double() if scores else torch.empty(0)
     if len(values) < 2:
         raise UserError("data.calibration has fewer than 2 usable images; add held-out ID images")
@@ -96,6 +106,7 @@ def calibrate(
         sigma=sigma,
         mean=float(values.mean()),
         images=len(values),
+        sure=float(torch.quantile(torch.cat(surest).double(), 1 - RECOGNISED)),
         **_identity(settings, class_names),
     )
 

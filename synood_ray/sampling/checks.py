@@ -22,15 +22,21 @@ class Verdict:
 
 
 class Checks:
-    """The checks of a run. classes: how many ID classes there are; negative_words: the run's, none for a classifier."""
+    """The checks of a run. classes: how many ID classes there are; negative_words: the run's, none for a classifier;
+    sure: the probability from which a class counts as shown (`Calibration.sure`)."""
 
     def __init__(
-        self, settings: SamplingSettings, recipe: Recipe, classes: int, negative_words: Sequence[str] = ()
+        self,
+        settings: SamplingSettings,
+        recipe: Recipe,
+        classes: int,
+        negative_words: Sequence[str] = (),
+        sure: float = 0.0,
     ) -> None:
         self.by_clip = recipe.checks and settings.clip_check
         self.by_describer = recipe.checks
         self.least_structure = settings.structure if recipe.checks else 0.0
-        self.recipe, self.classes, self.negative_words = recipe, classes, negative_words
+        self.recipe, self.classes, self.negative_words, self.sure = recipe, classes, negative_words, sure
 
     def judge(
         self,
@@ -71,7 +77,7 @@ class Checks:
         logits = torch.stack([one.logits for one in refined])
         most = max(map(len, labels))
         own = torch.tensor([[*some, *[-1] * (most - len(some))] for some in labels])
-        nearest, shows = verdicts_of(logits, own, self.classes)
+        nearest, shows = verdicts_of(logits, own, self.classes, self.sure)
         verdicts = []
         for one, index, still_there in zip(refined, nearest.tolist(), shows.tolist(), strict=True):
             if not self.recipe.accepts(one):

@@ -65,7 +65,8 @@ class Models:
         self.squash = refiner.recipe.squash
         self.policy = POLICIES[refiner.recipe.policy or settings.prompts.policy](settings, relatives or Relatives())
         self.companions = settings.sampling.id_companions and refiner.recipe.companions
-        self.checks = Checks(settings.sampling, refiner.recipe, len(class_names), negative_words)
+        classes, sure = len(class_names), calibration.sure
+        self.checks = Checks(settings.sampling, refiner.recipe, classes, negative_words, sure)
         self.engine = RefineEngine(refiner)
         self.names = model_names(settings)
         self.arithmetic = arithmetic(settings.inpainter, inpainter.device, refiner.batch_size)

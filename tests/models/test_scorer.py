@@ -219,3 +219,11 @@ def test_an_image_that_was_painted_with_two_classes_shows_either() -> None:
     nearest, shows = verdicts_of(logits, torch.tensor([[0, 1], [0, 1], [2, -1]]), 3)
     assert nearest.tolist() == [0, 0, 0] and shows.tolist() == [True, False, False]
     assert verdicts_of(logits, torch.tensor([1, 2, 2]), 3)[1].tolist() == [True, True, False]
+
+
+def test_a_class_that_is_nearest_but_not_surely_is_not_shown() -> None:
+    logits = torch.tensor([[2.0, 1.5, 0.0], [9.0, 1.0, 0.0]])  # probabilities of the first: .574 and .9995
+    assert logits.softmax(-1)[0, 0] == pytest.approx(0.574, abs=1e-3)
+    shown = {sure: verdicts_of(logits, torch.tensor([0, 0]), 2, sure)[1].tolist() for sure in (0.0, 0.57, 0.58, 1.0)}
+    assert shown == {0.0: [True, True], 0.57: [True, True], 0.58: [False, True], 1.0: [False, False]}
+    assert verdicts_of(logits[1:], torch.tensor([[1, 0]]), 2, 0.9)[1].tolist() == [True]

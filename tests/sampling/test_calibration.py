@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ import torch
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.sampling.calibration import Calibration, calibrate
-from tests.sampling.worlds import LinearInpainter, LinearScorer
+from tests.sampling.worlds import LinearInpainter, LinearScorer, calibration
 
 
 class Identity(LinearInpainter):
@@ -23,6 +25,23 @@ def test_tau_keeps_95_percent_and_sigma_is_the_standard_deviation() -> None:
     assert found.sigma == pytest.approx(scores.std(ddof=1), rel=1e-5)
     assert found.margin(found.tau + 2 * found.sigma) == pytest.approx(2)
     assert Calibration.from_json(found.to_json()) == found
+
+
+def test_how_sure_the_scorer_is_of_most_held_out_images() -> None:
+    """By hand: 20 images whose logits over two classes and three negative labels are 0 but for one class's."""
+    lead = torch.linspace(0.0, 3.0, 20)
+    images = torch.zeros(20, 3, 4, 4)
+    images[::2, 0, 0, 0], images[1::2, 0, 0, 1] = lead[::2], lead[1::2]  # LinearScorer's first logits, either class
+    found = calibrate([images + 0.01], Identity(), LinearScorer(), Settings(), ["a", "b"])  # type: ignore[arg-type]
+    probabilities = np.exp(lead.double().numpy()) / (np.exp(lead.double().numpy()) + 4)
+    assert found.sure == pytest.approx(np.quantile(probabilities, 0.15), rel=1e-4)
+    assert (probabilities >= found.sure).mean() == pytest.approx(0.85)
+
+
+def test_a_run_of_before_takes_the_nearest_class_for_shown() -> None:
+    stored = json.loads(calibration().to_json())
+    del stored["sure"]
+    assert Calibration.from_json(json.dumps(stored).encode()).sure == 0.0
 
 
 def test_a_calibration_of_other_classes_or_score_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,12 @@ def make(tasks: list[SampleTask], inpainter: Reader, scorer: Seer) -> Iterator[A
         shows: Any = None,
         contexts: dict[str, Context] = CONTEXTS,
         prompts: dict[str, Any] | None = None,
+        sure: float = 0.0,
         **sampling: Any,
     ) -> list[SampleRow]:
         sections = {"sampling": {"max_step": 10.0, "mask": "whole", **sampling}, "prompts": prompts or {}}
         settings = Settings.model_validate({**sections, "data": {"uri": "nowhere"}})
-        parts = calibration(tau=5.0), WORDS, Relatives([[1], [0]])
+        parts = replace(calibration(tau=5.0), sure=sure), WORDS, Relatives([[1], [0]])
         models = Models(settings, CLASSES, inpainter, scorer, *parts)  # type: ignore[arg-type]
         opened.append(models)
         return produce(tasks, contexts, models, shows, attempt=2, worker="here")
@@ -115,6 +117,12 @@ def test_a_sample_that_clip_still_takes_for_its_class_is_rejected(make: Any, sco
     assert [row.reject_reason for row in rows] == ["", "clip", "", "clip"]
     assert all(row.negative_label == "cloud" and row.accepted == (row.source_name == "crane") for row in rows)
     assert all(row.accepted for row in make(clip_check=False))
+
+
+def test_a_class_counts_as_shown_where_clip_is_as_sure_as_of_held_out_images(make: Any, scorer: Seer) -> None:
+    scorer.logits = torch.tensor([0.0, 5.0, 3.0, 4.0])  # "fox": .662
+    assert [row.reject_reason for row in make(sure=0.66)] == ["", "clip", "", "clip"]
+    assert all(row.accepted for row in make(sure=0.67))
 
 
 def test_the_describer_is_asked_about_what_is_left_and_rejects_what_it_still_sees(make: Any, scorer: Seer) -> None:
