@@ -16,11 +16,13 @@ from synood_ray.errors import Unavailable, UserError
 from synood_ray.farm.actors.describer import keys
 from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
 from synood_ray.farm.plan import Plan
+from synood_ray.farm.reports import BOXES, NAMES
 from synood_ray.farm.retry import Retry, find_rerun, find_retries
 from synood_ray.locations import run_name
 from synood_ray.models.hub import at_commits, find_commits
 from synood_ray.negatives.mining import load_candidates
 from synood_ray.records import SourceImage
+from synood_ray.sampling.proposals import check_proposals
 from synood_ray.sampling.relatives import check_prompts
 from synood_ray.storage import layout, reruns
 from synood_ray.storage.progress import RunStatus, run_status, scan
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from synood_ray.farm.driver import Driver
 
 Say = Callable[[str], None]
+_STAND_INS = {NAMES: "WordNet's names stood in", BOXES: "the centred box stood in"}
 MANIFESTS = (layout.CALIBRATION_MANIFEST, layout.ID_MANIFEST)
 
 
@@ -185,6 +188,7 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     commits = find_commits(settings, say) if run is None else run.record.commits
     selection = _select(settings, say)
     check_prompts(settings.prompts, [info.name for info in selection.classes])
+    check_proposals(settings)
     plan = plan_of(settings, selection.sources)
     if settings.sampling.mask == "files":
         planned = {task.source.key: task.source for unit in range(len(plan)) for task in plan.unit(unit)}
@@ -301,6 +305,9 @@ def _tell_what_failed(driver: Driver, say: Say) -> None:
             f"of {totals.checked} answers to the semantic check {totals.untold} were neither yes nor no; "
             "their samples passed it"
         )
+    for what, (lacking, asked) in totals.proposals.items():
+        if lacking:
+            say(f"of {asked} {what} that the describer was asked for {lacking} could not be used: {_STAND_INS[what]}")
     if driver.quarantined:
         say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
     if driver.failures.vain_retries:

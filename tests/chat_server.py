@@ -61,6 +61,17 @@ def well(request: Request) -> Reply:
     return says("no" if "Does this image show" in request.question else TREE)
 
 
+def looks(request: Request) -> Reply:
+    """One that knows what looks like a fox, and where it is: in an image of 56 x 56 pixels, the owl nowhere."""
+    if request.question.startswith("What looks like"):
+        return says("1. Wolf\n2. red fox\n3. jackal, a badger and many more things of its kind\n4. coyotes")
+    if request.question.startswith("Where is"):
+        return says(
+            '```json\n[{"bbox_2d": [7, 14, 35, 49], "label": "fox"}]\n```' if "fox" in request.question else "No."
+        )
+    return well(request)
+
+
 MEETING = threading.Barrier(2)  # two questions must be there at once
 
 
@@ -132,6 +143,7 @@ HTML = "<!doctype html><html><style>a {}</style><title>Chat UI</title></html>"
 HABITS: dict[str, Habit] = {
     "well": well,
     "echoes": echoes,
+    "looks": looks,
     "html": listing(Reply(200, HTML)),
     "no_v1": listing(Reply(200, {"error": "Unexpected endpoint or method. (GET /models)"})),
     "not_found": listing(Reply(404, {"detail": "Not Found"})),

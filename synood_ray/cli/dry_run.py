@@ -117,6 +117,7 @@ def _new(settings: Settings, say: Say) -> _Plan:
     """The plan by counts: no image is opened."""
     from synood_ray.data.source import open_source
     from synood_ray.negatives.mining import load_candidates
+    from synood_ray.sampling.proposals import check_proposals
     from synood_ray.sampling.relatives import check_prompts
 
     data = settings.data
@@ -129,6 +130,7 @@ def _new(settings: Settings, say: Say) -> _Plan:
     if empty := [known.key for known, count in zip(source.classes, counts, strict=True) if not count]:
         raise UserError(f"data.uri: {source.uri} has no image of class {empty[0]!r}; add images or remove it")
     check_prompts(settings.prompts, [known.name for known in source.classes])
+    check_proposals(settings)
     if data.calibration is not None:
         open_source(data.calibration, data, classes=source.classes, setting="data.calibration")
     held = [0 if data.calibration else min(data.per_class, max(1, round(data.holdout * count))) for count in counts]

@@ -16,6 +16,7 @@ READ = (
     "describer.contexts",
     "prompts.groups",
     "prompts.blind",
+    "prompts.named_by",
     "sampling.masks",
     "labels.candidates",
 )

@@ -49,6 +49,11 @@ class PromptSettings(Section):
     )
     across: Share = Field(0.0, description="share of samples whose partner is of another group")
     partners: int = Field(5, ge=1, description="partners of a class where no group says which: the nearest this many")
+    named_by: str = Field(
+        "wordnet",
+        description="neighbour: who names what is no ID class: wordnet; describer: asked about each image, wordnet "
+        "where nothing of its answer is left; or a JSON or CSV file, class name -> names, with commas between",
+    )
     neighbours: int = Field(8, ge=1, description="neighbour: names per class, the nearest to its images")
     blind: str | None = Field(
         None, description="neighbour: text file of names that are never painted, one per line, such as a test set's"
@@ -105,6 +110,11 @@ class SamplingSettings(Section):
         description="what is repainted: a square around the subject's box (box column, else a centred box), the box "
         "itself, all, or mask files",
     )
+    find_boxes: bool = Field(
+        False,
+        description="ask the describer where the subject is, if there is no box column; the centred box where its "
+        "answer holds none that can be used",
+    )
     box_share: float = Field(0.75, gt=0.0, le=1.0, description="side of the centred box, share of the image's")
     masks: str | None = Field(None, description="folder of mask images named like the images, for mask: files")
     structure: Share = earlier(
@@ -135,6 +145,8 @@ class SamplingSettings(Section):
 
     @model_validator(mode="after")
     def _masks_are_named(self) -> SamplingSettings:
+        if self.find_boxes and self.mask not in ("square", "box"):
+            raise ValueError(f"find_boxes: mask {self.mask!r} needs no boxes; 'square' and 'box' do")
         if self.mask == "files" and not self.masks:
             raise ValueError("mask 'files' needs sampling.masks, the folder that holds them")
         return self

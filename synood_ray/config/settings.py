@@ -140,6 +140,19 @@ class DescriberSettings(Section):
         "Does this image show a {subject}? Answer yes or no.",
         description="the semantic check on an accepted image; {subject} is the class name",
     )
+    neighbour_question: AboutSubject = Field(
+        "What looks like a {subject} but is not one? Answer with short names separated by commas.",
+        description="with prompts.named_by describer: what is asked besides",
+    )
+    box_question: AboutSubject = Field(
+        'Where is the {subject}? Answer with its bounding box as JSON: [{"bbox_2d": [x1, y1, x2, y2]}]',
+        description="with sampling.find_boxes: what is asked besides",
+    )
+    box_unit: Literal["pixels", "thousandths"] = Field(
+        "pixels",
+        description="of the numbers in that answer: pixels of the image that the model sees (Qwen2.5-VL), or "
+        "thousandths of its sides (Qwen2-VL, Qwen3-VL)",
+    )
     prompt: AboutContext = Field(
         "A photo of {context}.", description="prompt of the diffusion model; {context} is the answer"
     )

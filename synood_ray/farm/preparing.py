@@ -52,11 +52,8 @@ def relatives(settings: Settings, store: Store, class_names: list[str], scorer: 
         if clip is not None and settings.prompts.takes("neighbour"):
             images = _class_means(settings, read_sources(store), scorer, len(class_names))
 
-        def texts(words: list[str]) -> Tensor:
-            assert clip is not None
-            return clip.encode_classes(words, settings.clip.templates).float().cpu()
-
-        return find_relatives(settings.prompts, class_names, texts if clip else None, images).to_json()
+        texts = scorer.encode_names if clip is not None else None
+        return find_relatives(settings.prompts, class_names, texts, images).to_json()
 
     return Relatives.from_json(store.keep(layout.RELATIVES, found))
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from synood_ray.errors import UserError
 from synood_ray.records import SampleRow
 
+NAMES, BOXES = "names", "boxes"
+"""What a describer may be asked to propose (`sampling.proposals`)."""
+
 ENOUGH_CHECKS = 16
 """Semantic checks of which a describer that is any good can tell at least half."""
 
@@ -20,6 +23,8 @@ class UnitReport:
     found: somebody else committed the unit first; what this worker did of it, if anything, is thrown away.
     checked: samples about which the describer was asked; untold: those where its answer was neither yes nor no.
     reasons: of the samples that were not accepted, how many for which; rounds, margins: of those that have an image.
+    proposals: what the describer was asked for besides -> how often nothing of its answer could be used, and how often
+    it was asked.
     denoiser_calls: of the worker since its last report, whosever units they were for. stored: bytes of the file.
     """
 
@@ -37,6 +42,7 @@ class UnitReport:
     margins: tuple[float, ...] = ()
     denoiser_calls: int = 0
     stored: int = 0
+    proposals: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """A line for the worker's log."""
@@ -64,11 +70,15 @@ class Totals:
     checked: int = 0
     untold: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    proposals: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, report: UnitReport, sampled: bool) -> None:
         """Count a unit: its samples, or (not sampled) its prompts."""
         for stage, value in report.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + value
+        for what, (lacking, asked) in report.proposals.items():
+            before = self.proposals.get(what, (0, 0))
+            self.proposals[what] = before[0] + lacking, before[1] + asked
         if not sampled:
             self.described += 1
             return

@@ -112,6 +112,11 @@ class Scorer:
             (gradient,) = torch.autograd.grad(value.sum(), images)
         return Judged(*(found.detach() for found in judged)), gradient
 
+    def encode_names(self, names: list[str]) -> Tensor:
+        """Names as ID classes are encoded: L2-normalised text features [N, D] float32, on the CPU."""
+        assert self.clip is not None, "a classifier without text has no names to encode"
+        return self.clip.encode_classes(names, self.settings.templates).float().cpu()
+
     def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """`verdicts_of` finished images [B, 3, H, W]."""
         return verdicts_of(self.judge(images).logits, labels, len(self.class_names))

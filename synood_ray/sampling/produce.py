@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from synood_ray import __version__
@@ -25,7 +26,7 @@ from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.prompts import POLICIES
 from synood_ray.sampling.prompts.base import Painting, own_painting
 from synood_ray.sampling.refine import ImageScorer, Refiner
-from synood_ray.sampling.relatives import Relatives
+from synood_ray.sampling.relatives import Gate, Relatives, Texts
 from synood_ray.sampling.sample import Refined, RefineTask
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ class Models:
     """What samples are made with: loaded once, then used by any number of threads.
 
     class_names: of the ID classes, by label; calibration: of this inpainter and scorer; negative_words: of the scorer's
-    negative labels, in their order; relatives: of the ID classes, for the policies that need them.
+    negative labels, in their order; relatives: of the ID classes, for the policies that need them; texts: the scorer's,
+    which names that the describer proposes are compared with; None: they are taken as they are.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Models:
         calibration: Calibration,
         negative_words: Sequence[str] = (),
         relatives: Relatives | None = None,
+        texts: Texts | None = None,
     ) -> None:
         self.settings, self.class_names = settings, class_names
         refiner = Refiner(inpainter, scorer, calibration, settings.sampling)
@@ -64,6 +67,7 @@ class Models:
         self.loader = SourceLoader(settings)
         self.squash = refiner.recipe.squash
         self.policy = POLICIES[refiner.recipe.policy or settings.prompts.policy](settings, relatives or Relatives())
+        self.gate = Gate(class_names, texts) if texts is not None else None
         self.companions = settings.sampling.id_companions and refiner.recipe.companions
         classes, sure = len(class_names), calibration.sure
         self.checks = Checks(settings.sampling, refiner.recipe, classes, negative_words, sure)
@@ -96,11 +100,8 @@ def produce(
     attempt, worker: for the rows. Their milliseconds are a sample's share of load, refine and check.
     """
     begin = time.perf_counter()
-    paintings = {
-        task.key: models.policy.paint(task.source, contexts[task.key], models.class_names, task.seed)
-        for task in tasks
-        if not contexts[task.key].error
-    }
+    tasks = [_boxed(task, contexts[task.key]) for task in tasks]
+    paintings = {task.key: _paint(task, contexts[task.key], models) for task in tasks if not contexts[task.key].error}
     errors = {task.key: contexts[task.key].error for task in tasks if task.key not in paintings}
     work = _load([task for task in tasks if task.key in paintings], paintings, models, errors)
     loaded = time.perf_counter()
@@ -124,6 +125,20 @@ def produce(
         )
         for task in tasks
     ]
+
+
+def _boxed(task: SampleTask, context: Context) -> SampleTask:
+    """The task with the box that the describer found, if its source has none."""
+    if context.box is None or task.source.box is not None:
+        return task
+    return replace(task, source=replace(task.source, box=context.box))
+
+
+def _paint(task: SampleTask, context: Context, models: Models) -> Painting:
+    """What the policy paints; of the names that were proposed it is told those that are near enough to the class."""
+    if models.gate is not None and context.neighbours:
+        context = replace(context, neighbours=models.gate(task.source.label, context.neighbours))
+    return models.policy.paint(task.source, context, models.class_names, task.seed)
 
 
 def _load(

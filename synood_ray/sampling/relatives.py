@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
 from synood_ray.config.sampling import PolicyName, PromptSettings
@@ -16,13 +17,19 @@ from synood_ray.data.class_names import read_class_names
 from synood_ray.data.names import names_in
 from synood_ray.errors import UserError
 from synood_ray.negatives.families import children, cousins, related_forms
-from synood_ray.negatives.wordnet import comparable, once
+from synood_ray.negatives.wordnet import comparable, id_forms, load_wordnet, once
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PAIRED: tuple[PolicyName, ...] = ("blend", "switch")
 """The policies that paint a partner."""
+
+WORDNET, DESCRIBER = "wordnet", "describer"
+"""Names in ``prompts.named_by`` that are no file's."""
+
+NEAREST = 0.5
+"""Share of the other ID classes, the nearest to a class by their texts, that a proposed name must be among."""
 
 _CANDIDATES = 400
 """Names a class that are compared with its images, at most."""
@@ -62,9 +69,10 @@ def check_prompts(settings: PromptSettings, classes: Sequence[str]) -> None:
         if settings.groups:
             read_groups(settings.groups, classes)
     if settings.takes("neighbour"):
-        blind = read_blind(settings.blind)
-        if not any(_names(name, classes, blind) for name in classes):
-            told = "the blind list leaves none" if blind else "WordNet knows none"
+        blind, listed = read_blind(settings.blind), _listed(settings)
+        if not any(_names(name, classes, blind, listed) for name in classes):
+            source = "WordNet knows none" if listed is None else f"{settings.named_by} has none"
+            told = "the blind list leaves none" if blind else source
             raise UserError(f"prompts.policy {settings.policy}: no class has a neighbour that can be named: {told}")
 
 
@@ -114,18 +122,19 @@ def _partners(settings: PromptSettings, classes: Sequence[str], texts: Texts | N
 def _neighbours(
     settings: PromptSettings, classes: Sequence[str], texts: Texts | None, images: Tensor | None
 ) -> list[list[str]]:
-    """Names a class: WordNet's siblings and cousins that are no ID class, the nearest to the class's own images."""
-    blind = read_blind(settings.blind)
+    """Names a class, the nearest to the class's own images: WordNet's siblings and cousins, or those of the file, that
+    are no ID class."""
+    blind, listed = read_blind(settings.blind), _listed(settings)
     found = []
     for label, name in enumerate(classes):
-        names = _names(name, classes, blind)
+        names = _names(name, classes, blind, listed)
         if names and texts is not None and images is not None:
             cosines = (texts(names) @ images[label]).tolist()
             names = [one for _, one in sorted(zip(cosines, names, strict=True), key=lambda pair: -pair[0])]
         found.append(names[: settings.neighbours])
     partners = _partners(settings, classes, texts) if not all(found) else []
     for label, names in enumerate(found):
-        if not names:  # a class that WordNet does not know: what its nearest classes have
+        if not names:  # a class that nothing names: what its nearest classes have
             borrowed = once(name for other in partners[label] for name in found[other])
             found[label] = borrowed[: settings.neighbours]
         if not found[label]:
@@ -136,11 +145,53 @@ def _neighbours(
     return found
 
 
-def _names(name: str, classes: Sequence[str], blind: set[str]) -> list[str]:
-    """Names of siblings and cousins of a class that name no ID class, none above or below one, and nothing blind."""
-    related = related_forms(tuple(classes))
-    forms = ((word, comparable(word)) for word in children(name))
-    return [word for word, form in forms if form not in related and form not in blind][:_CANDIDATES]
+def _names(name: str, classes: Sequence[str], blind: set[str], listed: dict[str, str] | None) -> list[str]:
+    """Names that a file lists for a class, or of its siblings and cousins, that may be painted."""
+    names = children(name) if listed is None else once(names_in(listed[name]) if listed.get(name, "").strip() else ())
+    return name_no_class(names, classes, blind)[:_CANDIDATES]
+
+
+def _listed(settings: PromptSettings) -> dict[str, str] | None:
+    """Class name -> names, with commas between, of the file in ``prompts.named_by``; None if it names none."""
+    if settings.named_by in (WORDNET, DESCRIBER):
+        return None
+    return read_class_names(settings.named_by, "prompts.named_by")
+
+
+def name_no_class(names: Sequence[str], classes: Sequence[str], blind: set[str]) -> list[str]:
+    """Names of nothing that is an ID class, lies above or below one in WordNet, or is blind; of what WordNet does not
+    know, nothing that a class is the last word of ("toy poodle" among dogs called poodle)."""
+    related, known = related_forms(tuple(classes)), load_wordnet().index
+
+    def free(form: str) -> bool:
+        head = form.rpartition(" ")[2]
+        return form not in related and form not in blind and (form in known or head not in _own_forms(tuple(classes)))
+
+    return [name for name in names if free(comparable(name))]
+
+
+@lru_cache(maxsize=8)
+def _own_forms(classes: Sequence[str]) -> frozenset[str]:
+    return frozenset(id_forms(classes))
+
+
+class Gate:
+    """Which of the names that are proposed for a class are near enough to it: those whose texts are as near to the
+    class's own, by CLIP, as `NEAREST` of the other ID classes are. One class alone has nothing to compare with."""
+
+    def __init__(self, classes: Sequence[str], texts: Texts) -> None:
+        self._texts, self._own = texts, texts(list(classes))
+        self._near: dict[tuple[int, str], bool] = {}
+
+    def __call__(self, label: int, names: Sequence[str]) -> tuple[str, ...]:
+        """The names that pass, in their order."""
+        if new := [name for name in dict.fromkeys(names) if (label, name) not in self._near]:
+            others = (self._own @ self._own[label]).tolist()
+            del others[label]
+            least = sorted(others)[int(len(others) * (1 - NEAREST))] if others else -1.0
+            near = (self._texts(new) @ self._own[label]).tolist()
+            self._near |= {(label, name): cosine >= least for name, cosine in zip(new, near, strict=True)}
+        return tuple(name for name in names if self._near[label, name])
 
 
 def read_groups(address: str, classes: Sequence[str]) -> list[str]:

@@ -97,7 +97,8 @@ SAMPLE_COLUMNS = tuple(_COLUMNS)
 class PromptRow:
     """One context prompt: raw is the model's answer, context the cleaned words, prompt the diffusion model's prompt.
 
-    error: why there is none (context and prompt are "" then); its sample fails.
+    error: why there is none (context and prompt are "" then); its sample fails. neighbours, box: as in
+    `models.describers.base.Context`; None where they were not asked for, [] where the answer held none to be used.
     """
 
     key: str
@@ -107,9 +108,12 @@ class PromptRow:
     raw: str
     prompt: str
     error: str = ""
+    neighbours: list[str] | None = None
+    box: list[int] | None = None
 
 
-_PROMPT_SCHEMA = pa.schema([(n, pa.int64() if n == "unit" else pa.string()) for n in PromptRow.__slots__])
+_PROMPT_TYPES = {"unit": pa.int64(), "neighbours": pa.list_(pa.string()), "box": pa.list_(pa.int32())}
+_PROMPT_SCHEMA = pa.schema([(name, _PROMPT_TYPES.get(name, pa.string())) for name in PromptRow.__slots__])
 
 
 class DamagedPart(UserError):  # noqa: N818

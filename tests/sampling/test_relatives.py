@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from synood_ray.config.sampling import PromptSettings
 from synood_ray.errors import UserError
 from synood_ray.negatives.wordnet import comparable
-from synood_ray.sampling.relatives import Relatives, check_prompts, find_relatives, read_groups
+from synood_ray.sampling.relatives import Gate, Relatives, check_prompts, find_relatives, read_groups
 
 NAMES = ["owl", "truck", "eagle", "motorcycle", "zorg"]
 
@@ -74,6 +74,33 @@ def test_neighbours_are_kin_that_is_no_id_class_and_not_blind(tmp_path: Path) ->
     assert not forms & {"owl", "eagle", "bird of prey", "bird", "harpy", "horned owl"}  # nor above or below a class
     barred = find_relatives(settings(policy="neighbour", blind=str(blind)), birds, near_hawks, images)
     assert not {"hawk", "vulture"} & {name for names in barred.neighbours for name in names}
+
+
+def test_neighbours_of_a_file_are_checked_as_others_are(tmp_path: Path) -> None:
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps({"owl": "nightjar, Eagles, frogmouth", "zorg": "Zorgs"}))
+    found = find_relatives(settings(policy="neighbour", named_by=str(path)), ["owl", "eagle"], None, None)
+    assert found.neighbours == [["nightjar", "frogmouth"]] * 2
+    with pytest.raises(UserError, match=r"no class has a neighbour .*names\.json has none"):
+        check_prompts(settings(policy="neighbour", named_by=str(path)), ["zorg"])
+    with pytest.raises(UserError, match=r"prompts\.named_by"):
+        check_prompts(settings(policy="neighbour", named_by=str(tmp_path / "none.json")), NAMES)
+
+
+def test_a_proposed_name_is_as_near_to_its_class_as_half_of_the_others() -> None:
+    """By hand: owl at 0 degrees, the others' cosines to it .9, .5, .1; half of them reach .5."""
+    cosines = {"owl": 1.0, "eagle": 0.9, "truck": 0.5, "motorcycle": 0.1, "hawk": 0.6, "lorry": 0.4, "kite": 0.5}
+    asked = []
+
+    def on_a_circle(words: list[str]) -> Tensor:
+        asked.append(words)
+        near = torch.tensor([cosines[word] for word in words])
+        return torch.stack([near, (1 - near**2).sqrt()], dim=1)
+
+    gate = Gate(["owl", "eagle", "truck", "motorcycle"], on_a_circle)
+    assert gate(0, ["lorry", "hawk", "kite"]) == ("hawk", "kite")
+    assert gate(0, ["kite", "lorry"]) == ("kite",) and asked[1:] == [["lorry", "hawk", "kite"]]
+    assert Gate(["owl"], on_a_circle)(0, ["lorry"]) == ("lorry",)
 
 
 def test_a_class_without_neighbours_takes_those_of_its_partners() -> None:

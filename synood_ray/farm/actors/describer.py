@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
 from synood_ray.farm.actors.named import Named, logged
-from synood_ray.farm.reports import UnitReport
+from synood_ray.farm.reports import BOXES, UnitReport
 from synood_ray.logs import heard
 from synood_ray.models.describers import chosen, open_describer
 from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
 from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.prompts.base import fill_prompt
+from synood_ray.sampling.proposals import names_wanted, propose
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts
+from synood_ray.storage.record import require_record
 from synood_ray.storage.stores.base import Put, Store
 
 if TYPE_CHECKING:
@@ -87,7 +89,10 @@ class DescriberActor(Named):
         data = encode_prompts(rows)
         put = self.store.put_new(key, data)
         seconds = {"describe": time.perf_counter() - begin}
-        return UnitReport(unit, len(rows), seconds=seconds, found=put is Put.DIFFERENT, stored=len(data))
+        boxes = [row.box for row in rows if row.box is not None]
+        proposals = {BOXES: (boxes.count([]), len(boxes))} if boxes else {}
+        found = put is Put.DIFFERENT
+        return UnitReport(unit, len(rows), seconds=seconds, found=found, stored=len(data), proposals=proposals)
 
     def _load(self, tasks: list[SampleTask]) -> tuple[dict[str, Image], dict[str, PromptRow]]:
         """The images by sample, and failed rows for those that cannot be read."""
@@ -105,9 +110,13 @@ class DescriberActor(Named):
         from synood_ray.models.describers.base import EngineDeadError
 
         names, keys = [task.source.name for task in tasks], [task.source.key for task in tasks]
+        classes = require_record(self.store).classes if names_wanted(self.settings) else []
         try:
             with self.lock:
-                contexts = self.describer.describe([images[task.key] for task in tasks], names, keys)
+                pictures = [images[task.key] for task in tasks]
+                contexts = self.describer.describe(pictures, names, keys)
+                sources = [task.source for task in tasks]
+                besides = propose(self.describer, self.settings, classes, pictures, sources)
         except EngineDeadError:
             os._exit(1)  # a dead engine stays dead: Ray restarts the process (exit_actor() would not be retried)
         return {
@@ -119,8 +128,10 @@ class DescriberActor(Named):
                 raw=context.raw,
                 prompt="" if context.error else fill_prompt(self.settings.describer, context.text),
                 error=context.error and f"describer: {context.error}",
+                neighbours=beside.names,
+                box=beside.box,
             )
-            for task, context in zip(tasks, contexts, strict=True)
+            for task, context, beside in zip(tasks, contexts, besides, strict=True)
         }
 
     def shows(self, images: list[bytes], subjects: list[str]) -> list[bool | None]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.named import Named, logged
-from synood_ray.farm.reports import UnitReport, reasons
+from synood_ray.farm.reports import NAMES, UnitReport, reasons
 from synood_ray.logs import heard
+from synood_ray.models.classifier import TIMM
 from synood_ray.models.describers.base import Context
-from synood_ray.records import SampleTask
+from synood_ray.records import SampleRow, SampleTask
 from synood_ray.sampling.produce import Models, produce
+from synood_ray.sampling.proposals import names_wanted
 from synood_ray.sampling.relatives import Relatives
 from synood_ray.storage import layout
 from synood_ray.storage.intact import intact
@@ -76,7 +78,9 @@ class SamplerActor(Named):
         with intact(self.store, layout.RELATIVES):  # stored when the scorer was opened
             related = Relatives.from_json(self.store.get(layout.RELATIVES))
         parts = self.inpainter, self.scorer, calibration, self.negative_words, related
-        return Models(self.settings, self.class_names, *parts)
+        has_text = not self.settings.scorer.model.startswith(TIMM)
+        names = self.scorer.encode_names if has_text and names_wanted(self.settings) else None
+        return Models(self.settings, self.class_names, *parts, texts=names)
 
     @cached_property
     def scorer(self) -> Any:
@@ -118,7 +122,16 @@ class SamplerActor(Named):
         if self.store.exists(part):  # one small question before minutes of work: two drivers may share a run
             return UnitReport(unit, len(tasks), found=True)
         described = read_prompts(self.store, unit, retry)
-        contexts = {key: Context(found.context, found.raw, found.error) for key, found in described.items()}
+        contexts = {
+            key: Context(
+                found.context,
+                found.raw,
+                found.error,
+                tuple(found.neighbours or ()),
+                (found.box[0], found.box[1], found.box[2], found.box[3]) if found.box else None,
+            )
+            for key, found in described.items()
+        }
         describer = Asked(checker) if checker is not None else None
         rows = produce(tasks, contexts, self.models, describer, attempt, self.name)
         replaced = read_replaced(self.store, unit, retry, [task.key for task in tasks]) if retry else None
@@ -142,7 +155,14 @@ class SamplerActor(Named):
             margins=tuple(row.margin for row in shown),
             denoiser_calls=self._calls_since(),
             stored=len(data),
+            proposals=self._named(rows, contexts),
         )
+
+    def _named(self, rows: list[SampleRow], contexts: dict[str, Context]) -> dict[str, tuple[int, int]]:
+        """Of samples of a thing that the describer was to name, those that another name stands in, and all."""
+        named = [row for row in rows if row.policy == "neighbour"] if names_wanted(self.settings) else []
+        lacking = sum(row.names[0] not in contexts[row.key].neighbours for row in named)
+        return {NAMES: (lacking, len(named))} if named else {}
 
     def _calls_since(self) -> int:
         """Denoiser calls since this was asked last; units that are in work at once are told together."""

@@ -77,6 +77,9 @@ class RemoteScorer:
         judged, gradient = self._call("judge_with_gradient", images, objective)
         return Judged(*judged), gradient
 
+    def encode_names(self, names: list[str]) -> Tensor:
+        return self._call("encode_names", names)
+
     def _call(self, method: str, *arguments: Any) -> Any:
         import ray
         import torch
@@ -84,7 +87,7 @@ class RemoteScorer:
         arrays = tuple(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a for a in arguments)
         self.turn += 1
         result = ray.get(self.actors[self.turn % len(self.actors)].call.remote(method, arrays))
-        return _tensors(result, arguments[0].device)
+        return _tensors(result, getattr(arguments[0], "device", torch.device("cpu")))
 
 
 def _arrays(result: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -112,6 +113,33 @@ def parse_yes_no(answer: Answer) -> bool | None:
     if _NEGATED.search(sentence):
         found.add(False)
     return found.pop() if len(found) == 1 else None
+
+
+def boxes_in(answer: Answer) -> list[tuple[float, float, float, float]]:
+    """The boxes (x0, y0, x1, y1) of a grounding answer, as Qwen2.5-VL gives them: JSON, an object or a list of objects
+    with four numbers as ``bbox_2d``. None of an answer that is not all of that: a sentence, JSON that is cut off, other
+    keys, numbers in other orders.
+    """
+    if answer.error:
+        return []
+    text = answer.text[:LONGEST]
+    fenced = _FENCE.search(text)
+    try:
+        found = json.loads(fenced[1] if fenced else text)
+    except (ValueError, RecursionError):
+        return []
+    boxes = [one.get("bbox_2d") if isinstance(one, dict) else None for one in _listed(found)]
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes] if boxes and all(map(_is_box, boxes)) else []
+
+
+def _listed(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else [found]
+
+
+def _is_box(value: Any) -> bool:
+    """Whether it is four finite numbers, the second corner right of and below the first."""
+    numbers = isinstance(value, list) and len(value) == 4 and all(type(one) in (int, float) for one in value)
+    return numbers and all(map(math.isfinite, value)) and value[0] < value[2] and value[1] < value[3]
 
 
 def quoted(text: str) -> str:

@@ -16,6 +16,7 @@ from synood_ray.config.settings import DescriberSettings
 from synood_ray.data.names import asked_about
 from synood_ray.models.describers.answers import LONGEST, Answer, named, quoted
 from synood_ray.models.describers.contexts import TokenCounter, clean_context
+from synood_ray.records import Box
 
 MAX_SIDE = 1024  # pixels; larger images are shrunk first: a 7B model then spends about 1,300 tokens on one
 MAX_ASPECT = 50  # thinner images are padded: Qwen's processor refuses an aspect ratio above 200
@@ -29,12 +30,15 @@ class EngineDeadError(RuntimeError):
 class Context:
     """text: clean context words, separated by ", "; raw: the answer they come from, or its beginning.
 
-    error: why there are none; text is "" then.
+    error: why there are none; text is "" then. neighbours: what looks like the subject and is none, by the describer;
+    box: where it says that the subject is, in pixels of the source. Both only if they were asked for.
     """
 
     text: str
     raw: str
     error: str = ""
+    neighbours: tuple[str, ...] = ()
+    box: Box | None = None
 
 
 class Describer(Protocol):
@@ -54,6 +58,10 @@ class Describer(Protocol):
 
     def shows(self, images: Sequence[Image.Image], subjects: Sequence[str]) -> list[bool | None]:
         """Whether each image shows its subject; None where that cannot be told. Raises EngineDeadError, Unavailable."""
+        ...
+
+    def answer(self, images: Sequence[Image.Image], asked: Sequence[str]) -> list[Answer]:
+        """What is said to a question about each image, as it is said. Raises EngineDeadError, Unavailable."""
         ...
 
     def close(self) -> None:

@@ -42,8 +42,7 @@ class EndpointDescriber:
         self, images: Sequence[Image.Image], subjects: Sequence[str], keys: Sequence[str] | None = None
     ) -> list[Context]:
         """See `Describer.describe`."""
-        extra = {"max_tokens": self.settings.max_new_tokens}
-        answers = self._ask(images, questions(self.settings.question, subjects), extra)
+        answers = self.answer(images, questions(self.settings.question, subjects))
         return clean_answers(self.settings, answers, subjects, self._count_tokens)
 
     def shows(self, images: Sequence[Image.Image], subjects: Sequence[str]) -> list[bool | None]:
@@ -51,6 +50,10 @@ class EndpointDescriber:
         extra = {"max_tokens": self.settings.max_new_tokens, "structured_outputs": {"choice": ["yes", "no"]}}
         answers = self._ask(images, questions(self.settings.check_question, subjects), extra)
         return [parse_yes_no(answer) for answer in answers]
+
+    def answer(self, images: Sequence[Image.Image], asked: Sequence[str]) -> list[Answer]:
+        """See `Describer.answer`."""
+        return self._ask(images, asked, {"max_tokens": self.settings.max_new_tokens})
 
     def close(self) -> None:
         """Nothing to do: connections last as long as a batch of questions."""

@@ -58,6 +58,10 @@ class RecordedDescriber:
         """Always unknown: nothing was recorded about images that did not exist."""
         return [None] * len(images)
 
+    def answer(self, images: Sequence[Image.Image], asked: Sequence[str]) -> list[Answer]:
+        """Nothing: only contexts were recorded."""
+        return [Answer("", "nothing is recorded but contexts")] * len(images)
+
     def close(self) -> None:
         """Forget the texts."""
         self._texts, self._tails = {}, {}

@@ -42,10 +42,7 @@ class VllmDescriber:
         self, images: Sequence[Image.Image], subjects: Sequence[str], keys: Sequence[str] | None = None
     ) -> list[Context]:
         """See `Describer.describe`."""
-        from vllm import SamplingParams
-
-        sampling = SamplingParams(temperature=0.0, max_tokens=self.settings.max_new_tokens)
-        answers = self._ask(images, questions(self.settings.question, subjects), sampling)
+        answers = self.answer(images, questions(self.settings.question, subjects))
         return clean_answers(self.settings, answers, subjects, self._count_tokens)
 
     def shows(self, images: Sequence[Image.Image], subjects: Sequence[str]) -> list[bool | None]:
@@ -57,6 +54,12 @@ class VllmDescriber:
         sampling = SamplingParams(temperature=0.0, max_tokens=8, structured_outputs=only)
         answers = self._ask(images, questions(self.settings.check_question, subjects), sampling)
         return [parse_yes_no(answer) for answer in answers]
+
+    def answer(self, images: Sequence[Image.Image], asked: Sequence[str]) -> list[Answer]:
+        """See `Describer.answer`."""
+        from vllm import SamplingParams
+
+        return self._ask(images, asked, SamplingParams(temperature=0.0, max_tokens=self.settings.max_new_tokens))
 
     def _ask(self, images: Sequence[Image.Image], asked: Sequence[str], sampling: Any) -> list[Answer]:
         """The answers; a question that the engine refuses, because it is too long, gets none."""

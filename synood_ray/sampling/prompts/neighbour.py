@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 
 class NeighbourPolicy:
-    """Paints one of the class's neighbours, drawn by the sample's seed."""
+    """Paints one of the neighbours that the describer named for the source, else of its class's; drawn by the sample's
+    seed."""
 
     def __init__(self, settings: Settings, relatives: Relatives) -> None:
         self.settings, self.prompts, self.relatives = settings.describer, settings.prompts, relatives
 
     def paint(self, source: SourceImage, context: Context, classes: Sequence[str], seed: int) -> Painting:
         draw = chance(seed, "neighbour")
-        name, beside = draw.choice(self.relatives.neighbours[source.label]), draw.random() < self.prompts.context
+        names = context.neighbours or self.relatives.neighbours[source.label]
+        name, beside = draw.choice(names), draw.random() < self.prompts.context
         prompt = fill_prompt(self.settings, words(name, context, beside))
         return Painting(prompt=prompt, policy="neighbour", names=(name,))
