@@ -112,10 +112,10 @@ class Scorer:
             (gradient,) = torch.autograd.grad(value.sum(), images)
         return Judged(*(found.detach() for found in judged)), gradient
 
-    def encode_names(self, names: list[str]) -> Tensor:
-        """Names as ID classes are encoded: L2-normalised text features [N, D] float32, on the CPU."""
+    def encode_names(self, words: list[str]) -> Tensor:
+        """Words as ID classes are encoded: L2-normalised text features [N, D] float32, on the CPU."""
         assert self.clip is not None, "a classifier without text has no names to encode"
-        return self.clip.encode_classes(names, self.settings.templates).float().cpu()
+        return self.clip.encode_classes(words, self.settings.templates).float().cpu()
 
     def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """`verdicts_of` finished images [B, 3, H, W]."""

@@ -77,8 +77,8 @@ class RemoteScorer:
         judged, gradient = self._call("judge_with_gradient", images, objective)
         return Judged(*judged), gradient
 
-    def encode_names(self, names: list[str]) -> Tensor:
-        return self._call("encode_names", names)
+    def encode_names(self, words: list[str]) -> Tensor:
+        return self._call("encode_names", words)
 
     def _call(self, method: str, *arguments: Any) -> Any:
         import ray

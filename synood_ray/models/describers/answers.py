@@ -128,12 +128,9 @@ def boxes_in(answer: Answer) -> list[tuple[float, float, float, float]]:
         found = json.loads(fenced[1] if fenced else text)
     except (ValueError, RecursionError):
         return []
-    boxes = [one.get("bbox_2d") if isinstance(one, dict) else None for one in _listed(found)]
-    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes] if boxes and all(map(_is_box, boxes)) else []
-
-
-def _listed(found: Any) -> list[Any]:
-    return found if isinstance(found, list) else [found]
+    listed = found if isinstance(found, list) else [found]
+    boxes: list[Any] = [one.get("bbox_2d") if isinstance(one, dict) else None for one in listed]
+    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in boxes] if all(map(_is_box, boxes)) else []
 
 
 def _is_box(value: Any) -> bool:
