@@ -29,6 +29,15 @@ def thumbnail(image: Image.Image) -> np.ndarray:
     return np.concatenate([np.asarray(one, dtype=np.uint8).reshape(-1) for one in (coarse, fine)])
 
 
+def is_blank(thumb: np.ndarray) -> bool:
+    """Whether there is nothing to see: one colour all over, but for rounding."""
+    import numpy as np
+
+    colours = thumb[: 3 * _COARSE**2].reshape(-1, 3).astype(int)
+    greys = thumb[3 * _COARSE**2 :].astype(int)
+    return bool(np.ptp(colours, axis=0).max() <= 1 and np.ptp(greys) <= 1)
+
+
 def copies(thumbnails: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> dict[int, int]:
     """Place in ``thumbnails`` -> place of the first of the others that shows the same picture."""
     import numpy as np

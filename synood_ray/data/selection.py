@@ -17,7 +17,7 @@ from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import UnusableImage, decode
 from synood_ray.data.folder import THREADS
 from synood_ray.data.images import ClassInfo, ImageSource, Progress, Skip
-from synood_ray.data.likeness import copies, thumbnail
+from synood_ray.data.likeness import copies, is_blank, thumbnail
 from synood_ray.data.names import coinciding, some
 from synood_ray.data.source import open_source
 from synood_ray.errors import UserError
@@ -207,11 +207,12 @@ class _Look:
     def _at(self, image: SourceImage) -> str | np.ndarray:
         """What an image looks like; if it cannot be used, why."""
         try:
-            return thumbnail(decode(self.source.read(image), self.data))
+            look = thumbnail(decode(self.source.read(image), self.data))
         except UnusableImage as error:
             return str(error)
         except OSError as error:
             return f"cannot be read: {error.strerror or error}"
+        return "shows one colour and nothing else (what is transparent is laid on white)" if is_blank(look) else look
 
 
 def _copies(looks: Sequence[str | np.ndarray], others: Sequence[np.ndarray]) -> dict[int, int]:

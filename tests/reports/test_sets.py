@@ -178,6 +178,17 @@ def test_copies_of_held_out_images(make_folder: MakeFolder, copy: Callable[[Path
     assert found.notes == ["1 images are left out: copies of those that are used otherwise, selected or held out"]
 
 
+@reported("trial", "a white drawing on transparent (of mate-backgrounds)", "skipped: one colour, laid on white")
+def test_pictures_of_nothing(make_folder: MakeFolder) -> None:
+    folder = make_folder(NAMES, 5)
+    drawn = Image.new("RGBA", (40, 40), (255, 255, 255, 0))
+    drawn.paste((255, 255, 255, 255), (10, 10, 30, 30))
+    drawn.save(folder / NAMES[0] / "white.png")
+    found = selected(folder)
+    (skip,) = found.skips
+    assert skip.key == f"{NAMES[0]}/white.png" and "one colour and nothing else" in skip.reason
+
+
 @reported("trial", "calibration images that are copies of selected ones", "left out, with the count")
 def test_copies_in_a_calibration_set(make_folder: MakeFolder) -> None:
     train, held_out = make_folder(NAMES, 4), make_folder(NAMES, 4, name="held out", seed=5000)
