@@ -20,6 +20,7 @@ NAMES = {
     "teaching": "what images of every policy teach beside the released recipe, real near images and no generator",
     "farm": "accepted samples per second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
+    "serving": "the online detector of a run under load, forms and single images, beside calls in process",
     "dispatch": "units without work per second beside bare Ray calls",
     "report": "the page of 100,000 samples: size, and how soon Chromium shows it; needs chromium",
     "plan": "resume of a million units, and a finished run asked again; needs no Ray",
@@ -38,7 +39,7 @@ def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> N
             raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
         if name == "report" and find_chromium() is None:
             raise UserError("--only report needs chromium (Debian package chromium)")
-        if name in ("sampling", "farm", "detector", "report") and not settings.data.uri:
+        if name in ("sampling", "farm", "detector", "report", "serving") and not settings.data.uri:
             raise UserError(f"data.uri: --only {name} needs images; give --data, or --preset mini, which has some")
         if name == "teaching" and not settings.data.uri.startswith(MINI):
             raise UserError("data.uri: --only teaching measures in the miniature world; give --preset mini")
@@ -83,6 +84,12 @@ def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, 
         found, scorer, share = throughput.benchmark(settings), placement.benchmark(settings), busy.benchmark()
         targets = [*throughput.targets(found), placement.target(scorer), *busy.targets(share)]
         return _with_targets(name, found | {"scorer": scorer, "busy": share}, targets)
+    if name == "serving":
+        from benchmarks import serving
+
+        found = serving.benchmark(settings, options.get("run", "runs/demo"))
+        serving.show(found)
+        return _with_targets(name, found, serving.targets(found))
     if name == "dispatch":
         from benchmarks import dispatch
 

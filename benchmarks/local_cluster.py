@@ -17,7 +17,9 @@ def local_cluster(cpus: int = LOGICAL_CPUS) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        raise UserError("--only farm and dispatch start a Ray of their own; run them where none is connected yet")
+        raise UserError(
+            "--only farm, dispatch and serving start a Ray of their own; run them where none is connected yet"
+        )
     ray.init(
         address="local",
         num_cpus=cpus,

@@ -7,7 +7,7 @@ from synood_ray.errors import UserError
 EXTRAS = {
     "farm": (
         *("ray", "diffusers", "accelerate", "boto3", "botocore", "urllib3", "pyarrow", "grpc"),
-        *("httpx", "rich", "jinja2", "markupsafe"),
+        *("httpx", "fastapi", "starlette", "rich", "jinja2", "markupsafe"),
     ),
     "cpu": ("vllm",),
     "pytorch-ood": ("pytorch_ood",),

@@ -42,7 +42,7 @@ COMMAND = Command(
         "--json FILE": "write all figures there",
         "--samples N": "samples per recipe (sampling) or set of images (teaching); default: all, four a class",
         "--test": "teaching: read the test sets too, once settings are chosen; every reading is written down",
-        "--run FOLDER": "the run of the finetuning benchmark (default: runs/demo) and of the detector benchmark (none)",
+        "--run FOLDER": "the run of finetuning and serving (default: runs/demo), and of detector (default: none)",
         "--plot FILE.png": "margin distributions of the sampling benchmark",
         "--models NAMES": "models of the fullsize benchmark, of sd2, sdxl (default: sd2)",
         "--random-weights": "fullsize: build the models from their configurations, with no download",

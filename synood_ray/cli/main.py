@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from synood_ray import logs
-from synood_ray.cli import benchmark, evaluate, export, finetune, push, report, status, synthesize, version
+from synood_ray.cli import benchmark, evaluate, export, finetune, push, report, serve, status, synthesize, version
 from synood_ray.cli.arguments import parse
 from synood_ray.cli.command import Command
 from synood_ray.cli.guard import leave, main_guard
 from synood_ray.cli.tree import did_you_mean
 from synood_ray.errors import UserError
 
-_MODULES = (synthesize, finetune, evaluate, report, status, benchmark, export, push, version)
+_MODULES = (synthesize, finetune, evaluate, report, serve, status, benchmark, export, push, version)
 COMMANDS: dict[str, Command] = {module.COMMAND.name: module.COMMAND for module in _MODULES}
 
 

@@ -2,6 +2,7 @@
 
 from synood_ray.config.fields import Section
 from synood_ray.config.sampling import PromptSettings, SamplingSettings
+from synood_ray.config.serving import ReplicaSettings, ServingSettings
 from synood_ray.config.settings import (
     DataSettings,
     DescriberSettings,
@@ -26,9 +27,11 @@ __all__ = [
     "LabelSettings",
     "PoolSettings",
     "PromptSettings",
+    "ReplicaSettings",
     "SamplingSettings",
     "ScorerSettings",
     "Section",
+    "ServingSettings",
     "Settings",
     "TrainingSettings",
 ]

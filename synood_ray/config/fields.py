@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 
 def operational(default: Any, description: str, **limits: Any) -> Any:
@@ -29,7 +29,18 @@ def before(model: type[BaseModel]) -> dict[str, Any]:
     return found
 
 
+Device = Literal["auto", "cpu", "cuda"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _whole_or_less_than_one(gpus: float) -> float:
+    if gpus > 1 and gpus != int(gpus):
+        raise ValueError(f"must be an integer, or less than 1 for a share of one GPU, not {gpus:g}")
+    return gpus
+
+
+Gpus = Annotated[float, Field(ge=0.0), AfterValidator(_whole_or_less_than_one)]
+"""An integer, or a share of one GPU."""
 
 
 def _interval(value: Any) -> Any:

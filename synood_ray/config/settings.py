@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from synood_ray.config.fields import Section, Share, before, operational
+from synood_ray.config.fields import Device, Gpus, Section, Share, before, operational
 from synood_ray.config.sampling import PromptSettings, SamplingSettings
+from synood_ray.config.serving import ServingSettings
 from synood_ray.errors import UserError
 
 ScoreName = Literal[
@@ -34,7 +35,6 @@ ScoreName = Literal[
 ProtocolName = Literal["openood-v1.5", "four-sets"]
 """The names of `synood_ray.detection.protocols.PROTOCOLS`."""
 
-Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -63,12 +63,6 @@ def _about_word(text: str) -> str:
     return text
 
 
-def _whole_or_less_than_one(gpus: float) -> float:
-    if gpus > 1 and gpus != int(gpus):
-        raise ValueError(f"must be an integer, or less than 1 for a share of one GPU, not {gpus:g}")
-    return gpus
-
-
 def _server(address: str | None) -> str | None:
     """A server's base URL. What is wrong with it is told without showing it: a password may be in it."""
     if address is None:
@@ -95,7 +89,6 @@ Revision = Annotated[
         "stands at when it begins"
     ),
 ]
-Gpus = Annotated[float, Field(ge=0.0), AfterValidator(_whole_or_less_than_one)]
 
 
 class DataSettings(Section):
@@ -388,6 +381,7 @@ class Settings(Section):
     detector: DetectorSettings = DetectorSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     farm: FarmSettings = FarmSettings()
+    serving: ServingSettings = ServingSettings()
     log: LogSettings = LogSettings()
 
     @property

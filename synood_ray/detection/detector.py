@@ -50,13 +50,15 @@ class ImageEncoder(Protocol):
 @dataclass(frozen=True)
 class DetectorOutput:
     """score [B] float32, higher = more ID, from 0 to 1; is_ood [B] bool: score below the detector's threshold, which
-    keeps 95 % of held-out ID images; label [B] int64: the nearest ID class; name: its name, B strings; file: paths, ""
-    where an image has none."""
+    keeps 95 % of held-out ID images; label [B] int64: the nearest ID class; name: its name, B strings; probability [B]
+    float32: of that class among the ID classes (softmax of `Detector.logits`); file: paths, "" where an image has none.
+    """
 
     score: Tensor
     is_ood: Tensor
     label: Tensor
     name: list[str]
+    probability: Tensor
     file: list[str]
 
 
@@ -235,6 +237,7 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
             torch.cat([part.is_ood for part in parts]),
             torch.cat([part.label for part in parts]),
             [name for part in parts for name in part.name],
+            torch.cat([part.probability for part in parts]),
             [file for part in parts for file in part.file],
         )
 
@@ -263,13 +266,16 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
 
         with torch.inference_mode():
             features = self._encode([picture for _, picture in batch])
-            label = self.id_logits(features).argmax(dim=-1).cpu()
+            logits = self.id_logits(features).cpu()
+            label = logits.argmax(dim=-1)
+            probability = logits.softmax(dim=-1).gather(1, label[:, None])[:, 0]
             score = self.score_features(features).cpu()
         if score.isnan().any():
             damaged = first + int(score.isnan().nonzero()[0])
             raise ValueError(f"the score of image {damaged} is no number; the CLIP or the detector is damaged")
         names = [self.description.class_names[i] for i in label.tolist()]
-        return DetectorOutput(score, ~(score >= self.description.threshold), label, names, [file for file, _ in batch])
+        is_ood, files = ~(score >= self.description.threshold), [file for file, _ in batch]
+        return DetectorOutput(score, is_ood, label, names, probability, files)
 
     def explain(self, image: Images) -> Explanation:
         """What the judgement on one image rests on. Raises ValueError as a call does, and for more than one image."""

@@ -87,6 +87,21 @@ UNIT_STATES = ("waiting", "leased", "committed", "quarantined", "blocked")
 WORKER_STATES = ("waiting", "starting", "ready", "draining")
 
 
+def make_metrics(table: Mapping[str, Metric], run: str, kinds: Any = None) -> dict[str, Any]:
+    """The metrics of a table, by name. run: value of the label `run`; kinds: see `Metrics`."""
+    if kinds is None:
+        from ray.util import metrics
+
+        kinds = metrics
+    found: dict[str, Any] = {}
+    for name, metric in table.items():
+        make = {"counter": kinds.Counter, "gauge": kinds.Gauge, "histogram": kinds.Histogram}[metric.kind]
+        more = {"boundaries": list(metric.bounds)} if metric.bounds else {}
+        found[name] = make(name, description=metric.about, tag_keys=("run", *metric.labels), **more)
+        found[name].set_default_tags({"run": run})
+    return found
+
+
 class Metrics:
     """An observer. run: value of the label `run`, the name of the run's folder. kinds: has Counter, Gauge and
     Histogram; None: Ray's.
@@ -95,17 +110,7 @@ class Metrics:
     """
 
     def __init__(self, run: str, kinds: Any = None) -> None:
-        if kinds is None:
-            from ray.util import metrics
-
-            kinds = metrics
-        self._metrics: dict[str, Any] = {}
-        for name, metric in TABLE.items():
-            make = {"counter": kinds.Counter, "gauge": kinds.Gauge, "histogram": kinds.Histogram}[metric.kind]
-            more = {"boundaries": list(metric.bounds)} if metric.bounds else {}
-            made = make(name, description=metric.about, tag_keys=("run", *metric.labels), **more)
-            made.set_default_tags({"run": run})
-            self._metrics[name] = made
+        self._metrics = make_metrics(TABLE, run, kinds)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Tick):

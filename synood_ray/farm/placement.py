@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from synood_ray.config.serving import ReplicaSettings
 from synood_ray.config.settings import PoolSettings, Settings
 from synood_ray.errors import UserError
 
-TRAINER = "training worker"
+TRAINER, REPLICA = "training worker", "replica"
+_FEWER = {TRAINER: "training.workers", REPLICA: "serving.replicas.min"}
+"""What to lower where all workers of a role work at the same time."""
 FEW = 8
 """Needs for which every way to place them is tried."""
 
@@ -76,6 +79,14 @@ def training_needs(settings: Settings) -> list[list[Need]]:
     return [[Need(TRAINER, setting, {"CPU": 1.0, **gpus})] * training.workers]
 
 
+def replica_need(replicas: ReplicaSettings) -> Need:
+    """One replica of the online detector."""
+    amounts = {"CPU": replicas.cpus, "GPU": replicas.gpus, **replicas.resources}
+    return Need(
+        REPLICA, "serving.replicas", {name: amount for name, amount in amounts.items() if amount}, replicas.labels
+    )
+
+
 def check_any(ways: Sequence[Sequence[Need]], nodes: Sequence[Node]) -> None:
     """Raise UserError, that of the first way, if these workers fit in none of the ways."""
     first: UserError | None = None
@@ -106,8 +117,8 @@ def check(needs: Sequence[Need], nodes: Sequence[Node]) -> None:
 
 def _cure(needs: Sequence[Need]) -> str:
     """What to change so that they fit."""
-    if needs[0].role == TRAINER:
-        return "take fewer training.workers, or add machines"
+    if needs[0].role in _FEWER:
+        return f"take fewer {_FEWER[needs[0].role]}, or add machines"
     if any("GPU" in need.resources for need in needs):
         return (
             "let them share a GPU, as --preset workstation does for photos (--farm.describers.gpus 0.5 "

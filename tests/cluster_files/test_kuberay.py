@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray.serve.schema import ServeDeploySchema
 
 from synood_ray.cli.layers import load_file
 from synood_ray.config.settings import Settings
@@ -48,7 +50,8 @@ def closed(node: Any) -> Any:
 def documents() -> dict[str, dict[str, Any]]:
     """Every document of Ray's, by where it comes from."""
     built = {folder.name: document for folder in OVERLAYS for document in build(folder) if kind(document)}
-    return {**built, "interactive": yaml.safe_load((KUBERAY / "interactive.yaml").read_text())}
+    alone = {name: yaml.safe_load((KUBERAY / f"{name}.yaml").read_text()) for name in ("interactive", "service")}
+    return {**built, **alone}
 
 
 def kind(document: dict[str, Any]) -> bool:
@@ -60,8 +63,13 @@ ALL = documents()
 
 @pytest.mark.parametrize("name", ALL)
 def test_manifest_has_no_unknown_or_mistyped_key(name: str) -> None:
-    spec = dict(ALL[name])
-    jsonschema.validate(spec["spec"], schema(spec["kind"])["properties"]["spec"])
+    what, spec = ALL[name]["kind"], ALL[name]["spec"]
+    if (
+        kind == "RayService"
+    ):  # no schema of it is at hand; its keys are few (ray-operator/apis/ray/v1/rayservice_types.go)
+        assert spec.keys() == {"serveConfigV2", "rayClusterConfig"}
+        what, spec = "RayCluster", spec["rayClusterConfig"]
+    jsonschema.validate(spec, schema(what)["properties"]["spec"])
 
 
 def test_an_unknown_key_is_an_error_wherever_it_stands() -> None:
@@ -84,7 +92,7 @@ def test_what_kuberay_refuses_is_not_there(name: str) -> None:
     assert "DeleteWorkers" not in [rule["policy"] for rule in rules], "not with the autoscaler"
     if spec.get("suspend"):
         assert spec["shutdownAfterJobFinishes"]
-    cluster = spec.get("rayClusterSpec", spec)
+    cluster = spec.get("rayClusterSpec", spec.get("rayClusterConfig", spec))
     assert cluster["authOptions"] == {"mode": "token"}
     assert cluster["rayVersion"]
     assert cluster["enableInTreeAutoscaling"] and cluster["autoscalerOptions"]["version"] == "v2"
@@ -122,6 +130,22 @@ def test_spot_comes_before_on_demand_and_both_fit_the_samplers() -> None:
         assert pool.gpus <= int(limits["limits"]["nvidia.com/gpu"])
         assert pool.cpus <= int(limits["requests"]["cpu"])
         assert pool.max <= group["maxReplicas"]
+
+
+def test_the_service_is_an_application_that_ray_serve_takes_and_a_replica_has_a_place() -> None:
+    """Serve's own schema closes what it knows; the arguments are ours."""
+    spec = ALL["service"]["spec"]
+    config = ServeDeploySchema.model_validate(yaml.safe_load(spec["serveConfigV2"]))
+    (application,) = config.applications
+    module, _, builder = application.import_path.partition(":")
+    found = getattr(importlib.import_module(module), builder)(application.args)._bound_deployment
+    assert config.http_options.host == "0.0.0.0", "pods are reached by their own addresses"
+    (group,) = spec["rayClusterConfig"]["workerGroupSpecs"]
+    (worker,) = group["template"]["spec"]["containers"]
+    assert found.ray_actor_options["num_cpus"] <= int(worker["resources"]["requests"]["cpu"])
+    assert found._deployment_config.autoscaling_config.max_replicas <= group["maxReplicas"]
+    ports = spec["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]["ports"]
+    assert {"containerPort": config.http_options.port, "name": "serve"} in ports
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "cluster").rglob("settings.yaml")), ids=lambda path: path.parent.name)

@@ -49,12 +49,12 @@ def test_wrong_folders(tmp_path: Path, classes: dict[str, int], named: str) -> N
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("job", ["finetune", "evaluate", "status"])
+@pytest.mark.parametrize("job", ["finetune", "evaluate", "status", "serve"])
 def test_no_run_there(tmp_path: Path, job: str) -> None:
     result = run(job, "--run", tmp_path / "nothing", code=2)
     assert "nothing" in result.stderr and len(result.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("job", ["synthesize", "finetune", "evaluate", "status", "benchmark"])
+@pytest.mark.parametrize("job", ["synthesize", "finetune", "evaluate", "status", "benchmark", "serve"])
 def test_help(job: str) -> None:
     assert "--" in run(job, "--help").stdout

@@ -1,0 +1,148 @@
+"""One replica's detector: images are decoded side by side, and judged together with whatever else is waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+import synood_ray
+from synood_ray.config.serving import ServingSettings
+from synood_ray.detection.detector import Detector
+from synood_ray.errors import UserError, first_line
+from synood_ray.locations import without_credentials
+from synood_ray.serving.answers import About, Explanation, Judgement
+from synood_ray.serving.metrics import ServingMetrics
+from synood_ray.serving.pictures import decode_square
+from synood_ray.serving.rate import Rate
+from synood_ray.serving.refused import Refused
+from synood_ray.serving.uploads import Picture
+
+if TYPE_CHECKING:
+    from synood_ray.detection.detector import DetectorOutput
+
+RECALLS = (0.9, 0.95, 0.99)
+"""Shares of held-out ID images for which the page about the service tells the threshold."""
+HUB = "hf-hub:"
+"""Before the id of a detector on the Hugging Face Hub."""
+
+log = logging.getLogger(__name__)
+
+
+class Verdict(NamedTuple):
+    """As `DetectorOutput`, of one image."""
+
+    score: float
+    is_ood: bool
+    name: str
+    probability: float
+
+
+def load_detector(run: str, settings: ServingSettings) -> Detector:
+    """The detector of a run or of its folder, local or s3://, or ``hf-hub:USER/NAME``, at `serving.recall`.
+
+    Raises UserError, one line.
+    """
+    if run.startswith(HUB):
+        detector = Detector.from_pretrained(run.removeprefix(HUB), device=settings.device)
+    else:
+        detector = Detector.load(run, device=settings.device)
+    if settings.recall is None:
+        return detector
+    try:
+        return detector.at_recall(settings.recall)
+    except ValueError as error:
+        raise UserError(f"serving.recall: {error}") from error
+
+
+Together = Callable[[np.ndarray], Awaitable[Verdict | Refused]]
+
+
+class Service:
+    """Judges encoded images. A picture that cannot be judged is its own affair, never its neighbours'.
+
+    together: gathers squares that come at about the same time, and gives them to `batch`.
+    """
+
+    def __init__(
+        self, detector: Detector, run: str, settings: ServingSettings, metrics: ServingMetrics, together: Together
+    ) -> None:
+        self.detector, self.run, self.settings, self.metrics = detector, run, settings, metrics
+        self._together = together
+        self.rate = Rate(settings.rate, settings.burst)
+        self._side = detector.clip.preprocess.size
+        self._decoders = ThreadPoolExecutor(max(1, math.ceil(settings.replicas.cpus)), "decode")
+        self._model = ThreadPoolExecutor(1, "judge")  # one batch at a time: torch has the replica's CPUs for it
+
+    def warm_up(self) -> None:
+        """Judge a picture that nobody sent: the first one takes seconds that no client should wait for."""
+        self._verdicts([np.zeros((self._side, self._side, 3), np.uint8)])
+
+    async def judge(self, pictures: Sequence[Picture], *, explain: bool) -> list[Judgement | Refused]:
+        """Each picture's judgement, or why there is none, in order."""
+        return await asyncio.gather(*(self._judge(picture, explain) for picture in pictures))
+
+    async def _judge(self, picture: Picture, explain: bool) -> Judgement | Refused:
+        loop, limit = asyncio.get_running_loop(), self.settings.max_pixels
+        try:
+            square = await loop.run_in_executor(self._decoders, decode_square, picture.data, self._side, limit)
+        except Refused as refused:
+            return refused
+        found = await self._together(square)
+        if isinstance(found, Refused):
+            return found
+        return Judgement(
+            name=picture.name,
+            score=found.score,
+            is_ood=found.is_ood,
+            threshold=self.detector.description.threshold,
+            class_=found.name,
+            probability=found.probability,
+            explanation=await loop.run_in_executor(self._model, self._explain, square) if explain else None,
+        )
+
+    async def batch(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
+        """Judge squares [side, side, 3] uint8 at once; a verdict or a refusal each, in order."""
+        self.metrics.batch(len(squares))
+        return await asyncio.get_running_loop().run_in_executor(self._model, self._verdicts, squares)
+
+    def _verdicts(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
+        try:
+            return list(_one_by_one(self.detector(squares, batch_size=len(squares))))
+        except ValueError as error:  # a score that is no number: whose?
+            if len(squares) > 1:
+                return [self._verdicts([square])[0] for square in squares]
+            log.error("an image was not judged: %s", first_line(error))
+            return [Refused(500, "The image's score is no number; the detector is damaged.")]
+
+    def _explain(self, square: np.ndarray) -> Explanation:
+        found = dataclasses.asdict(self.detector.explain(square))
+        return Explanation(**{name: found[name] for name in Explanation.model_fields})
+
+    def about(self) -> About:
+        """What is served, for whoever asks."""
+        described, settings = self.detector.description, self.settings
+        kept = RECALLS if self.detector.held_out_scores is not None else ()
+        limits = ("max_bytes", "max_pixels", "max_images", "rate", "burst", "urls", "url_hosts")
+        return About(
+            version=synood_ray.__version__,
+            run=without_credentials(self.run),
+            model=described.model if described.pretrained is None else f"{described.model}, {described.pretrained}",
+            detector=described.summary,
+            classes=described.class_names,
+            threshold=described.threshold,
+            thresholds={f"{recall:g}": self.detector.at_recall(recall).description.threshold for recall in kept},
+            notes=described.notes,
+            limits=settings.model_dump(include=set(limits)),
+        )
+
+
+def _one_by_one(output: DetectorOutput) -> list[Verdict]:
+    scores, ood, shares = output.score.tolist(), output.is_ood.tolist(), output.probability.tolist()
+    return [Verdict(*one) for one in zip(scores, ood, output.name, shares, strict=True)]

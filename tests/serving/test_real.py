@@ -1,0 +1,188 @@
+"""`synood serve` as a user has it: one real Ray Serve on loopback, the bundled CLIP, requests as curl sends them."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from synood_ray import Detector
+from tests.installing import save_mini_detector
+from tests.jobs.conftest import run, start
+
+pytestmark = pytest.mark.real
+PNG = {"Content-Type": "image/png"}
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running `synood serve`; detector: the same one, in this process."""
+
+    process: subprocess.Popen[str]
+    address: str
+    home: Path
+    folder: str
+    detector: Detector
+    images: list[bytes]
+
+
+def pictures(count: int) -> list[bytes]:
+    found = []
+    for index in range(count):
+        buffer = io.BytesIO()
+        Image.effect_noise((80 + index, 60), 20 + 10 * index).convert("RGB").save(buffer, "PNG")
+        found.append(buffer.getvalue())
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    detector, _ = save_mini_detector(tmp_path_factory.mktemp("served"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    home = Path(tempfile.mkdtemp(prefix="serve-"))  # a short name: Ray's sockets lie below
+    settings = {
+        "port": port, "max_bytes": 1_000_000, "max_images": 40, "rate": 0.1, "burst": 400, "urls": "public",
+        "concurrent": 2, "queue": 4, "replicas.cpus": 1,
+    }  # fmt: skip
+    options = [word for name, value in settings.items() for word in (f"--serving.{name}", str(value))]
+    soon = {"RAY_TMPDIR": str(home), "RAY_metrics_report_interval_ms": "500"}
+    process = start("serve", "--run", detector, *options, **soon)
+    said = ""
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said += line
+            if "try: curl" in line:
+                break
+        else:
+            pytest.fail(f"synood serve ended: {said}\n{process.stderr.read()}")  # type: ignore[union-attr]
+        address = f"http://127.0.0.1:{port}"
+        assert f"served at {address}\n" in said
+        yield Served(process, address, home, detector, Detector.load(detector), pictures(6))
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_one_after_the_other(served: Served) -> None:
+    for data in served.images:
+        answer = httpx.post(f"{served.address}/score", params={"explain": True}, content=data, headers=PNG, timeout=60)
+        assert answer.status_code == 200
+        found, direct, why = answer.json(), served.detector(data), served.detector.explain(data)
+        assert found["score"] == pytest.approx(direct.score.item(), abs=1e-5)
+        assert found["is_ood"] == direct.is_ood.item() and found["class"] == direct.name[0]
+        assert found["probability"] == pytest.approx(direct.probability.item(), abs=1e-4)
+        assert found["explanation"]["negative"] == why.negative
+    about = httpx.get(served.address, timeout=60).json()
+    assert about["classes"] == ["cat", "dog"] and about["limits"]["urls"] == "public"
+    assert httpx.get(f"{served.address}/healthz", timeout=60).json() == {"status": "ok"}
+
+
+def test_many_at_once_among_broken_ones(served: Served) -> None:
+    """Forms of many images, several of them at the same time: everybody gets their own answers, in order."""
+    good = served.detector(served.images).score.tolist()
+
+    def send(first: int) -> httpx.Response:
+        chosen = [(first + i) % 6 for i in range(12)]
+        files = [("image", (f"{one}.png", served.images[one])) for one in chosen]
+        files.insert(first, ("image", ("broken.png", served.images[first][:-400])))
+        return httpx.post(f"{served.address}/score", files=files, timeout=60)
+
+    with ThreadPoolExecutor(2) as clients:
+        for first, answer in enumerate(clients.map(send, range(6))):
+            assert answer.status_code == 200, answer.text
+            results = answer.json()["results"]
+            assert results.pop(first).keys() == {"name", "error"}
+            expected = [good[(first + i) % 6] for i in range(12)]
+            assert [one["score"] for one in results] == pytest.approx(expected, abs=1e-5)
+
+
+def test_what_is_refused(served: Served) -> None:
+    with httpx.Client(base_url=served.address, timeout=60) as client:
+        for request, status in (
+            ({"content": bytes(5_000_000), "headers": PNG}, 413),
+            ({"content": served.images[0], "headers": {"Content-Type": "text/plain"}}, 415),
+            ({"content": b"no image", "headers": PNG}, 422),
+            ({"json": {"urls": [f"{served.address}/a.png"]}}, 403),
+        ):
+            answer = client.post("/score", **request)  # type: ignore[arg-type]
+            assert answer.status_code == status, answer.text
+            told = answer.json()
+            assert "score" not in str(told) and (told.get("error") or told["results"][0]["error"]).endswith(".")
+    other = httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2"), timeout=60)  # another client
+    files = [("image", (f"{i}.png", served.images[0])) for i in range(40)]
+    answers = [other.post(f"{served.address}/score", files=files) for _ in range(11)]
+    assert [one.status_code for one in answers] == [200] * 10 + [429]
+    assert int(answers[-1].headers["Retry-After"]) > 1
+
+
+def test_too_many_at_a_time(served: Served) -> None:
+    """Two at work and four that wait: others are told at once to come again."""
+
+    def send(index: int) -> int:
+        transport = httpx.HTTPTransport(local_address=f"127.0.1.{index + 1}")
+        with httpx.Client(transport=transport, timeout=120) as client:
+            files = [("image", (f"{i}.png", served.images[i % 6])) for i in range(20)]
+            return client.post(f"{served.address}/score?explain=true", files=files).status_code
+
+    with ThreadPoolExecutor(24) as clients:
+        statuses = list(clients.map(send, range(24)))
+    assert set(statuses) == {200, 503}
+    assert statuses.count(200) >= 6
+
+
+def test_the_numbers_of_all_that(served: Served) -> None:
+    targets = json.loads((served.home / "ray" / "prom_metrics_service_discovery.json").read_text())
+    places = [place for target in targets for place in target["targets"]]
+
+    def scraped() -> str:
+        found = ""
+        for place in places:
+            with urllib.request.urlopen(f"http://{place}/metrics", timeout=10) as answer:
+                found += answer.read().decode()
+        return found
+
+    wanted = [
+        *(rf'ray_synood_serving_requests_total{{.*path="/score".*status="{status}"' for status in (200, 413, 415, 429)),
+        r"ray_synood_serving_seconds_bucket{.*path=\"/score\"",
+        *(rf'ray_synood_serving_images_total{{.*outcome="{outcome}"' for outcome in ("id", "refused")),
+        r"ray_synood_serving_batch_images_bucket{.*le=\"32",
+    ]
+    deadline = time.monotonic() + 60
+    while missing := [one for one in wanted if not re.search(one, text := scraped())]:
+        assert time.monotonic() < deadline, missing
+        time.sleep(0.5)
+    assert 'run="detector"' in text
+
+
+def test_a_port_in_use_is_told_before_ray_starts(served: Served) -> None:
+    port = served.address.rpartition(":")[2]
+    refused = run("serve", "--run", served.folder, "--serving.port", port, code=2)
+    assert refused.stderr.startswith("error: serving.port: cannot listen on 127.0.0.1") and not refused.stdout
+
+
+def test_sigterm_ends_it(served: Served) -> None:
+    served.process.send_signal(signal.SIGTERM)
+    out, err = served.process.communicate(timeout=60)
+    assert served.process.returncode == 130, out + err
+    assert "interrupted" in err and "synood serve --run" in err
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{served.address}/healthz")
