@@ -48,10 +48,10 @@ def benchmark(
     import torch
 
     from synood_ray import Detector
-    from synood_ray.serving.running import bring_up, check_detector
+    from synood_ray.serving.running import bring_up, find_detector
 
     run = str(Path(run).absolute()) if Path(run).exists() else run
-    check_detector(run)
+    find_detector(run)
     cores = cores or os.cpu_count() or 1
     data, served = _images(settings, images), _served(settings, cores)
     posts = {
@@ -59,7 +59,7 @@ def benchmark(
         "singles": [Post(one, "image/any") for one in data],
     }
     rates: dict[str, list[float]] = {name: [] for name in ("in_process", *posts)}
-    seconds: dict[str, list[float]] = {name: [] for name in posts}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in posts}
     before = torch.get_num_threads()
     torch.set_num_threads(cores)
     try:

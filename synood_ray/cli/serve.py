@@ -10,15 +10,15 @@ from synood_ray.locations import without_credentials
 
 def run(arguments: Arguments) -> int:
     from synood_ray.farm.cluster import connect, is_local
-    from synood_ray.serving.running import bring_up, check_detector, check_port, stay, take_down
+    from synood_ray.serving.running import bring_up, check_port, find_detector, stay, take_down
 
     def say(line: str) -> None:
         print(line, flush=True)
 
-    settings, named = arguments.over({}).serving, arguments.options["run"]
+    named = arguments.options["run"]
     folder = Path(named).expanduser()
     uri = str(folder.absolute()) if folder.exists() else named  # replicas are elsewhere
-    check_detector(uri)
+    settings = arguments.over(find_detector(uri)).serving
     if is_local():
         check_port(settings)
     say(connect())

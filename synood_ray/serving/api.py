@@ -69,7 +69,7 @@ def web(service: Service) -> FastAPI:
     @app.post("/score", summary="Judge images", responses=_ERRORS, openapi_extra=_BODY, response_model=None)
     async def score(request: Request, explain: bool = False) -> Response:
         upload = await read_upload(request, service.settings)
-        service.rate.take(request.client.host if request.client else "", upload.count)
+        service.rate.take(request.client.host if request.client else "", upload.size)
         fetched = await fetch_all(upload.urls, service.settings) if upload.urls else upload.pictures
         found = await _judge(service, fetched, explain)
         good = [one for one in found if isinstance(one, Judgement)]

@@ -43,8 +43,9 @@ class Replica:
         logs.configure(arguments.log, run=arguments.run, worker=serve.get_replica_context().replica_id.unique_id)
         detector = load_detector(arguments.run, arguments.serving)
         metrics = ServingMetrics(run_name(arguments.run))
-        self.together.set_max_batch_size(arguments.serving.batch_size)
-        self.together.set_batch_wait_timeout_s(arguments.serving.batch_wait)
+        gathering: Any = self.together  # Serve's decorator adds what its type does not say
+        gathering.set_max_batch_size(arguments.serving.batch_size)
+        gathering.set_batch_wait_timeout_s(arguments.serving.batch_wait)
         self.service = Service(detector, arguments.run, arguments.serving, metrics, self.together)
         self.service.warm_up()
 

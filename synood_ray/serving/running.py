@@ -7,9 +7,8 @@ import logging
 import os
 import re
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from synood_ray.config.serving import ServingSettings
@@ -20,20 +19,29 @@ from synood_ray.farm.cluster import await_room
 from synood_ray.farm.placement import replica_need
 from synood_ray.serving.app import NAME, Arguments, build
 from synood_ray.serving.service import HUB
+from synood_ray.storage.run import Run
 from synood_ray.storage.stores import open_store
 
 EVERY = 10.0
-"""Seconds between two looks at how the application does."""
-_REASON = re.compile(r"^\S*\b(?:UserError|Unavailable): (.*)$", re.MULTILINE)
+"""Seconds between two lines about replicas that are waited for, and two looks at how the application does."""
+POLL = 0.3
+"""Seconds between two looks at replicas that start."""
+_REASON = {kind: re.compile(rf"^\S*\b{kind.__name__}: (.*)$", re.MULTILINE) for kind in (UserError, Unavailable)}
+"""How a replica's error of this kind stands in what Serve tells: its traceback as text."""
 
 
-def check_detector(run: str) -> None:
-    """Raise UserError unless there is a detector that replicas can load; nothing is loaded yet."""
+def find_detector(run: str) -> Mapping[str, Any]:
+    """The settings that are stored in a run; none where it is a detector's folder, or one of the Hub.
+
+    Raises UserError unless there is a detector that replicas can load; nothing is loaded yet.
+    """
     if run.startswith(HUB):
-        return
+        return {}
     store = open_store(run, write=False)
     if not any(read_description(store, prefix) for prefix in ("", FOLDER)):
         raise UserError(f"{run}: no {DESCRIPTION} here or in {FOLDER}; fine-tune first (synood finetune --run URI)")
+    made = Run.find(store)
+    return made.config if made else {}
 
 
 def check_port(settings: ServingSettings) -> None:
@@ -66,22 +74,19 @@ def bring_up(run: str, settings: ServingSettings, log: LogSettings, say: Callabl
     serve.start(http_options={"host": settings.host, "port": settings.port})
     _check_ours(settings)
     application = build(Arguments(run=run, serving=settings, log=log).model_dump(mode="json"))
-    try:
-        with _said_while_waiting(settings.replicas.min, say):
-            serve.run(application, name=NAME, route_prefix="/")
-    except RuntimeError as error:
-        raise _told(error) from error
+    serve.run_many([serve.RunTarget(application, name=NAME, route_prefix="/")], wait_for_applications_running=False)
+    _await_replicas(settings.replicas.min, say)
+    _client().wait_for_proxies_serving()
 
 
 def _check_ours(settings: ServingSettings) -> None:
     """Raise UserError if this Serve was started for something else."""
     from ray import serve
-    from ray.serve.context import _get_global_client
 
     if taken := [name for name in serve.status().applications if name != NAME]:
         raise UserError(f"this cluster's Ray Serve has another application already ({', '.join(taken)})")
-    there: Any = _get_global_client()
-    host, port = there.http_config.host, there.http_config.port
+    there = _client().http_config
+    host, port = there.host, there.port
     if (host, port) != (settings.host, settings.port):
         raise UserError(
             f"serving.port: this cluster's Ray Serve listens on {host}:{port} already; take that, or end it "
@@ -89,47 +94,64 @@ def _check_ours(settings: ServingSettings) -> None:
         )
 
 
-@contextlib.contextmanager
-def _said_while_waiting(count: int, say: Callable[[str], None]) -> Iterator[None]:
-    """Say every few seconds how many replicas answer, and what Serve says about the others."""
+def _await_replicas(count: int, say: Callable[[str], None]) -> None:
+    """Wait until the replicas answer; say every few seconds how many do, and what Serve says about the others.
+
+    Raises UserError at the first replica that says that the user's input is wrong: others would say the same.
+    """
+    said = time.monotonic()
+    while True:
+        found = _status()
+        told = "\n".join([found.message, *(one.message for one in found.deployments.values())])
+        _raise_if(UserError, told)
+        if found.status == "RUNNING":
+            return
+        if found.status == "DEPLOY_FAILED":
+            _raise_if(Unavailable, told)  # tried again and again before
+            raise RuntimeError(f"Ray Serve cannot start the detector: {told}")
+        if time.monotonic() >= said + EVERY:
+            said = time.monotonic()
+            ready = sum(one.replica_states.get("RUNNING", 0) for one in found.deployments.values())
+            say(f"{ready} of {count} replicas answer{_more(told)}")
+        time.sleep(POLL)
+
+
+def _raise_if(kind: type[UserError] | type[Unavailable], told: str) -> None:
+    if reasons := _REASON[kind].findall(told):
+        raise kind(reasons[-1].strip())
+
+
+def _status() -> Any:
+    """Of the application. Raises Unavailable if somebody else has taken it down."""
     from ray import serve
 
-    over = threading.Event()
+    found = serve.status().applications.get(NAME)
+    if found is None:
+        raise Unavailable("Ray Serve does not have the detector any more: something else has removed it")
+    return found
 
-    def tell() -> None:
-        while not over.wait(EVERY):
-            found: Any = serve.status().applications.get(NAME)
-            for one in found.deployments.values() if found else ():
-                say(f"{one.replica_states.get('RUNNING', 0)} of {count} replicas answer; {_line(one.message)}")
 
-    threading.Thread(target=tell, name="waiting", daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
+def _client() -> Any:
+    from ray.serve.context import _get_global_client
+
+    return _get_global_client()
 
 
 def stay(say: Callable[[str], None]) -> NoReturn:
-    """Until the process is interrupted; says when the application's state changes.
-
-    Raises Unavailable if somebody else takes it down.
-    """
-    from ray import serve
-
+    """Until the process is interrupted; says when the application's state changes. Raises Unavailable as `_status`."""
     before = "RUNNING"
     while True:
         time.sleep(EVERY)
-        found = serve.status().applications.get(NAME)
-        if found is None:
-            raise Unavailable("Ray Serve does not have the detector any more: something else has removed it")
-        if found.status.value != before:
-            before = found.status.value
-            say(f"the service is {before.lower()}; {_line(found.message)}")
+        found = _status()
+        if found.status != before:
+            before = found.status
+            say(f"the service is {before.lower()}{_more(found.message)}")
 
 
-def _line(message: str) -> str:
-    """What Serve says about a state, in a line; often nothing."""
-    return printable(message.partition("\n")[0]) or "Ray Serve says no more"
+def _more(message: str) -> str:
+    """What Serve says about a state, as the rest of a line; often nothing."""
+    line = printable(message.strip().partition("\n")[0])
+    return f"; {line}" if line else ""
 
 
 def take_down() -> None:
@@ -138,14 +160,3 @@ def take_down() -> None:
 
     with contextlib.suppress(Exception):  # the cluster may be gone before
         serve.delete(NAME, _blocking=False)
-
-
-def _told(error: RuntimeError) -> Exception:
-    """What a replica failed with, where it was nobody's defect: Serve has its traceback as text."""
-    from ray import serve
-
-    found: Any = serve.status().applications.get(NAME)
-    told = "\n".join([str(error), *(one.message for one in found.deployments.values())] if found else [str(error)])
-    reasons = _REASON.findall(told)
-    take_down()
-    return UserError(reasons[-1].strip()) if reasons else error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import NamedTuple
 
 from starlette.datastructures import UploadFile
@@ -34,7 +34,7 @@ class Upload(NamedTuple):
     several: bool
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         return len(self.pictures) + len(self.urls)
 
 
@@ -49,8 +49,8 @@ async def read_upload(request: Request, settings: ServingSettings) -> Upload:
         upload = Upload([], await _urls(request, settings), several=True)
     else:
         raise Refused(415, f"Content-Type {kind!r} is not taken; {TAKEN}." if kind else f"No Content-Type; {TAKEN}.")
-    if upload.count > settings.max_images:
-        raise Refused(413, f"{upload.count} images are more than one request may have ({settings.max_images}).")
+    if upload.size > settings.max_images:
+        raise Refused(413, f"{upload.size} images are more than one request may have ({settings.max_images}).")
     return upload
 
 
@@ -71,7 +71,7 @@ async def _body(request: Request, limit: int) -> bytes:
 async def _files(request: Request, settings: ServingSettings) -> list[Picture]:
     body = await _body(request, settings.max_bytes)
 
-    async def whole() -> AsyncIterator[bytes]:
+    async def whole() -> AsyncGenerator[bytes, None]:
         yield body
         yield b""
 

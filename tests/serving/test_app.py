@@ -17,7 +17,7 @@ from synood_ray.errors import UserError
 from synood_ray.farm.placement import Node, check, replica_need
 from synood_ray.serving.app import Arguments, build
 from synood_ray.serving.metrics import TABLE
-from synood_ray.serving.running import check_detector, check_port
+from synood_ray.serving.running import check_port, find_detector
 from synood_ray.serving.service import load_detector
 from tests.installing import save_mini_detector
 
@@ -89,13 +89,14 @@ def test_ports_and_hosts() -> None:
 
 def test_the_detector_is_looked_for_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing here"):
-        check_detector(str(tmp_path))
-    (tmp_path / "run.json").write_text("{}")
+        find_detector(str(tmp_path))
+    (tmp_path / "other.json").write_text("{}")
     with pytest.raises(UserError, match="fine-tune first"):
-        check_detector(str(tmp_path))
+        find_detector(str(tmp_path))
     folder, _ = save_mini_detector(tmp_path)
-    check_detector(folder)
-    check_detector(str(tmp_path))  # as a run has it
+    assert find_detector(folder) == find_detector(str(tmp_path)) == {}  # a detector's folder, and one that holds it
+    stored = find_detector(str(Path(__file__).parents[1] / "old_runs" / "0.1.0"))
+    assert parse(COMMAND, ["--run", "old", "--serving.port", "81"]).over(stored).serving == ServingSettings(port=81)
     assert load_detector(folder, ServingSettings()).description.class_names == ["cat", "dog"]
     with pytest.raises(UserError, match=r"serving\.recall: this detector has not kept"):
         load_detector(folder, ServingSettings(recall=0.9))
