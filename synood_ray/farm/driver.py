@@ -291,6 +291,9 @@ class Driver:
     def _done(self, call: Call, lease: Lease, report: UnitReport) -> None:
         """A unit is in the store: by this worker, or by whoever was faster."""
         stage = call.stage
+        if report.found and len(stage.queue.leases(lease.unit)) > 1:
+            stage.queue.nack(lease, away=True)  # a copy: whoever put it there is ours, and is about to say what it is
+            return
         seconds = time.monotonic() - lease.started
         news = stage.queue.ack(lease)
         if not report.found:
@@ -331,7 +334,7 @@ class Driver:
         if cut_off and call.checker is not None and call.checker_life == call.checker.lives:
             self._restart(self.describing, call.checker, cause)
         message = f"{type(cause).__name__}: {cause}".splitlines()[0]
-        call.stage.queue.nack(call.lease, message, lost=cut_off, away=away)
+        call.stage.queue.nack(call.lease, lost=cut_off, away=away)
         self.failures.record(call.stage, call.lease, message, details=str(error))
 
     def _lost(self, call: Call, error: Exception) -> None:

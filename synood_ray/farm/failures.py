@@ -16,17 +16,22 @@ NO_PROMPTS = "its prompts failed"
 
 
 class Failures:
-    """vain_retries: units whose failed samples failed again as a whole; their parts stay as they were."""
+    """What is kept of failed attempts, and told."""
 
     def __init__(self, store: Store, stages: tuple[Stage, Stage], retry: Mapping[int, Retry], tell: Observer) -> None:
         self._store, self._retry, self._tell = store, retry, tell
         self._describing, self._sampling = stages
-        self.vain_retries = 0
+        self._vain: set[int] = set()
 
     @property
     def quarantined(self) -> int:
         """Units that have no part and will get none."""
         return self._sampling.queue.counts().quarantined - self.vain_retries
+
+    @property
+    def vain_retries(self) -> int:
+        """Units whose failed samples failed again as a whole, and nobody else made; their parts stay as they were."""
+        return sum(self._sampling.queue.state(unit) is State.QUARANTINED for unit in self._vain)
 
     def record(self, stage: Stage, lease: Lease, error: str, details: str = "") -> None:
         """Keep a failed attempt; with the last one the unit is quarantined, and so are its samples.
@@ -36,12 +41,13 @@ class Failures:
         self._tell(UnitFailed(stage.name, lease.unit, lease.worker, lease.attempt, error))
         given_up = stage.queue.state(lease.unit) is State.QUARANTINED
         again = bool(self._retry.get(lease.unit, WHOLE).number)  # has a part, and keeps it
-        self.vain_retries += given_up and again  # also if it is the new prompts that cannot be had
+        if given_up and again:  # also if it is the new prompts that cannot be had
+            self._vain.add(lease.unit)
         self._put(stage, lease.unit, lease.attempt, details or error, final=given_up and not again)
         if given_up:
             self._tell(UnitQuarantined(stage.name, lease.unit, error))
         if given_up and stage is self._describing:
-            self._sampling.queue.quarantine(lease.unit, NO_PROMPTS)
+            self._sampling.queue.quarantine(lease.unit)
             if not again:
                 self._put(self._sampling, lease.unit, 1, NO_PROMPTS, final=True)
             self._tell(UnitQuarantined(self._sampling.name, lease.unit, NO_PROMPTS))

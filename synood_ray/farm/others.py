@@ -46,7 +46,8 @@ class Others:
 
     def _list(self, folder: str, unit_of: Callable[[str], int | None]) -> np.ndarray:
         units = (unit_of(entry.key) for entry in self.store.list(folder))
-        return np.fromiter((unit for unit in units if unit is not None), dtype=np.int64)
+        own = len(self.sampling)  # a file that was copied there may be named after a unit that the run does not have
+        return np.fromiter((unit for unit in units if unit is not None and unit < own), dtype=np.int64)
 
     def _described(self, key: str) -> int | None:
         """The unit whose prompts are complete with this file."""

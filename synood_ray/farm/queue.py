@@ -11,7 +11,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,7 +69,6 @@ class _History:
 
     failures: int = 0
     losses: int = 0
-    errors: list[str] = field(default_factory=list)
 
 
 class UnitQueue:
@@ -77,14 +76,15 @@ class UnitQueue:
 
     committed, quarantined: where units stand at the start (`storage.progress.scan`); attempts: attempts on record, so
     that numbers go on. blocked: the other units wait until `add` releases them (a second stage; a retry of some).
+    in_turn: workers do their units one after the other, in the order of their leases; else all that they hold at once.
     clock: `time.monotonic`. rng: where `leap` goes.
 
     Order: fresh units in turn (for a shared queue see `share`). A unit that came back waits until no more fresh units
     are left than there are leases, the tail; from then on it goes first, so that it is not the last to end.
 
     Budget: max_attempts errors or expired leases, and max_losses deaths of the worker while the unit was in progress.
-    A unit that has used one up is quarantined with its errors; the two are apart because losing a spot machine says
-    little about the unit. Two leases at once are the most that a unit ever has.
+    A unit that has used one up is quarantined; the two are apart because losing a spot machine says little about the
+    unit. Two leases at once are the most that a unit ever has.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class UnitQueue:
         quarantined: Iterable[int] = (),
         attempts: Mapping[int, int] | None = None,
         blocked: bool = False,
+        in_turn: bool = False,
         max_attempts: int = 3,
         max_losses: int = 10,
         deadline: float = 1800.0,
@@ -103,6 +104,7 @@ class UnitQueue:
     ) -> None:
         self._max_attempts, self._max_losses = max_attempts, max_losses
         self._deadline, self._clock = deadline, clock or time.monotonic
+        self._in_turn = in_turn
         # One byte a unit. A bytearray finds the next waiting one at C speed; numpy fills and counts it.
         self._states = bytearray([State.BLOCKED if blocked else State.WAITING]) * n_units
         view = self._view()
@@ -135,10 +137,6 @@ class UnitQueue:
         """State of a unit."""
         state = self._states[unit]
         return State.WAITING if state == _RETURNED else State(state)
-
-    def error(self, unit: int) -> str:
-        """What went wrong with a unit, one line an event; empty if nothing did."""
-        return "\n".join(self._history[unit].errors) if unit in self._history else ""
 
     def leases(self, unit: int | None = None) -> list[Lease]:
         """Live leases, of one unit or all, oldest first."""
@@ -236,48 +234,50 @@ class UnitQueue:
             self.commit(unit)
         return len(news)
 
-    def nack(self, lease: Lease, error: str, *, lost: bool = False, away: bool = False) -> State:
+    def nack(self, lease: Lease, *, lost: bool = False, away: bool = False) -> State:
         """The attempt failed. Returns where the unit now stands. A lease that is no longer live changes nothing.
 
         lost: another actor died, which counts as a loss. away: a service did not answer, which counts as nothing.
         """
         if self._end(lease):
-            history = self._note(lease, error)
+            history = self._past(lease.unit)
             history.losses += lost and not away
             history.failures += not (lost or away)
             self._settle(lease.unit)
         return self.state(lease.unit)
 
-    def release(self, worker: str, error: str = "worker lost", *, lost: bool = True) -> list[Lease]:
+    def release(self, worker: str, *, lost: bool = True) -> list[Lease]:
         """The worker is gone; its units go back. Returns its leases, oldest first.
 
-        Workers do their units in the order of their leases, so only the oldest was in progress and counts as a loss.
-        lost=False: the worker left in good order (drained), and none does.
+        The oldest counts as a loss: the one in progress of a worker that does them in turn, and of others the one that
+        was in progress longest. lost=False: the worker left in good order (drained), and none does.
         """
         ended = [lease for lease in self._leases.values() if lease.worker == worker]
         for position, lease in enumerate(ended):
             self._end(lease)
             if lost and position == 0:
-                self._note(lease, error).losses += 1
+                self._past(lease.unit).losses += 1
             self._settle(lease.unit)
         return ended
 
     def expire(self, now: float | None = None) -> list[Lease]:
-        """End the leases whose deadline has passed, each a failed attempt, and return them: their workers hang."""
+        """End the leases whose deadline has passed: their workers hang. Returns those that count as failed attempts:
+        all, or of a worker that does its units in turn the oldest, for which the others had to wait."""
         now = self._clock() if now is None else now
-        ended = [lease for lease in self._leases.values() if lease.deadline <= now]
-        for lease in ended:
+        failed: list[Lease] = []
+        for lease in [lease for lease in self._leases.values() if lease.deadline <= now]:
             self._end(lease)
-            self._note(lease, f"no answer in {now - lease.started:.0f} s").failures += 1
+            if not (self._in_turn and lease.worker in {one.worker for one in failed}):
+                self._past(lease.unit).failures += 1
+                failed.append(lease)
             self._settle(lease.unit)
-        return ended
+        return failed
 
-    def quarantine(self, unit: int, error: str) -> None:
+    def quarantine(self, unit: int) -> None:
         """Give a unit up, such as one whose prompts could not be made. A committed one stays committed."""
         if self._states[unit] in (State.COMMITTED, State.QUARANTINED):
             return
         self._end_all(unit)
-        self._history.setdefault(unit, _History()).errors.append(error)
         self._move(unit, State.QUARANTINED)
 
     def _take(self) -> int | None:
@@ -338,10 +338,8 @@ class UnitQueue:
         history = self._history.get(unit)
         return history is not None and (history.failures >= self._max_attempts or history.losses >= self._max_losses)
 
-    def _note(self, lease: Lease, error: str) -> _History:
-        history = self._history.setdefault(lease.unit, _History())
-        history.errors.append(f"attempt {lease.attempt} on {lease.worker}: {error}")
-        return history
+    def _past(self, unit: int) -> _History:
+        return self._history.setdefault(unit, _History())
 
     def _move(self, unit: int, state: int) -> None:
         self._counts[self._states[unit]] -= 1

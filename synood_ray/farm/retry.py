@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from synood_ray.records import SampleTask
-from synood_ray.storage.damage import put_aside
-from synood_ray.storage.parts import read_prompts
+from synood_ray.storage.damage import move_aside, put_aside
+from synood_ray.storage.parts import DamagedPart, read_prompts
 from synood_ray.storage.progress import failed_samples, given_up, part_counts, sample_parts, survey
 from synood_ray.storage.record import require_record
 from synood_ray.storage.reruns import Rerun, read_reruns
@@ -60,6 +60,12 @@ def find_retries(store: Store, say: Callable[[str], None] = lambda line: None) -
         parts = sample_parts(store)
         counts, damaged = survey(store, record, (entry for files in parts.values() for entry in files))
     quarantined = given_up(store, record.units) - parts.keys()
+    for unit in quarantined:
+        try:
+            read_prompts(store, unit)
+        except DamagedPart as damaged_prompts:  # those of its retries are read after them, by whoever needs them
+            move_aside(store, damaged_prompts.key)
+            say(str(damaged_prompts))
     failing = failed_samples(store, counts)
     reruns = read_reruns(store) if any(number for keys in failing.values() for number in keys.values()) else {}
     failed = {
@@ -88,6 +94,9 @@ def find_rerun(store: Store, rerun: Rerun) -> dict[int, Retry]:
 
 def _again(store: Store, unit: int, number: int, keys: Iterable[str], reruns: Mapping[str, Rerun]) -> Retry:
     """The retry of this number of some of a unit's samples."""
-    prompts = read_prompts(store, unit, number - 1)
+    try:
+        prompts = read_prompts(store, unit, number - 1)
+    except DamagedPart:
+        prompts = {}  # they are made anew, and the damaged ones put aside by the sampler that finds them
     undescribed = frozenset(key for key in keys if key not in prompts or prompts[key].error)
     return Retry(number, frozenset(keys), undescribed, reruns)

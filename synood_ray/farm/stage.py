@@ -82,20 +82,22 @@ def open_stages(
     retry: if there is any, only these units are to be done. rng: see `UnitQueue`.
     """
 
-    def queue(found: Scan, committed: np.ndarray, blocked: bool) -> UnitQueue:
+    def queue(found: Scan, committed: np.ndarray, given_up: set[int], **more: Any) -> UnitQueue:
         """Earlier attempts and quarantined units are kept over restarts."""
-        quarantined = found.quarantined - retry.keys()
-        history: dict[str, Any] = {"attempts": found.attempts, "quarantined": quarantined}
+        history: dict[str, Any] = {"attempts": found.attempts, "quarantined": given_up - retry.keys()}
         limits: dict[str, Any] = {"max_attempts": farm.max_attempts, "deadline": farm.unit_deadline}
-        return UnitQueue(units, committed, blocked=blocked, rng=rng, **history, **limits)
+        return UnitQueue(units, committed, rng=rng, **history, **limits, **more)
 
     prompts, parts = scan(store, units, "prompts"), scan(store, units, "parts")
     sampled = np.setdiff1d(np.arange(units), [*retry]) if retry else parts.committed
     # A unit whose samples are committed needs no prompts any more, but for those that failed for want of one.
     described = np.union1d(np.union1d(prompts.committed, parts.committed), sampled)
     described = np.setdiff1d(described, [unit for unit, again in retry.items() if again.undescribed])
-    describing = Stage("describe", "prompts", queue(prompts, described, blocked=False), describers)
-    sampling = Stage("sample", "parts", queue(parts, sampled, blocked=True), samplers)
+    undescribed = queue(prompts, described, prompts.quarantined, in_turn=True)
+    # Without prompts there are no samples, whether or not whoever gave the prompts up lived to say so of the samples.
+    unsampled = queue(parts, sampled, parts.quarantined | prompts.quarantined, blocked=True)
+    describing = Stage("describe", "prompts", undescribed, describers)
+    sampling = Stage("sample", "parts", unsampled, samplers)
     sampling.queue.add_all(described)
     if len(described) and not retry:
         for stage in (describing, sampling):

@@ -25,13 +25,13 @@ def put_aside(store: Store, record: RunRecord, damaged: Sequence[DamagedPart]) -
             attempt = attempts.get(unit, 0) + 1
             error = {"unit": unit, "attempt": attempt, "error": str(part)}
             put_json(store, layout.error_key("parts", unit, attempt, final=True), error)
-        later = (entry.key for entry in list(store.list(layout.part_key(unit).removesuffix(".parquet"))))
-        for key in later:
-            if (layout.part_unit(key) or (unit, -1)) >= (unit, retry):
-                _move(store, key)
+        names = (layout.part_unit(entry.key) for entry in store.list(layout.part_key(unit).removesuffix(".parquet")))
+        later = {name[1] for name in names if name and name[0] == unit and name[1] >= retry}
+        for number in sorted(later, reverse=True):  # the damaged one last: while it is there, what is wrong can be seen
+            move_aside(store, layout.part_key(unit, number))
 
 
-def _move(store: Store, key: str) -> None:
+def move_aside(store: Store, key: str) -> None:
     """Into the folder of damaged files, unless it has changed since it was read: another process was faster."""
     try:
         data, number = store.get(key), 0

@@ -105,8 +105,8 @@ def publication_number(key: str) -> int | None:
 
 
 def damaged_key(key: str, number: int) -> str:
-    """Where a damaged part is kept; number: of others of that name there before it."""
-    name = key.removeprefix(PARTS)
+    """Where a damaged part or prompts file is kept; number: of others of that name there before it."""
+    name = key.removeprefix(PARTS).replace("/", "-")
     return f"{DAMAGED}{name}" if not number else f"{DAMAGED}{number}-{name}"
 
 

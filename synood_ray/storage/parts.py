@@ -6,7 +6,6 @@ labels by name. Equal rows give equal bytes (with one version of pyarrow).
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 from collections import Counter
@@ -240,11 +239,18 @@ def decode_prompts(data: bytes) -> list[PromptRow]:
 
 
 def read_prompts(store: Store, unit: int, retry: int = 0) -> dict[str, PromptRow]:
-    """A unit's prompts by sample, as its retries up to that one left them; empty if it has none."""
+    """A unit's prompts by sample, as its retries up to that one left them; empty if it has none. Raises DamagedPart."""
     rows: dict[str, PromptRow] = {}
     for again in range(retry + 1):
-        with contextlib.suppress(NotFound):  # most retries need no new prompts
-            rows |= {row.key: row for row in decode_prompts(store.get(layout.prompts_key(unit, again)))}
+        key = layout.prompts_key(unit, again)
+        try:
+            data = store.get(key)
+        except NotFound:
+            continue  # most retries need no new prompts
+        try:
+            rows |= {row.key: row for row in decode_prompts(data)}
+        except _UNREADABLE as error:
+            raise DamagedPart(store, key, _first_line(error)) from error
     return rows
 
 

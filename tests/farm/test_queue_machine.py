@@ -96,11 +96,11 @@ class QueueMachine(RuleBasedStateMachine):
         for unit in news:
             self._commit(unit)
 
-    @rule(lease=given, error=st.sampled_from(["broken", "worse"]), lost=st.booleans(), away=st.booleans())
-    def nack(self, lease: Lease, error: str, lost: bool, away: bool) -> None:
+    @rule(lease=given, lost=st.booleans(), away=st.booleans())
+    def nack(self, lease: Lease, lost: bool, away: bool) -> None:
         if self.live.pop(lease.id, None) and not away:
             (self.losses if lost else self.failures)[lease.unit] += 1
-        assert self.queue.nack(lease, error, lost=lost, away=away) is self.queue.state(lease.unit)
+        assert self.queue.nack(lease, lost=lost, away=away) is self.queue.state(lease.unit)
 
     @rule(far=st.booleans())
     def share(self, far: bool) -> None:
@@ -152,7 +152,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(unit=st.integers(0, 7))
     def quarantine(self, unit: int) -> None:
         if unit < len(self.queue):
-            self.queue.quarantine(unit, "no prompts")
+            self.queue.quarantine(unit)
             if unit not in self.committed:
                 self.given_up.add(unit)
                 self.blocked.discard(unit)

@@ -13,9 +13,11 @@ from synood_ray.farm.plan import Plan
 from synood_ray.farm.retry import WHOLE, find_retries
 from synood_ray.report.rows import Samples
 from synood_ray.storage import layout
-from synood_ray.storage.parts import decode_samples, encode_samples, to_parquet
+from synood_ray.storage.damage import put_aside
+from synood_ray.storage.parts import DamagedPart, decode_samples, encode_samples, to_parquet
 from synood_ray.storage.progress import run_status
 from synood_ray.storage.publish import is_finished, publish
+from synood_ray.storage.record import require_record
 from synood_ray.storage.run import Run
 from synood_ray.storage.shards import read_manifest
 from synood_ray.storage.stored_json import put_json
@@ -31,6 +33,21 @@ def replaced(store: Store, key: str, data: bytes) -> None:
     """Put other bytes under a key, as nobody of ours ever does."""
     store.delete(key)
     store.put_new(key, data)
+
+
+def test_parts_are_put_aside_with_the_later_retries_of_their_unit_only(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "run"))
+    make_run(store)
+    keys = [layout.part_key(1, retry) for retry in range(4)] + [layout.part_key(10), layout.part_key(1_000_000)]
+    for key in keys:
+        store.put_new(key, key.encode())
+    gone: list[str] = []
+    delete = store.delete
+    store.delete = lambda key: (gone.append(key), delete(key))  # type: ignore[method-assign, assignment]
+    put_aside(store, require_record(store), [DamagedPart(store, layout.part_key(1, 2), "cut off")])
+    assert gone == [layout.part_key(1, 3), layout.part_key(1, 2)], "while the damaged one is there, it can be seen"
+    put_aside(store, require_record(store), [DamagedPart(store, layout.part_key(100_000, 0), "cut off")])
+    assert store.exists(layout.part_key(1_000_000)) and store.exists(layout.part_key(10))
 
 
 def cut_off(store: Store, plan: Plan) -> bytes:

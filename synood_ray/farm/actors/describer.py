@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import threading
 import time
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
-from synood_ray.farm.actors.named import Named, logged
+from synood_ray.farm.actors.named import Named, logged, made_once
 from synood_ray.farm.reports import BOXES, UnitReport
 from synood_ray.logs import heard
 from synood_ray.models.describers import chosen, open_describer
@@ -64,11 +63,11 @@ class DescriberActor(Named):
             self.describer  # noqa: B018 - made on first use
         return lines
 
-    @cached_property
+    @made_once
     def store(self) -> Store:
         return self.open_run(self.output)
 
-    @cached_property
+    @made_once
     def describer(self) -> Describer:
         described_before = next(iter(self.store.list(layout.PROMPTS)), None) is not None
         return open_describer(self.settings.describer, patient=described_before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
 
 _LOGGER = logging.getLogger(__name__)
+_Made = TypeVar("_Made")
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
@@ -55,6 +57,21 @@ class Named:
                 f"output: {store.uri}: a worker on {socket.gethostname()} does not see what the driver wrote there; "
                 "take a folder that all machines share, or s3://bucket/prefix"
             )
+
+
+class made_once(functools.cached_property[_Made]):  # noqa: N801 - used as functools.cached_property is
+    """A property that is made on first use, by one thread while others wait: an actor's calls run in several.
+
+    `functools.cached_property` has had no lock since Python 3.12, and two threads would load a model each.
+    """
+
+    def __init__(self, make: Callable[[Any], _Made]) -> None:
+        super().__init__(make)
+        self._making = threading.RLock()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        with self._making:
+            return super().__get__(instance, owner)
 
 
 def logged(method: _Method) -> _Method:

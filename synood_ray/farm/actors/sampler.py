@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
-from synood_ray.farm.actors.named import Named, logged
+from synood_ray.farm.actors.named import Named, logged, made_once
 from synood_ray.farm.reports import NAMES, UnitReport, reasons
 from synood_ray.logs import heard
 from synood_ray.models.classifier import TIMM
@@ -19,8 +18,9 @@ from synood_ray.sampling.produce import Models, produce
 from synood_ray.sampling.proposals import names_wanted
 from synood_ray.sampling.relatives import Relatives
 from synood_ray.storage import layout
+from synood_ray.storage.damage import move_aside
 from synood_ray.storage.intact import intact
-from synood_ray.storage.parts import encode_samples, read_prompts, read_replaced
+from synood_ray.storage.parts import DamagedPart, PromptRow, encode_samples, read_prompts, read_replaced
 from synood_ray.storage.record import require_record
 from synood_ray.storage.stores.base import Put, Store
 
@@ -52,11 +52,11 @@ class SamplerActor(Named):
             self.inpainter, self.scorer  # noqa: B018 - made on first use
         return lines
 
-    @cached_property
+    @made_once
     def store(self) -> Store:
         return self.open_run(self.output)
 
-    @cached_property
+    @made_once
     def inpainter(self) -> Inpainter:
         from synood_ray.models.inpainters import open_inpainter
 
@@ -70,7 +70,7 @@ class SamplerActor(Named):
             self.models  # noqa: B018 - made on first use
         return lines
 
-    @cached_property
+    @made_once
     def models(self) -> Models:
         from synood_ray.farm.preparing import boundary
 
@@ -82,7 +82,7 @@ class SamplerActor(Named):
         names = self.scorer.encode_names if has_text and names_wanted(self.settings) else None
         return Models(self.settings, self.class_names, *parts, texts=names)
 
-    @cached_property
+    @made_once
     def scorer(self) -> Any:
         from synood_ray.farm.actors.scorer import RemoteScorer
         from synood_ray.farm.preparing import open_scorer
@@ -93,7 +93,7 @@ class SamplerActor(Named):
         remote.open()
         return remote
 
-    @cached_property
+    @made_once
     def negative_words(self) -> list[str]:
         """The run's negative words; none when its scorer is a classifier without text."""
         from synood_ray.negatives.mining import NegativeLabels
@@ -103,7 +103,7 @@ class SamplerActor(Named):
         with intact(self.store, layout.NEGATIVES):
             return NegativeLabels.from_bytes(self.store.get(layout.NEGATIVES)).words
 
-    @cached_property
+    @made_once
     def run(self) -> str:
         """Fingerprint of the run that parts are made for."""
         return require_record(self.store).fingerprint
@@ -121,7 +121,7 @@ class SamplerActor(Named):
         part = layout.part_key(unit, retry)
         if self.store.exists(part):  # one small question before minutes of work: two drivers may share a run
             return UnitReport(unit, len(tasks), found=True)
-        described = read_prompts(self.store, unit, retry)
+        described = self._prompts(unit, retry, tasks)
         contexts = {
             key: Context(
                 found.context,
@@ -163,6 +163,17 @@ class SamplerActor(Named):
         named = [row for row in rows if row.policy == "neighbour"] if names_wanted(self.settings) else []
         lacking = sum(row.names[0] not in contexts[row.key].neighbours for row in named)
         return {NAMES: (lacking, len(named))} if named else {}
+
+    def _prompts(self, unit: int, retry: int, tasks: list[SampleTask]) -> dict[str, PromptRow]:
+        """The prompts of these tasks. Damaged ones are put aside, and fail the unit: a retry has them made anew."""
+        try:
+            described = read_prompts(self.store, unit, retry)
+        except DamagedPart as damaged:
+            move_aside(self.store, damaged.key)
+            raise RuntimeError(str(damaged)) from damaged
+        if missing := next((task.key for task in tasks if task.key not in described), None):
+            raise RuntimeError(f"sample {missing} has no prompt: its file is gone; --retry-failed makes it again")
+        return described
 
     def _calls_since(self) -> int:
         """Denoiser calls since this was asked last; units that are in work at once are told together."""

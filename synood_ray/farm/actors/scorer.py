@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
-from synood_ray.farm.actors.named import Named
+from synood_ray.farm.actors.named import Named, made_once
 from synood_ray.farm.preparing import open_scorer
 from synood_ray.logs import heard
 
@@ -28,7 +27,7 @@ class ScorerActor(Named):
         self.output, self.class_names = output, class_names
         self.warned: list[str] = []
 
-    @cached_property
+    @made_once
     def scorer(self) -> Scorer:
         with heard() as lines:
             opened = open_scorer(self.settings, self.open_run(self.output), self.class_names)

@@ -113,6 +113,23 @@ def test_a_retry_has_a_file_of_its_own(settings: Settings, tasks: list[SampleTas
     assert layout.prompts_unit(layout.prompts_key(0, 1)) == (0, 1)
 
 
+def test_damaged_prompts_are_put_aside_and_described_anew(settings: Settings, tasks: list[SampleTask]) -> None:
+    tasks = tasks[:1]
+    describer(settings).describe(0, tasks)
+    store, key = open_store(settings.output), layout.prompts_key(0)
+    whole = store.get(key)
+    store.delete(key)
+    store.put_new(key, whole[: len(whole) // 2])
+    actor = sampler(settings, ["fox", "owl", "x", "y"])
+    with pytest.raises(RuntimeError, match=r"part-000000\.parquet: damaged"):
+        actor.sample(0, tasks, 1, None)
+    assert store.get("damaged/prompts-part-000000.parquet") == whole[: len(whole) // 2]
+    with pytest.raises(RuntimeError, match=r"sample 00000000 has no prompt: .*--retry-failed"):
+        actor.sample(0, tasks, 2, None)
+    describer(settings).describe(0, tasks)
+    assert store.get(key) == whole and actor.sample(0, tasks, 3, None).accepted == 1
+
+
 def test_a_server_that_is_away_fails_no_sample(settings: Settings, tasks: list[SampleTask]) -> None:
     cat = SampleTask(tasks[0].key, 0, SourceImage("c", 0, "cat", tasks[0].source.uri, 1, 16, 16), 0, 0)
     with pytest.raises(Unavailable):
