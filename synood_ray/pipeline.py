@@ -22,10 +22,11 @@ from synood_ray.locations import run_name
 from synood_ray.models.hub import at_commits, find_commits
 from synood_ray.negatives.mining import load_candidates
 from synood_ray.records import SourceImage
+from synood_ray.sampling.checks import asks_describer
 from synood_ray.sampling.proposals import check_proposals
 from synood_ray.sampling.relatives import check_prompts
 from synood_ray.storage import layout, reruns
-from synood_ray.storage.progress import RunStatus, run_status, scan
+from synood_ray.storage.progress import RunStatus, given_up, run_status, scan
 from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import ROWS_PER_SHARD, Unfinished, is_finished, publish
 from synood_ray.storage.record import check_or_create_run, check_settings, check_vacant, withdraw
@@ -257,13 +258,14 @@ def _drive(
 
     Without any, Ray is not started.
     """
-    committed = len(scan(store, len(plan)).committed)
+    found = scan(store, len(plan))
+    committed = len(found.committed)
     if retry:  # first: whatever ends this call early, the next one then publishes what is new
         announce_retries(store, {unit: again.number for unit, again in retry.items() if again.number})
     elif committed:
         say(f"resuming: {committed} of {len(plan)} units are committed")
-        if committed == len(plan):
-            return 0, {}
+    if not retry and committed + len(given_up(store, len(plan)) - {*found.committed.tolist()}) == len(plan):
+        return 0, {}
     from synood_ray.farm.actors import REAL
     from synood_ray.farm.budget import BudgetSpentError
     from synood_ray.farm.cluster import await_room, connect, is_local
@@ -277,7 +279,7 @@ def _drive(
     say(connect())
     if not is_local():
         check_models(settings)
-    describes = settings.sampling.mllm_check or len(scan(store, len(plan), "prompts").committed) < len(plan)
+    describes = asks_describer(settings) or len(scan(store, len(plan), "prompts").committed) < len(plan)
     await_room(needs_of(settings, describes=describes), say)
     size: dict[str, int] = {"samples": plan.samples, "unit_size": settings.farm.unit_size}
     earlier = partial(_outcomes, store) if committed and not retry else None

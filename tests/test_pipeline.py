@@ -83,6 +83,16 @@ def test_a_part_beyond_the_plan_counts_for_none_of_its_units(settings: Settings)
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]
 
 
+def test_a_run_with_a_unit_given_up_is_published_without_ray(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synthesize(settings, lambda line: None, actors=stub_actors("error-1"))
+    retract(open_store(settings.output))  # as if it had been killed before
+    monkeypatch.setitem(sys.modules, "ray", None)  # an import fails
+    found = make(settings)
+    assert found.status.published and found.status.quarantined == 1 and not found.computed
+
+
 def test_a_finished_run_answers_without_ray(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make(settings)
     monkeypatch.setitem(sys.modules, "ray", None)  # an import fails

@@ -16,8 +16,8 @@ from synood_ray.errors import Unavailable, UserError, printable
 from synood_ray.extras import missing_extra
 from synood_ray.locations import without_credentials
 
-DONE, WRONG_INPUT, QUARANTINED, UNAVAILABLE, NOTHING_ACCEPTED, INTERRUPTED = 0, 2, 3, 4, 5, 130
-"""Exit codes of every command."""
+DONE, WRONG_INPUT, QUARANTINED, UNAVAILABLE, NOTHING_ACCEPTED, UNFINISHED, INTERRUPTED = 0, 2, 3, 4, 5, 6, 130
+"""Exit codes of every command. UNFINISHED: a budget is spent, or units are left; the same command goes on."""
 CLOSING = 5.0
 """Seconds in which an interrupted command leaves its Ray cluster."""
 

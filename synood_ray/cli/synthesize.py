@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.cli.command import ALL, START, Arguments, Command
-from synood_ray.cli.guard import DONE, NOTHING_ACCEPTED, QUARANTINED, UNAVAILABLE, WRONG_INPUT
+from synood_ray.cli.guard import (
+    DONE,
+    INTERRUPTED,
+    NOTHING_ACCEPTED,
+    QUARANTINED,
+    UNAVAILABLE,
+    UNFINISHED,
+    WRONG_INPUT,
+)
 from synood_ray.cli.help import show, width
 from synood_ray.cli.tree import leaves, value_of
 from synood_ray.config.settings import Settings
@@ -32,6 +40,8 @@ REJECTED = {
     "duplicate": "are nearly the same as another of their class (sampling.distinct, sampling.per_image)",
 }
 """Reasons of rejected samples in words, with the settings that matter."""
+_ENDS = {UserError: WRONG_INPUT, Unavailable: UNAVAILABLE, KeyboardInterrupt: INTERRUPTED, SystemExit: INTERRUPTED}
+_DEFECT = 1
 _REASONS = 3  # told at most
 _FEW = 0.25  # of a run's samples: with fewer accepted, the reasons are told
 
@@ -47,6 +57,7 @@ def run(arguments: Arguments, **more: Any) -> int:
         print("\n".join([*first, printable(line)]), flush=True)
         first.clear()
 
+    _check_options(arguments.options)
     if "dry-run" in arguments.options:
         from synood_ray.cli.dry_run import dry_run
 
@@ -57,8 +68,8 @@ def run(arguments: Arguments, **more: Any) -> int:
     retry, rerun = "retry-failed" in arguments.options, _rerun(arguments.options)
     try:
         result = synthesize(settings, say=say, retry_failed=retry, rerun=rerun, **more)
-    except (UserError, Unavailable) as error:
-        code = WRONG_INPUT if isinstance(error, UserError) else UNAVAILABLE
+    except BaseException as error:
+        code = next((code for kind, code in _ENDS.items() if isinstance(error, kind)), _DEFECT)
         _tell_end(settings, say, {"exit_code": code, "error": without_credentials(first_line(error))})
         raise
     code = _summary(settings, result)
@@ -89,6 +100,8 @@ def _summary(settings: Settings, result: Synthesis) -> int:
         print(f"no sample was accepted: {why_not(settings.output)}")
     elif status.published and result.computed and status.accepted < _FEW * made:
         print(f"few samples were accepted: {why_not(settings.output)}")
+    if not status.published:
+        return UNFINISHED
     if status.quarantined > settings.farm.max_quarantined:
         return QUARANTINED
     return NOTHING_ACCEPTED if nothing else DONE
@@ -122,6 +135,16 @@ def _rerun(options: dict[str, str]) -> Choice | None:
     return Choice(parse_where(options["rerun"], "--rerun"), int(seed))
 
 
+def _check_options(options: Collection[str]) -> None:
+    """Raise UserError for options that do nothing together: a run is not to begin where only its plan was asked for."""
+    if "dry-run" not in options and (
+        alone := next((name for name in ("probe", "like", "price") if name in options), "")
+    ):
+        raise UserError(f"--{alone}: goes with --dry-run, which makes no run")
+    if "dry-run" in options and "retry-failed" in options:
+        raise UserError("--dry-run: not together with --retry-failed; synood status says what failed")
+
+
 def _rehearsal(options: dict[str, str]) -> dict[str, Any]:
     """The options of a dry run. Raises UserError."""
     found: dict[str, Any] = {"like": options.get("like")}
@@ -143,7 +166,8 @@ def short_form(arguments: Arguments) -> str:
         value = value_of(arguments.settings, path)
         if value != leaf.default and path != "preset":
             origin = arguments.origins[path].partition(", line ")[0]
-            groups.setdefault(origin, []).append(f"{path} {without_credentials(show(value))}")
+            shown = "(set)" if leaf.secret else without_credentials(show(value))
+            groups.setdefault(origin, []).append(f"{path} {shown}")
     lines = [f"{origin}: {' · '.join(values)}" for origin, values in groups.items()]
     wrap = textwrap.TextWrapper(width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(wrap.fill(line) for line in lines) or "all settings at their defaults"

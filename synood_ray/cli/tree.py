@@ -47,6 +47,12 @@ class Leaf:
         return isinstance(extra, Mapping) and bool(extra.get("operational"))
 
     @property
+    def secret(self) -> bool:
+        """Whether its value is not to be shown."""
+        extra = self.info.json_schema_extra
+        return isinstance(extra, Mapping) and bool(extra.get("secret"))
+
+    @property
     def expected(self) -> str:
         """What a value must be, in words: "an integer, at least 1"."""
         limits = (

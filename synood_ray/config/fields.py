@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 
-def operational(default: Any, description: str, **limits: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"operational": True}, **limits)
+def operational(default: Any, description: str, *, secret: bool = False, **limits: Any) -> Any:
+    """A field that changes how or where the work is done, not what comes out. secret: a key may be in its value, which
+    is neither stored with the run nor shown."""
+    return Field(default, description=description, json_schema_extra={"operational": True, "secret": secret}, **limits)
 
 
 def earlier(default: Any, before: Any, description: str, **limits: Any) -> Any:
@@ -26,6 +28,17 @@ def before(model: type[BaseModel]) -> dict[str, Any]:
             found |= {name: inner} if (inner := before(field.annotation)) else {}
         elif isinstance(extra, dict) and "before" in extra:
             found[name] = extra["before"]
+    return found
+
+
+def without_secrets(values: dict[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """A section's values, nested, with the default in place of what is secret."""
+    found = dict(values)
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel) and name in values:
+            found[name] = without_secrets(values[name], field.annotation)
+        elif isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("secret"):
+            found[name] = field.default
     return found
 
 

@@ -342,12 +342,19 @@ class FarmSettings(Section):
         None, "end, to be resumed, when this call's workers have held GPUs for so many hours", gt=0.0
     )
     on_finish: str | None = operational(
-        None, "told when the run ends, done or failed: a command (the status as JSON on its input), or a URL (POST)"
+        None,
+        "told when the run ends, done or failed: a command (the status as JSON on its input), or a URL (POST); not "
+        "stored with the run",
+        secret=True,
     )
     threads: int = operational(0, "threads of torch and NumPy per actor; 0: its logical CPUs", ge=0)
 
     @model_validator(mode="after")
     def _somebody_works(self) -> FarmSettings:
+        if self.scorers.kinds:
+            raise ValueError(
+                "scorers.kinds: scorers are of one kind; say what they need in scorers.resources and labels"
+            )
         for name in ("describers", "samplers"):
             if getattr(self, name).max < 1:
                 raise ValueError(f"{name}.max must be at least 1: nothing is made without one")

@@ -29,6 +29,7 @@ class Care:
     ) -> None:
         self.farm, self.stages, self.calls, self.failures, self.tell = farm, stages, calls, failures, tell
         self.checks = checks
+        self.preparations = 0  # that hung; what they make is made once a run
 
     def resize(self) -> None:
         """Pools follow their open units and checks."""
@@ -52,6 +53,13 @@ class Care:
                     units = sorted(lease.unit for lease in worker.units.values())
                     what = f"unit {units[0]}" if units else "its preparation"
                     self.tell(WorkerReplaced(worker.name, f"hangs on {what}"))
+                    self.preparations += not units
+                    if self.preparations >= MAX_SETUPS:
+                        raise UserError(
+                            f"farm.unit_deadline: {self.preparations} times the run's negative labels and boundary "
+                            f"took too long; raise it from {self.farm.unit_deadline:g} s, or hold out fewer images "
+                            "(data.holdout, data.calibration)"
+                        )
                     stage.queue.release(worker.name, lost=False)  # its other units are not at fault
                     stage.pool.remove(worker)
                 elif worker.place and not worker.ready and now - worker.placed > self.farm.setup_grace:

@@ -14,7 +14,7 @@ from typing import Any
 
 from synood_ray.config.paths import absolute
 from synood_ray.config.settings import Settings
-from synood_ray.errors import Unavailable, UserError
+from synood_ray.errors import Unavailable, UserError, first_line
 from synood_ray.farm.actors import REAL, Actors
 from synood_ray.farm.actors.describer import keys
 from synood_ray.farm.calls import Call, Calls
@@ -44,12 +44,14 @@ from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.stage import Stage, open_stages
 from synood_ray.farm.waiting import Waiting, waits_of
 from synood_ray.locations import run_name
-from synood_ray.models.describers import KINDS, chosen
+from synood_ray.models.describers import chosen
+from synood_ray.sampling.checks import asks_describer
 from synood_ray.sampling.recipes import RECIPES
 from synood_ray.storage.stores.base import Store
 
 MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run if no other one is ready
 MAX_AWAY = 3  # units in a row, without one done, that may find a service away before the run ends, to be resumed later
+PREPARATION = 4  # times farm.unit_deadline that negative labels and boundary may take: all held-out images are seen
 TEND = 1.0  # seconds between looks at deadlines, pools and nodes; one wait for workers may last as long
 
 
@@ -95,10 +97,9 @@ class Driver:
         )
         self.others = Others(store, self.describing.queue, self.sampling.queue, self.retry)
         self.away = 0  # units in a row that found a service away: a store, a model server
-        self.needs_check = settings.sampling.mllm_check and RECIPES[settings.sampling.recipe].checks
-        if self.needs_check and not KINDS[chosen(settings.describer)].sees:
+        self.needs_check = asks_describer(settings)
+        if settings.sampling.mllm_check and RECIPES[settings.sampling.recipe].checks and not self.needs_check:
             self._tell(NoChecks(chosen(settings.describer)))
-            self.needs_check = False
         self.calls, self.losses = Calls(), Losses(self._tell)
         for worker in self.scorers.workers.values():
             self.calls.inside(self.sampling, worker, place_of)
@@ -232,7 +233,7 @@ class Driver:
             return
         worker = next(self.sampling.pool.ready, None)
         if worker is not None:
-            worker.prepare_by = time.monotonic() + self.settings.farm.unit_deadline
+            worker.prepare_by = time.monotonic() + PREPARATION * self.settings.farm.unit_deadline
             self.calls.ask(self.sampling, worker, "prepare")
 
     def _collect(self) -> None:
@@ -358,5 +359,8 @@ class Driver:
         stage.pool.restarted(worker, waiting=waiting)
         if worker.losses > MAX_LOSSES and not any(stage.pool.ready):
             self.losses.settle(final=True)
-            raise RuntimeError(f"{worker.name} died {worker.losses} times in a row") from error
+            raise UserError(
+                f"farm.{stage.pool.role}s: {worker.name} died {worker.losses} times in a row ({first_line(error)}); "
+                "see its log, and give it more room (resources, sampling.batch_size) if memory was short"
+            ) from error
         self.calls.start(stage, worker)

@@ -6,11 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from synood_ray.config.sampling import SamplingSettings
-from synood_ray.sampling.recipes import Recipe
+from synood_ray.config.settings import Settings
+from synood_ray.models.describers import KINDS, chosen
+from synood_ray.sampling.recipes import RECIPES, Recipe
 from synood_ray.sampling.sample import Refined
 
 Shows = Callable[[list[bytes], list[str]], "list[bool | None]"]
 """PNG images and subjects (class names) -> whether each image shows its subject, None where that cannot be told."""
+
+
+def asks_describer(settings: Settings) -> bool:
+    """Whether the describer is asked what accepted images show: if the run wants it, and it can see."""
+    wanted = settings.sampling.mllm_check and RECIPES[settings.sampling.recipe].checks
+    return wanted and KINDS[chosen(settings.describer)].sees
 
 
 @dataclass(frozen=True, slots=True)

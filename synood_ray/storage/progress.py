@@ -91,15 +91,20 @@ def scan(store: Store, units: int, stage: layout.Stage = "parts") -> Scan:
     names = (unit_of(entry.key) for entry in store.list(folder))
     done = np.fromiter((name[0] for name in names if name and not name[1] and name[0] < units), dtype=np.int64)
     done.sort()
+    last = last_attempts((entry.key for entry in store.list(layout.ERRORS)), stage, units)
+    final = np.array([unit for unit, error in last.items() if error.final], dtype=np.int64)
+    return Scan(done, {u: e.attempt for u, e in last.items()}, set(np.setdiff1d(final, done).tolist()))
+
+
+def last_attempts(keys: Iterable[str], stage: layout.Stage, units: int) -> dict[int, layout.ErrorName]:
+    """The last attempt on record of every unit that has failed in a stage, by the names of the records."""
     last: dict[int, layout.ErrorName] = {}
-    for entry in store.list(layout.ERRORS):
-        error = layout.parse_error(entry.key)
+    for error in map(layout.parse_error, keys):
         if error is None or error.stage != stage or error.unit >= units:
             continue
         if error.unit not in last or error.attempt > last[error.unit].attempt:
             last[error.unit] = error
-    final = np.array([unit for unit, error in last.items() if error.final], dtype=np.int64)
-    return Scan(done, {u: e.attempt for u, e in last.items()}, set(np.setdiff1d(final, done).tolist()))
+    return last
 
 
 def given_up(store: Store, units: int) -> set[int]:

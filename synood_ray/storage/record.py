@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from synood_ray.config.fields import without_secrets
 from synood_ray.config.fingerprint import differences, fingerprint, same_place
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
@@ -122,7 +123,7 @@ def check_or_create_run(
     if the store lets one write replace another.
     """
     record = RunRecord(
-        config=public(settings.model_dump(mode="json")),
+        config=public(without_secrets(settings.model_dump(mode="json"), Settings)),
         fingerprint=fingerprint(settings, id_manifest_sha256),
         id_manifest_sha256=id_manifest_sha256,
         planned=planned,

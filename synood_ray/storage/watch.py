@@ -13,7 +13,7 @@ from itertools import pairwise
 from synood_ray.storage import layout
 from synood_ray.storage.causes import Cause, causes
 from synood_ray.storage.parts import DamagedPart, PartCounts, outcomes, read_counts
-from synood_ray.storage.progress import published_status
+from synood_ray.storage.progress import last_attempts, published_status
 from synood_ray.storage.record import require_record
 from synood_ray.storage.stored_json import load_json
 from synood_ray.storage.stores.base import Entry, NotFound, Store
@@ -81,7 +81,10 @@ class Watch:
         else:
             state = "stopped, or nothing gets done; the same command resumes it"
         outcomes = {name: getattr(status, name) for name in ("accepted", "rejected", "failed")} if status else {}
-        given_up = {found.unit for entry in errors if (found := layout.parse_error(entry.key)) and found.final}
+        stages: tuple[layout.Stage, ...] = ("prompts", "parts")
+        names = [entry.key for entry in errors]
+        last = [last_attempts(names, stage, self.record.units) for stage in stages]
+        given_up = {unit for attempts in last for unit, attempt in attempts.items() if attempt.final}
         done = {layout.part_unit(entry.key)[0] for entry in first}  # type: ignore[index]
         return Picture(
             state,

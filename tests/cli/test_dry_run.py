@@ -89,6 +89,22 @@ def test_a_wrong_rerun_is_told_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "more, line",
+    [
+        (("--probe", "4"), "--probe: goes with --dry-run"),
+        (("--like", "elsewhere"), "--like: goes with --dry-run"),
+        (("--price", "2"), "--price: goes with --dry-run"),
+        (("--dry-run", "--retry-failed"), "--dry-run: not together with --retry-failed"),
+    ],
+)
+def test_no_run_begins_where_only_its_plan_was_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], line: str
+) -> None:
+    assert run(tmp_path, *more) == 2
+    assert line in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
 def test_a_hub_that_is_not_reached_is_no_reason_to_refuse(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

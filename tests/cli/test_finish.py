@@ -78,6 +78,31 @@ def test_a_command_gets_it_too_and_hears_of_failures(tmp_path: Path) -> None:
     assert told["exit_code"] == 4 and told["error"].startswith("describer.endpoint: http://host/v1 has given no answer")
 
 
+def test_a_defect_is_told_too_and_the_hook_is_nobodys_to_read(
+    tmp_path: Path, server: tuple[str, list[Any]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise LookupError("a defect")
+
+    url, posted = server
+    secret = url.replace("/done?key=hunter22", "/services/hunter22")  # as chat services have it: in the path
+    with monkeypatch.context() as patch:
+        patch.setattr("synood_ray.pipeline._drive", broken)
+        with pytest.raises(LookupError):
+            run(tmp_path, secret)
+    assert run(tmp_path, secret) == 0
+    assert [told["exit_code"] for told in posted] == [1, 0] and posted[0]["error"] == "a defect"
+    written = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert b"hunter22" not in written
+    said = capsys.readouterr().out
+    assert "hunter22" not in said and "farm.on_finish (set)" in said
+
+
+def test_a_spent_budget_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    assert run(tmp_path, "true", None, "--farm.budget_accepted", "1", "--farm.unit_size", "1") == 6
+    assert run(tmp_path, "true", None, "--farm.unit_size", "1") == 0
+
+
 @pytest.mark.parametrize("hook", ["http://127.0.0.1:1/x?key=hunter22", "no-such-command", "false", "'"])
 def test_a_hook_that_fails_is_a_line_and_no_more(tmp_path: Path, hook: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, hook) == 0

@@ -49,6 +49,12 @@ def test_when_none_gets_ready_the_setting_is_named(ray: LocalRay, store: Store) 
     assert all(handle.killed for handle in ray.handles)
 
 
+def test_when_no_preparation_ends_the_setting_is_named(ray: LocalRay, store: Store) -> None:
+    ray.seconds = lambda handle, method, arguments: 1e6 if method == "prepare" else 0.0
+    with pytest.raises(UserError, match=r"farm\.unit_deadline: 3 times the run's negative labels and boundary"):
+        make(store, unit_deadline=100.0).run()
+
+
 def test_an_actor_that_waits_for_a_machine_is_no_hindrance(ray: LocalRay, store: Store, told: Told) -> None:
     ray.place = lambda handle: None if handle.number == 1 else "here"  # the first sampler
     ray.seconds = sampling(lambda handle, unit: 100.0)
