@@ -141,7 +141,7 @@ def _check_options(options: Collection[str]) -> None:
         alone := next((name for name in ("probe", "like", "price") if name in options), "")
     ):
         raise UserError(f"--{alone}: goes with --dry-run, which makes no run")
-    if "dry-run" in options and "retry-failed" in options:
+    if "dry-run" in options and "retry-failed" in options and "rerun" not in options:
         raise UserError("--dry-run: not together with --retry-failed; synood status says what failed")
 
 
