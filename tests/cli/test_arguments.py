@@ -26,6 +26,8 @@ from tests.cli.typed import load, refusal, settings_of, write
 
 HOLDERS = {  # what a string must contain
     "describer.check_question": "{subject}",
+    "describer.neighbour_question": "{subject}",
+    "describer.box_question": "{subject}",
     "describer.prompt": "{context}",
     "scorer.templates": "{}",
     "labels.noun_prompt": "{}",
