@@ -56,7 +56,7 @@ class Leaf:
     def expected(self) -> str:
         """What a value must be, in words: "an integer, at least 1"."""
         limits = (
-            f"{word} {getattr(limit, name):g}"
+            f"{word} {_number(getattr(limit, name))}"
             for limit in self.info.metadata
             for name, word in _LIMITS.items()
             if hasattr(limit, name)
@@ -94,6 +94,10 @@ class Leaf:
         """The value of one named entry of a table."""
         kind = get_args(self.info.annotation)[1]
         return Leaf(f"{self.path}.{name}", FieldInfo(annotation=kind), None).check(text, origin)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _in_words(kind: Any) -> str:
