@@ -67,7 +67,10 @@ def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, 
     if name == "finetuning":
         from benchmarks import finetuning
 
-        return finetuning.show(finetuning.benchmark(settings, options.get("run", "runs/demo")))
+        made = options.get("run", "runs/demo")
+        taught = finetuning.show(finetuning.benchmark(settings, made))
+        seconds = finetuning.again(made)
+        return _with_targets(name, {"taught": taught, "again": seconds}, finetuning.targets(seconds))
     if name == "detector":
         from benchmarks import detector
 

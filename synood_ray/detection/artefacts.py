@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from synood_ray.detection.detector import ImageEncoder
+    from synood_ray.models.clip import ClipModel
 
 
 def measure_artefacts(
-    run: Run, settings: Settings, clip: ImageEncoder, methods: Mapping[str, Method], say: Say
+    run: Run, settings: Settings, clip: ClipModel, methods: Mapping[str, Method], say: Say
 ) -> tuple[dict[str, Any] | None, str]:
     """``evaluation.artefacts`` held-out images of the run, regenerated: ``images``, how many, and ``called_ood``, the
     share of them that each method takes for OOD. None, and why in words, if the inpainter cannot be had.

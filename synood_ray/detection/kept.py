@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from synood_ray.errors import UserError
@@ -40,6 +41,16 @@ def samples_key(manifest_digest: str, clip: IdentifiedClip) -> str:
     manifest that each is made from.
     """
     return _key("samples", clip, [manifest_digest, "with companion_sources"])  # earlier versions kept labels instead
+
+
+def kept_text(store: Store, clip: IdentifiedClip, what: str, made_of: object, encode: Callable[[], Tensor]) -> Tensor:
+    """What `encode` gives of texts, on the CPU: encoded once, then read. made_of: the texts, as JSON has them."""
+    key = _key(f"texts-{what}", clip, [hashlib.sha256(json.dumps(made_of).encode()).hexdigest()])
+    found = read_features(store, key)
+    if found is None:
+        found = {what: encode().float().cpu()}
+        keep_features(store, key, found)
+    return found[what]
 
 
 def read_features(store: Store, key: str) -> Features | None:

@@ -16,6 +16,7 @@ from synood_ray.data.images import UNLABELLED, ClassInfo, display_name
 from synood_ray.data.likeness import copies, thumbnail
 from synood_ray.data.source import open_source
 from synood_ray.detection.contamination import own_thumbnails, without_id_classes
+from synood_ray.detection.kept import images_key, read_features
 from synood_ray.detection.protocols import PROTOCOLS, Place
 from synood_ray.errors import UserError
 from synood_ray.records import SourceImage
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from synood_ray.detection.detector import ImageEncoder
+    from synood_ray.models.clip import ClipModel
 
 Say = Callable[[str], None]
 """Called with a line about what is being done."""
@@ -126,7 +128,7 @@ def _of_tests(settings: Settings) -> DataSettings:
 
 
 def encode_sets(
-    run: Run, settings: Settings, sources: Mapping[str, Any], clip: ImageEncoder, say: Say
+    run: Run, settings: Settings, sources: Mapping[str, Any], clip: ClipModel, say: Say
 ) -> tuple[TestSet, dict[str, TestSet]]:
     """The features of `open_sets`: the ID test (the calibration images if none is set), and the others by name."""
     own = own_thumbnails(run, settings) if sources else []
@@ -174,39 +176,46 @@ def _encode(
 
 
 def _id_set(
-    run: Run, settings: Settings, sources: Mapping[str, Any], own: list[np.ndarray], clip: ImageEncoder, say: Say
+    run: Run, settings: Settings, sources: Mapping[str, Any], own: list[np.ndarray], clip: ClipModel, say: Say
 ) -> TestSet:
     if "id" in sources:
         return _encode(run, settings, "id", sources["id"], own, clip, say)
-    features, labels, skipped = _encode_own(settings, run.held_out(), "id", clip, say)
+    features, labels, skipped = _own_images(run, settings, "calibration", "id", clip, say)
     if not len(labels):
         raise UserError("evaluation.id_test is not set and the run's calibration images are gone; name a test set")
     return TestSet(features, labels, skipped)
 
 
-def encode_own_images(run: Run, settings: Settings, clip: ImageEncoder, say: Say) -> tuple[Tensor, Tensor, Tensor]:
-    """The run's own images that can still be read: features [N, D] and labels [N] of the ID images it was made from,
-    and features [H, D] of the held-out ones. Raises UserError if there are no longer two of the latter."""
+def encode_own_images(run: Run, settings: Settings, clip: ClipModel, say: Say) -> tuple[Tensor, Tensor, Tensor]:
+    """The run's own images, as far as they are kept or can still be read: features [N, D] and labels [N] of the ID
+    images it was made from, and features [H, D] of the held-out ones. Raises UserError if there are no longer two of
+    the latter."""
     import torch
 
-    features, labels, _ = _encode_own(settings, run.sources(), "the run's ID images", clip, say)
+    features, labels, _ = _own_images(run, settings, "id", "the run's ID images", clip, say)
     return features, torch.from_numpy(labels), encode_held_out(run, settings, clip, say)
 
 
-def encode_held_out(run: Run, settings: Settings, clip: ImageEncoder, say: Say) -> Tensor:
+def encode_held_out(run: Run, settings: Settings, clip: ClipModel, say: Say) -> Tensor:
     """Features [H, D] of the run's held-out images. Raises UserError if there are no longer two of them."""
-    held_out, _, _ = _encode_own(settings, run.held_out(), "held-out images", clip, say)
+    held_out, _, _ = _own_images(run, settings, "calibration", "held-out images", clip, say)
     if len(held_out) < 2:
         raise UserError(f"{run.uri}: the run's calibration images are gone, which scores and thresholds are set on")
     return held_out
 
 
-def _encode_own(
-    settings: Settings, sources: Sequence[SourceImage], name: str, clip: ImageEncoder, say: Say
+def _own_images(
+    run: Run, settings: Settings, which: str, name: str, clip: ClipModel, say: Say
 ) -> tuple[Tensor, np.ndarray, int]:
-    """Features, labels, and how many images could not be read."""
+    """Features, labels, and how many images could not be read. which: what the run keeps them as (`images_key`)."""
     from synood_ray.detection.features import encode_sources
 
-    say(f"{name}: encoding {len(sources)} images")
-    features, kept, skips = encode_sources(clip, settings.data, list(sources))
-    return features, np.array([image.label for image in kept], dtype=np.int64), len(skips)
+    sources: Sequence[SourceImage] = run.sources() if which == "id" else run.held_out()
+    kept = read_features(run.store, images_key(run.store, clip))
+    if kept is not None:
+        features, used, skipped = kept[which], list(sources), 0
+    else:
+        say(f"{name}: encoding {len(sources)} images")
+        features, used, skips = encode_sources(clip, settings.data, list(sources))
+        skipped = len(skips)
+    return features, np.array([image.label for image in used], dtype=np.int64), skipped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from synood_ray.config.settings import ScorerSettings
@@ -30,6 +31,7 @@ class ClipModel:
         import open_clip
         import torch
 
+        self.settings = settings
         name = settings.model
         on_hub = name.startswith(HF_HUB)
         folder = is_folder(name)
@@ -63,9 +65,12 @@ class ClipModel:
 
     @functools.cached_property
     def identity(self) -> str:
-        """Hex sha256 of the weights as they are used (so of the data type too) and of the preprocessing."""
+        """Hex sha256 of what decides the features: the files of a model folder, or the weights and the preprocessing;
+        of the data type too."""
         import torch
 
+        if is_folder(self.settings.model):
+            return _folder_identity(resolve(self.settings.model), self.dtype)
         digest = hashlib.sha256(repr((self.preprocess.size, self.preprocess.mean, self.preprocess.std)).encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
@@ -105,6 +110,55 @@ class ClipModel:
 
         features = [self.encode_text([template.format(name) for name in names]) for template in templates]
         return F.normalize(torch.stack(features).mean(0), dim=-1)
+
+
+class ClipOnDemand:
+    """As `ClipModel`, but loaded when something is encoded, or when only its weights say which model it is.
+
+    Loading one takes seconds, most of them for importing open_clip with transformers and torchvision.
+    """
+
+    def __init__(self, settings: ScorerSettings) -> None:
+        self.settings = settings
+        self.device = choose_device(settings.device)
+
+    @functools.cached_property
+    def loaded(self) -> ClipModel:
+        return ClipModel(self.settings)
+
+    @functools.cached_property
+    def identity(self) -> str:
+        if is_folder(self.settings.model):
+            dtype = choose_dtype(self.settings.dtype, self.device, on_gpu="float32")
+            return _folder_identity(resolve(self.settings.model), dtype)
+        return self.loaded.identity
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return self.loaded.preprocess
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        return self.loaded.encode_images(images)
+
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        return self.loaded.encode_text(prompts)
+
+    def text_norms(self, prompts: list[str]) -> Tensor:
+        return self.loaded.text_norms(prompts)
+
+    def encode_classes(self, names: list[str], templates: list[str]) -> Tensor:
+        return self.loaded.encode_classes(names, templates)
+
+
+def _folder_identity(folder: str, dtype: torch.dtype) -> str:
+    """Of a model in a folder: sha256 over the names and contents of its files and the data type."""
+    digest = hashlib.sha256(str(dtype).encode())
+    for file in sorted(path for path in Path(folder).iterdir() if path.is_file()):
+        digest.update(f"{file.name} {file.stat().st_size} ".encode())
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _needs_quick_gelu(name: str, pretrained: str | None) -> bool:

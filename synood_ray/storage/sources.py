@@ -44,7 +44,7 @@ class SourceTable(Sequence[SourceImage]):
     @property
     def labels(self) -> np.ndarray:
         """Class of every source, int64 [len(self)]."""
-        return self._table.column("label").to_numpy()
+        return np.from_dlpack(self._table.column("label").combine_chunks())  # to_numpy() would import pandas
 
     def positions(self, keys: Sequence[str]) -> list[int]:
         """Where the sources with these keys are. Raises KeyError for a key that is none of theirs."""

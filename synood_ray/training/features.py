@@ -13,7 +13,15 @@ from torch import Tensor
 from synood_ray.config.settings import Settings
 from synood_ray.detection.detector import ImageEncoder
 from synood_ray.detection.features import encode_pictures, encode_sources
-from synood_ray.detection.kept import Features, IdentifiedClip, images_key, keep_features, read_features, samples_key
+from synood_ray.detection.kept import (
+    Features,
+    IdentifiedClip,
+    images_key,
+    keep_features,
+    kept_text,
+    read_features,
+    samples_key,
+)
 from synood_ray.errors import UserError
 from synood_ray.models.images import from_png
 from synood_ray.negatives.csp import csp_labels
@@ -70,7 +78,7 @@ def run_features(
 ) -> RunFeatures:
     """Features of a run's ID images, accepted images, companions and calibration images, by the frozen CLIP.
 
-    They are kept in the run (`synood_ray.detection.kept`): encoded once, then read. Where they are not there yet every
+    They and the classes' texts are kept in the run (`synood_ray.detection.kept`): encoded once, then read. Where they are not there yet every
     worker takes every size-th image and published shard. Raises UserError if the run is not published, if a shard is
     not the one that was, or if an image that the run was made from is gone.
     """
@@ -94,14 +102,15 @@ def run_features(
         lambda: _sample_features(clip, run, sources, shards, workers),
     )
     id_labels = torch.from_numpy(sources.labels.copy())
-    id_text = clip.encode_classes(run.classes, settings.clip.templates).float().cpu()
+    texts = run.classes, settings.clip.templates
+    id_text = kept_text(run.store, clip, "classes", texts, lambda: clip.encode_classes(*texts))
     nearest = pair(found["ood"], negatives)
     training = TrainingData(
         id_features=images["id"],
         id_labels=id_labels,
         id_text=id_text,
         negative_text=negatives.features,
-        negative_norms=_label_norms(clip, settings, negatives, nearest),
+        negative_norms=_label_norms(run.store, clip, settings, negatives, nearest),
         ood_features=found["ood"],
         ood_negatives=nearest,
         companion_features=found["companions"],
@@ -130,12 +139,15 @@ def _kept(store: Store, key: str, workers: Workers, encode: Callable[[], Feature
     return made
 
 
-def _label_norms(clip: Encoder, settings: Settings, negatives: NegativeLabels, nearest: Tensor) -> Tensor:
+def _label_norms(
+    store: Store, clip: Encoder, settings: Settings, negatives: NegativeLabels, nearest: Tensor
+) -> Tensor:
     """`TrainingData.negative_norms` [M]: of the labels that some accepted image is nearest to, by `nearest` [K]."""
     norms, used = torch.ones(len(negatives.words)), nearest.unique()
     if len(used):
         words, kinds = ([own[i] for i in used.tolist()] for own in (negatives.words, list(negatives.kinds)))
-        norms[used] = clip.text_norms(prompts_of(words, kinds, settings.labels)).cpu()
+        prompts = prompts_of(words, kinds, settings.labels)
+        norms[used] = kept_text(store, clip, "norms", prompts, lambda: clip.text_norms(prompts))
     return norms
 
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from synood_ray.config.settings import TrainingSettings
 from synood_ray.detection.projector import Projector
 from synood_ray.scores import LOGIT_SCALE
+from synood_ray.training.optimisers import Adam, Optimiser, Sgd
 from synood_ray.training.recipes import RECIPES, SOME_NEGATIVE, Curriculum, Examples, TrainingData
 
 MOMENTUM = 0.9
@@ -109,10 +110,8 @@ class _Trainer:
         self.stage = curriculum.label_stage
         self.labels = data.negative_text[columns] * self.stage.norms.unsqueeze(1)
         trained = [p for p in self.projector.parameters() if p.requires_grad]
-        self.adam = torch.optim.Adam(trained, lr=settings.lr, weight_decay=settings.weight_decay)
-        self.sgd = torch.optim.SGD(
-            [self.labels], lr=settings.label_lr, momentum=MOMENTUM, weight_decay=self.stage.decay
-        )
+        self.adam = Adam(trained, settings.lr, settings.weight_decay)
+        self.sgd = Sgd([self.labels], settings.label_lr, self.stage.decay, MOMENTUM)
         # Only labels that some image is nearest to are used; the others stay where the text tower put them.
         used = torch.isin(columns, data.ood_negatives.to(device))
         self.used = used.unsqueeze(1).to(self.labels)
@@ -123,7 +122,7 @@ class _Trainer:
         for epoch in range(self.progress.epoch, epochs):
 
             def schedule(share: float, epoch: int = epoch) -> None:
-                self.adam.param_groups[0]["lr"] = self.settings.lr * rate(epoch + share, epochs)
+                self.adam.lr = self.settings.lr * rate(epoch + share, epochs)
 
             self._epoch(self.curriculum.projector_examples, self.data.id_text, self.projector, self.adam, schedule)
         self.projector.eval().requires_grad_(False)
@@ -139,7 +138,7 @@ class _Trainer:
         for epoch in range(self.progress.epoch - first, epochs):
 
             def schedule(share: float, epoch: int = epoch) -> None:
-                self.sgd.param_groups[0]["lr"] = self.settings.label_lr * self.stage.rate(epoch + share, epochs)
+                self.sgd.lr = self.settings.label_lr * self.stage.rate(epoch + share, epochs)
 
             self._epoch(pool, id_text, project, self.sgd, schedule)
 
@@ -157,11 +156,11 @@ class _Trainer:
         pool: Examples,
         id_text: Tensor,
         project: Callable[[Tensor], Tensor],
-        optimizer: torch.optim.Optimizer,
+        optimiser: Optimiser,
         schedule: Callable[[float], None],
     ) -> None:
         """One pass in an order that depends on the seed and the epoch alone; schedule is told the share done."""
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parameters = optimiser.parameters
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.progress.epoch)
         order = torch.randperm(len(pool.features), generator=generator).to(pool.features.device)
         total = torch.zeros((), device=pool.features.device)
@@ -169,7 +168,7 @@ class _Trainer:
         for step, batch in enumerate(batches):
             schedule(step / len(batches))
             own = batch[self.workers.rank :: self.workers.size]
-            optimizer.zero_grad(set_to_none=False)
+            optimiser.zero_grad()
             features = pool.features[own]
             loss = self._loss(id_text, features, project(features), pool.targets[own], pool.weights[own]) / len(batch)
             if len(own):  # a short last batch may leave nothing for this worker
@@ -180,7 +179,7 @@ class _Trainer:
             if self.labels.grad is not None:  # in the label stage
                 self.labels.grad *= self.used
             self.workers.sum([parameter.grad for parameter in parameters if parameter.grad is not None])
-            optimizer.step()
+            optimiser.step()
             total += loss.detach() * len(batch)
         self.workers.sum([total])
         self.progress.history.append(float(total) / len(pool.features))
@@ -208,9 +207,9 @@ class _Trainer:
         state = {f"projector.{name}": value for name, value in self.projector.state_dict().items()}
         state["labels"] = self.labels.detach()
         state["history"] = torch.tensor(self.progress.history, dtype=torch.float64)
-        for prefix, optimizer in (("adam", self.adam), ("sgd", self.sgd)):
-            for number, values in optimizer.state_dict()["state"].items():
-                state |= {f"{prefix}.{number}.{key}": value for key, value in values.items() if value is not None}
+        for prefix, optimiser in self._optimisers():
+            for number, kept in enumerate(optimiser.state):
+                state |= {f"{prefix}.{number}.{slot}": value for slot, value in kept.items()}
         return {name: value.detach().clone().cpu() for name, value in state.items()}
 
     def restore(self, state: Checkpoint) -> None:
@@ -220,13 +219,16 @@ class _Trainer:
         with torch.no_grad():
             self.labels.copy_(state["labels"])
         self.progress = _Progress(len(state["history"]), state["history"].tolist())
-        for name, optimizer in (("adam", self.adam), ("sgd", self.sgd)):
+        for name, optimiser in self._optimisers():
             slots: dict[int, dict[str, Tensor]] = {}
             for key, value in state.items():
                 if key.startswith(f"{name}."):
                     _, number, slot = key.split(".")
-                    slots.setdefault(int(number), {})[slot] = value
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": slots})
+                    slots.setdefault(int(number), {})[slot] = value if slot == "step" else value.to(self.labels)
+            optimiser.state = [slots[number] for number in sorted(slots)]
+
+    def _optimisers(self) -> tuple[tuple[str, Optimiser], ...]:
+        return ("adam", self.adam), ("sgd", self.sgd)
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -38,8 +38,7 @@ from synood_ray.training.saved import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from synood_ray.detection.detector import Detector
-    from synood_ray.models.clip import ClipModel
+    from synood_ray.detection.detector import Detector, ImageEncoder
     from synood_ray.negatives.mining import NegativeLabels
     from synood_ray.training.features import RunFeatures
     from synood_ray.training.finetune import FineTuned
@@ -117,14 +116,14 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
 
     workers: a `synood_ray.training.finetune.Workers`; the default trains alone.
     """
-    from synood_ray.models.clip import ClipModel
+    from synood_ray.models.clip import ClipOnDemand
     from synood_ray.negatives.stored import negative_labels
     from synood_ray.training.features import run_features
     from synood_ray.training.finetune import Workers, fine_tune
 
     workers = workers or Workers()
     run = Run.open(store)
-    clip = ClipModel(settings.clip)
+    clip = ClipOnDemand(settings.clip)
     negatives = negative_labels(settings, store, run.classes, clip)
     data = run_features(run, settings, clip, negatives, workers)
     checkpoints = Checkpoints(store, settings, data.samples)
@@ -145,7 +144,7 @@ def train(store: Store, settings: Settings, workers: Any = None) -> None:
 def detector_of(
     tuned: FineTuned,
     data: RunFeatures,
-    clip: ClipModel,
+    clip: ImageEncoder,
     negatives: NegativeLabels,
     settings: Settings,
     class_names: list[str],

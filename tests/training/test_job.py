@@ -1,17 +1,18 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from PIL import Image
 
 from synood_ray import Detector
-from synood_ray.config.settings import Settings
+from synood_ray.config.settings import ScorerSettings, Settings
 from synood_ray.detection.description import is_stale
 from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.errors import UserError
-from synood_ray.models.clip import ClipModel
+from synood_ray.models.clip import ClipModel, ClipOnDemand
 from synood_ray.negatives.stored import negative_labels
 from synood_ray.storage import layout
 from synood_ray.storage.parts import decode_samples, encode_samples
@@ -272,24 +273,28 @@ def test_a_detector_of_samples_that_a_retry_has_changed_is_made_anew(store: Stor
     assert not run_finetune(store, settings, connect).fresh
 
 
-def test_a_second_training_encodes_nothing_and_needs_no_ray(
-    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("recipe", ["synood", "official"])
+def test_a_second_training_loads_no_clip_and_needs_no_ray(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch, recipe: Literal["synood", "official"]
 ) -> None:
+    settings.training.recipe = recipe
     assert run_finetune(store, settings).fresh
     first = Detector.load(settings.output)
     kept = [entry.key for entry in store.list(layout.FEATURES)]
-    assert [key.split("-")[0] for key in kept] == ["features/images", "features/samples"]
+    assert [key.rpartition("-")[0].removeprefix("features/") for key in kept] == [
+        *("images", "samples", "texts-classes", "texts-norms")
+    ]
 
     def connect() -> None:
         raise AssertionError("no Ray is needed")
 
-    def encode(self: ClipModel, images: torch.Tensor) -> torch.Tensor:
+    def load(self: ClipModel, settings: ScorerSettings) -> None:
         raise AssertionError("the features are kept")
 
     for key in [entry.key for entry in store.list(layout.DETECTOR)]:
         store.delete(key)
     with monkeypatch.context() as patch:
-        patch.setattr(ClipModel, "encode_images", encode)
+        patch.setattr(ClipModel, "__init__", load)
         settings.training.lr, settings.detector.score = 0.5, "joint"
         assert run_finetune(store, settings, connect).fresh
     second = Detector.load(settings.output)
@@ -312,7 +317,7 @@ def test_features_of_another_clip_or_other_samples_are_not_taken(
     assert len(after.training.ood_features) == len(before.training.ood_features) - 1
     assert torch.equal(after.training.id_features, before.training.id_features)
     other = ClipModel(settings.scorer.model_copy(update={"model": str(save_tiny_clip(tmp_path / "other", seed=1))}))
-    assert other.identity != clip.identity
+    assert other.identity != clip.identity == ClipOnDemand(settings.scorer).identity
     elsewhere = run_features(Run.open(store), settings, other, negatives, Workers())
     assert not torch.allclose(elsewhere.training.id_features, before.training.id_features)
 
