@@ -12,7 +12,7 @@ from typing import Any
 
 from synood_ray.negatives.wordnet import comparable
 from synood_ray.storage import layout
-from synood_ray.storage.parts import decode_prompts
+from synood_ray.storage.parts import prompt_column
 from synood_ray.storage.run import Run
 
 PLACES = {"words": "negative labels", "prompts": "prompts", "answers": "describer's answers"}
@@ -35,10 +35,9 @@ def blind_check(run: Run, negative_words: Iterable[str], names: Mapping[str, Seq
     if not wanted:
         return {}
     forms = set().union(*wanted.values())
-    longest = max(form.count(" ") + 1 for form in forms)
     texts: dict[str, Callable[[], Iterator[str]]] = {"prompts": lambda: _prompts(run), "answers": lambda: _answers(run)}
     seen = {"words": forms & {comparable(word) for word in negative_words}}
-    seen |= {place: _named(read(), forms, longest) for place, read in texts.items()}
+    seen |= {place: _named(read(), forms) for place, read in texts.items()}
     return {
         where: {"classes": len(its)}
         | {place: sorted(its[form] for form in seen[place] & its.keys()) for place in PLACES}
@@ -58,26 +57,36 @@ def told(checked: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _named(texts: Iterable[str], forms: set[str], longest: int) -> set[str]:
-    """Which of the forms stand in the texts, as words in a row."""
+def _named(texts: Iterable[str], forms: set[str]) -> set[str]:
+    """Which of the forms stand in the texts, as words in a row.
+
+    A word alone is looked at once, however many texts it stands in; several words only where a form begins so.
+    """
+    lengths: dict[str, set[int]] = {}  # first word of the forms of several words -> how many they have
+    for form in forms:
+        first, *others = form.split(" ")
+        if others:
+            lengths.setdefault(first, set()).add(1 + len(others))
+    alone: set[str] = set()
     found: set[str] = set()
     for text in set(texts):
-        words = re.findall(r"\w+(?:'\w+)?", text.replace("_", " "))
-        for start in range(len(words)):
-            ends = range(start + 1, min(start + longest, len(words)) + 1)
-            found.update(forms.intersection(comparable(" ".join(words[start:end])) for end in ends))
-    return found
+        words = [word.lower() for word in re.findall(r"\w+(?:'\w+)?", text.replace("_", " "))]
+        alone.update(words)
+        for start, word in enumerate(words):
+            spans = (words[start : start + length] for length in lengths.get(word, ()))
+            found.update(forms.intersection(comparable(" ".join(span)) for span in spans))
+    return found | forms.intersection(map(comparable, alone))
 
 
 def _prompts(run: Run) -> Iterator[str]:
     """What was painted, of every published sample."""
     if run.manifest() is not None:
         for table in run.rows(["prompt"]):
-            yield from table.column("prompt").to_pylist()
+            yield from table.column("prompt").unique().to_pylist()
 
 
 def _answers(run: Run) -> Iterator[str]:
     """What the describer said, before it was cleaned."""
     for entry in run.store.list(layout.PROMPTS):
         if layout.prompts_unit(entry.key) is not None:
-            yield from (row.raw for row in decode_prompts(run.store.get(entry.key)))
+            yield from prompt_column(run.store.get(entry.key), "raw")

@@ -41,7 +41,14 @@ class ClassEncoder(Protocol):
     def encode_classes(self, names: list[str], templates: list[str]) -> Tensor: ...
 
 
-def csp_labels(settings: Settings, store: Store, class_names: list[str], clip: ClassEncoder) -> NegativeLabels:
+class IdentifiedEncoder(ClassEncoder, Protocol):
+    """And the part that says which model it is."""
+
+    @property
+    def identity(self) -> str: ...
+
+
+def csp_labels(settings: Settings, store: Store, class_names: list[str], clip: IdentifiedEncoder) -> NegativeLabels:
     """The pool for these classes and this CLIP, kept in the run: made once, then read.
 
     With ``evaluation.prompts: run`` the run's own prompt stands for all of CSP's.
@@ -53,7 +60,7 @@ def csp_labels(settings: Settings, store: Store, class_names: list[str], clip: C
         "adjective": [settings.labels.noun_prompt] if own else list(ADJECTIVE_PROMPTS),
     }
     labels = settings.labels
-    made_of: list[object] = [settings.clip.model, settings.clip.pretrained, class_names, prompts]
+    made_of: list[object] = [clip.identity, class_names, prompts]
     made_of += [labels.candidates, labels.quantile, labels.keep]
     digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
 

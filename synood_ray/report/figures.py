@@ -8,12 +8,13 @@ from typing import Any
 
 from markupsafe import Markup
 
+from synood_ray.detection.methods import OURS
 from synood_ray.detection.metrics import METRICS
 from synood_ray.report.charts import Series, histogram, roc
 from synood_ray.report.markdown import Section, sections
 
-BEFORE, AFTER = "neglabel", "synood"
-"""What score histograms show beside the run's own detector, and that. Without BEFORE it is the first method."""
+BEFORE = "neglabel"
+"""What score histograms show beside the run's own detector; the first method if that was not measured."""
 
 _COLOURS = 8
 """Methods' colours in the page's style sheet, s-m1 to s-m8; the run's own detector has s-ours."""
@@ -39,7 +40,7 @@ def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
                 continue
             best = (max if about.higher_is_better else min)(known, key=lambda method: known[method])
             control = _best_control(section, metric)
-            before, after = known[best], section.values.get(AFTER, {}).get(metric)
+            before, after = known[best], section.values.get(OURS, {}).get(metric)
             ahead = section.differences.get(best, {}).get(metric)
             found.append(
                 {"set": section.title, "metric": metric, "name": about.title, "best": best}
@@ -53,24 +54,24 @@ def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 def _best_control(section: Section, metric: str) -> dict[str, Any] | None:
     """The best of the run's own detector's ablations and controls by one metric."""
-    known = {name: row[metric] for name, row in section.values.items() if _is_ours(name) and name != AFTER}
+    known = {name: row[metric] for name, row in section.values.items() if _is_ours(name) and name != OURS}
     if not known:
         return None
     best = (max if METRICS[metric].higher_is_better else min)(known, key=lambda name: known[name])
     ahead = section.differences.get(best, {}).get(metric)
-    return {"name": best.removeprefix(f"{AFTER}_"), "value": known[best], "ahead": ahead}
+    return {"name": best.removeprefix(f"{OURS}_"), "value": known[best], "ahead": ahead}
 
 
 def _is_ours(method: str) -> bool:
     """Whether it is this run's detector, or one of its ablations and controls, which are no methods of others."""
-    return method == AFTER or method.startswith(f"{AFTER}_")
+    return method == OURS or method.startswith(f"{OURS}_")
 
 
 def methods(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every method in the order of tables: its name, what it is, and the CSS class of its colour."""
     listed = evaluation.get("methods") or [{"name": name, "what": ""} for name in evaluation["id"]]
     colours = (f"s-m{1 + i % _COLOURS}" for i in itertools.count())
-    return [method | {"css": "s-ours" if method["name"] == AFTER else next(colours)} for method in listed]
+    return [method | {"css": "s-ours" if method["name"] == OURS else next(colours)} for method in listed]
 
 
 def _before(evaluation: Mapping[str, Any]) -> str:
@@ -91,7 +92,7 @@ def set_section(section: Section, evaluation: Mapping[str, Any]) -> dict[str, An
     if curves is None:
         return shown
     before = _before(evaluation)
-    after = AFTER if AFTER in values else before
+    after = OURS if OURS in values else before
     lines = [Series(method["name"], method["css"], curves[method["name"]]["roc"]) for method in listed]
     histograms = [(method, _score_chart(curves[method]["histogram"])) for method in dict.fromkeys((before, after))]
     return shown | {"roc": roc(lines), "histograms": histograms}

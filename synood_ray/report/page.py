@@ -13,10 +13,11 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from synood_ray.config.settings import Settings
+from synood_ray.detection.methods import OURS
 from synood_ray.detection.metrics import METRICS
 from synood_ray.locations import run_name
 from synood_ray.report.charts import Series, histogram
-from synood_ray.report.figures import AFTER, headlines, methods, set_section
+from synood_ray.report.figures import headlines, methods, set_section
 from synood_ray.report.markdown import sections
 from synood_ray.report.outcomes import funnel, reason_names, run_warnings
 from synood_ray.report.packing import pack
@@ -86,7 +87,7 @@ def render(run: Run, settings: Settings, evaluation: Mapping[str, Any] | None, f
         "sets": [set_section(section, evaluation) for section in sections(evaluation)] if evaluation else [],
         "methods": methods(evaluation) if evaluation else [],
         "metrics": METRICS,
-        "ours": AFTER,
+        "ours": OURS,
         "config": _flat(run.config),
         "styles": Markup("\n".join(_asset(name) for name in _STYLES)),
         "scripts": Markup("\n".join(_asset(name) for name in _SCRIPTS)),

@@ -9,7 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from synood_ray.report.figures import AFTER, headlines
+from synood_ray.detection.methods import OURS
+from synood_ray.report.figures import headlines
 from synood_ray.report.markdown import Section, method_names, sections
 from synood_ray.storage.progress import RunStatus
 
@@ -38,12 +39,12 @@ def methods_table(section: Section, names: Sequence[str]) -> Table:
     title = section.title + (f", {section.images} images" if section.images else "")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", overflow="fold")
-    for head in ("AUROC", "FPR95, ID / OOD\npositive", *([f"{AFTER} − it, AUROC"] if section.differences else [])):
+    for head in ("AUROC", "FPR95, ID / OOD\npositive", *([f"{OURS} − it, AUROC"] if section.differences else [])):
         table.add_column(head, justify="right")
     for name in names:
         both = (f"{100 * section.values[name][f'fpr95_{which}_positive']:.1f}" for which in ("id", "ood"))
         ahead = [section.ahead(name, "auroc")] if section.differences else []
-        style = "bold" if name == AFTER else ""
+        style = "bold" if name == OURS else ""
         table.add_row(name, section.figure(name, "auroc"), " / ".join(both), *ahead, style=style)
     return table
 
@@ -69,6 +70,6 @@ def summary_table(
         value = before if after is None else f"{before} → [{colour}]{100 * after:.1f}[/{colour}]"
         table.add_row("" if number else "detection, %", f"{found['set']} {found['name']}", value)
     artefacts = (evaluation or {}).get("artefacts")
-    if artefacts and AFTER in artefacts["called_ood"]:
-        table.add_row("artefacts, %", "regenerated ID images called OOD", f"{100 * artefacts['called_ood'][AFTER]:.1f}")
+    if artefacts and OURS in artefacts["called_ood"]:
+        table.add_row("artefacts, %", "regenerated ID images called OOD", f"{100 * artefacts['called_ood'][OURS]:.1f}")
     return table

@@ -238,6 +238,11 @@ def decode_prompts(data: bytes) -> list[PromptRow]:
     return [PromptRow(**found) for found in pq.read_table(io.BytesIO(data)).to_pylist()]
 
 
+def prompt_column(data: bytes, name: str) -> list[str]:
+    """The different values of one column of a unit's prompts, the only one that is decoded."""
+    return pq.read_table(io.BytesIO(data), columns=[name])[name].unique().to_pylist()  # type: ignore[no-any-return]
+
+
 def read_prompts(store: Store, unit: int, retry: int = 0) -> dict[str, PromptRow]:
     """A unit's prompts by sample, as its retries up to that one left them; empty if it has none. Raises DamagedPart."""
     rows: dict[str, PromptRow] = {}

@@ -78,9 +78,9 @@ def run_features(
 ) -> RunFeatures:
     """Features of a run's ID images, accepted images, companions and calibration images, by the frozen CLIP.
 
-    They and the classes' texts are kept in the run (`synood_ray.detection.kept`): encoded once, then read. Where they are not there yet every
-    worker takes every size-th image and published shard. Raises UserError if the run is not published, if a shard is
-    not the one that was, or if an image that the run was made from is gone.
+    They and the classes' texts are kept in the run (`synood_ray.detection.kept`): encoded once, then read. Where images
+    are not there yet every worker takes every size-th one and published shard. Raises UserError if the run is not
+    published, if a shard is not the one that was, or if an image that the run was made from is gone.
     """
     sources = run.sources()
     images = _kept(
@@ -139,9 +139,7 @@ def _kept(store: Store, key: str, workers: Workers, encode: Callable[[], Feature
     return made
 
 
-def _label_norms(
-    store: Store, clip: Encoder, settings: Settings, negatives: NegativeLabels, nearest: Tensor
-) -> Tensor:
+def _label_norms(store: Store, clip: Encoder, settings: Settings, negatives: NegativeLabels, nearest: Tensor) -> Tensor:
     """`TrainingData.negative_norms` [M]: of the labels that some accepted image is nearest to, by `nearest` [K]."""
     norms, used = torch.ones(len(negatives.words)), nearest.unique()
     if len(used):

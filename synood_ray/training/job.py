@@ -60,11 +60,12 @@ def run_finetune(store: Store, settings: Settings, connect: Callable[[], object]
     Raises UserError if the run is not finished, has no accepted image, needs a CLIP and has none, or holds a detector
     of other settings; StoreUnavailable if the store stayed away.
     """
-    if (found := existing(store)) and changed(found, settings) == {SCORE}:
+    found = existing(store)
+    if found and changed(found, settings) == {SCORE}:
         _rescore(store, settings)
-        return replace(done(store, settings, fresh=True), rescored=stored(found)[SCORE])
-    there = finished(store, settings)
-    if there is not None:
+        return replace(done(store, settings), rescored=stored(found)[SCORE])
+    if found:
+        there = finished(store, settings, found)
         Checkpoints(
             store, settings, manifest_digest(store)
         ).clear()  # of a start that died after it had saved the detector
@@ -77,7 +78,7 @@ def run_finetune(store: Store, settings: Settings, connect: Callable[[], object]
     else:
         connect()
         _train_together(store, settings)
-    return done(store, settings, fresh=True)
+    return done(store, settings)
 
 
 def _train_together(store: Store, settings: Settings) -> None:

@@ -67,23 +67,24 @@ def changed(found: Mapping[str, Any], settings: Settings) -> set[str]:
     return {name for name in now if before.get(name) != now[name]}
 
 
-def finished(store: Store, settings: Settings) -> FineTuneResult | None:
-    """About the detector that these settings give, if it is there. Raises UserError if there is one of others."""
-    found = existing(store)
-    if found is None:
-        return None
+def finished(store: Store, settings: Settings, found: Mapping[str, Any]) -> FineTuneResult:
+    """About the detector that is there (`existing`). Raises UserError if it is one of other settings."""
     if names := changed(found, settings):
         raise UserError(
             f"{store.uri}/{layout.DETECTOR} was trained with other settings ({', '.join(sorted(names))}); "
             "remove it to train again"
         )
-    return done(store, settings, fresh=False)
+    return _result(store, settings, found, fresh=False)
 
 
-def done(store: Store, settings: Settings, fresh: bool) -> FineTuneResult:
-    """About the detector that is there."""
+def done(store: Store, settings: Settings) -> FineTuneResult:
+    """About the detector that has just been saved."""
     found = existing(store)
     assert found is not None, "rank 0 saves the detector before the training ends"
+    return _result(store, settings, found, fresh=True)
+
+
+def _result(store: Store, settings: Settings, found: Mapping[str, Any], fresh: bool) -> FineTuneResult:
     losses, notes = found["training"]["losses"], found.get("notes", [])
     warnings = run_warnings(Run.open(store), settings)
     return FineTuneResult(store.uri, found["threshold"], found["data"], losses, notes, warnings, fresh)

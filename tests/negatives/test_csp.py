@@ -18,6 +18,8 @@ ANGLES = {"truck": 20.0, "near": 5.0, "cloud": 80.0, "idea": 120.0, "red": 40.0,
 class Plane:
     """Texts are unit vectors at the angle of the word that they hold."""
 
+    identity = "plane"
+
     def __init__(self) -> None:
         self.asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
 
@@ -70,6 +72,10 @@ def test_it_is_kept_in_the_run_and_made_anew_for_other_prompts(tmp_path: Path) -
     settings.labels.candidates, settings.labels.keep = str(words), 0.7
     first = csp_labels(settings, store, ["car"], clip)
     assert first.words == ["idea", "cloud"] and clip.asked[0] == (("car",), NOUN_PROMPTS)
+    other = Plane()
+    other.identity = "another model of the same name"
+    csp_labels(settings, store, ["car"], other)
+    assert other.asked
     asked = len(clip.asked)
     assert csp_labels(settings, store, ["car"], clip).words == first.words and len(clip.asked) == asked
     settings.evaluation.prompts = "run"
