@@ -16,7 +16,7 @@ NAMES = {
     "sampling": "boundary sampling beside the released recipe and fresh noise; semantic check; scorer as an actor",
     "fullsize": "the models of --preset imagenet at their real size, one round, with --random-weights",
     "finetuning": "a run's accepted images beside far outliers alone and ID images alone, three seeds",
-    "detector": "every OOD score in the miniature world's three regimes, frozen and fine-tuned, three CLIP heads",
+    "detector": "every OOD score in the miniature world's three regimes, frozen and fine-tuned; three heads and seeds",
     "teaching": "what images of every policy teach beside the released recipe, real near images and no generator",
     "farm": "accepted samples per second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
@@ -39,10 +39,10 @@ def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> N
             raise UserError("--only fullsize runs with --random-weights only; nothing is downloaded")
         if name == "report" and find_chromium() is None:
             raise UserError("--only report needs chromium (Debian package chromium)")
-        if name in ("sampling", "farm", "detector", "report", "serving") and not settings.data.uri:
+        if name in ("sampling", "farm", "report", "serving") and not settings.data.uri:
             raise UserError(f"data.uri: --only {name} needs images; give --data, or --preset mini, which has some")
-        if name == "teaching" and not settings.data.uri.startswith(MINI):
-            raise UserError("data.uri: --only teaching measures in the miniature world; give --preset mini")
+        if name in ("teaching", "detector") and not settings.data.uri.startswith(MINI):
+            raise UserError(f"data.uri: --only {name} measures in the miniature world; give --preset mini")
     for model in _models(options):
         if model not in FULL_SIZE:
             raise UserError(f"--models {model!r} is not a full-size model; there are {', '.join(FULL_SIZE)}")
@@ -74,7 +74,8 @@ def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, 
     if name == "detector":
         from benchmarks import detector
 
-        return detector.show(detector.benchmark(settings, options.get("run")))
+        measured = detector.show(detector.benchmark(settings, test="test" in options))
+        return _with_targets(name, measured, detector.targets(measured, settings.detector.score))
     if name == "teaching":
         from benchmarks import teaching
 

@@ -1,195 +1,199 @@
-"""Every OOD score in the miniature world's three regimes, three CLIP heads: of the frozen CLIP and of fine-tuned ones.
+"""Every OOD score in the miniature world's three regimes, of the frozen CLIP and of fine-tuned ones: three CLIP heads,
+three training seeds, intervals over classes, and the shipped detector beside the best of all baselines.
 
-A regime is what a preset (`REGIMES`) says of ``data.where`` and ``evaluation.where``; models, tests and all else are
-the settings'. The calibration images are those that a run of that regime holds out. To choose settings, name the
-validation sets: ``--evaluation.near.mini mini://data/near_val.parquet`` and so on.
+Settings are chosen on the validation sets; the test sets are read with ``--test`` only, and every reading is written
+down (`benchmarks.teaching.READS`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.heads import HEADS, Encoded, open_head, score_functions
+from benchmarks.heads import HEADS, score_functions
+from benchmarks.regimes import REGIMES, SETS, Regime, look, make_images, open_regime
+from benchmarks.targets import Target
+from benchmarks.teaching import PAPER, count_reads, note_reading
+from benchmarks.teaching.images import RELEASED
+from benchmarks.teaching.methods import FAR_ONLY, ID_ONLY, MIXUP, Seen, Trainee, trainees
 from synood_ray.config.settings import Settings
-from synood_ray.records import SourceImage
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from synood_ray.detection.projector import Projector
-    from synood_ray.models.clip import ClipModel
-    from synood_ray.negatives.mining import NegativeLabels
-    from synood_ray.training.recipes import TrainingData
-
-REGIMES = {"same drawings": "mini", "sibling drawings": "mini-sibling", "new family": "mini-new-family"}
 METRICS = ("auroc", "fpr95_id_positive")
+FROZEN, OURS = "frozen", "accepted images"
+OFFICIAL = {f"{RELEASED}, its own training": "official", f"{RELEASED}, its training with our epochs": "official, ours"}
+BASELINES = ("mcm", "msp", "energy", "maxlogit", PAPER)
+"""Scores of the frozen CLIP that others have published; with `OFFICIAL` by the paper's score, what is to be beaten."""
+TRAINED_SCORES = (PAPER, "joint", "fused")
+SEEDS, DRAWS = 3, 300
+
+Drawn = dict[str, np.ndarray]
+"""metric -> its values [1 + DRAWS]: of all classes once, then of drawn ones."""
+Row = tuple[str, str]
+"""(variant, score)"""
 
 
-@dataclass(frozen=True)
-class Regime:
-    """Classes, images a run would be made from, held-out ones, and test sets (``id``, ``near/…``, ``far/…``)."""
+@dataclass
+class Total:
+    """Sums over heads and seeds, by set and row."""
 
-    classes: list[str]
-    sources: list[SourceImage]
-    held_out: list[SourceImage]
-    tests: dict[str, list[SourceImage]]
+    values: dict[tuple[str, Row], Drawn]
+    counts: dict[tuple[str, Row], int]
 
-    def images(self) -> Iterator[SourceImage]:
-        for part in (self.sources, self.held_out, *self.tests.values()):
-            yield from part
+    def add(self, where: str, row: Row, drawn: Drawn) -> None:
+        before = self.values.get((where, row))
+        self.values[where, row] = drawn if before is None else {m: before[m] + drawn[m] for m in METRICS}
+        self.counts[where, row] = self.counts.get((where, row), 0) + 1
+
+    def means(self) -> dict[str, dict[Row, Drawn]]:
+        """Set -> row -> draws, means over heads and seeds."""
+        found: dict[str, dict[Row, Drawn]] = {name: {} for name in SETS}
+        for (where, row), drawn in self.values.items():
+            found[where][row] = {m: drawn[m] / self.counts[where, row] for m in METRICS}
+        return found
 
 
-def benchmark(settings: Settings, run: str | None, draws: int = 300) -> dict[str, Any]:
-    """Returns regime -> test set -> variant -> score -> metric -> {mean, low, high} over the heads.
-
-    The variants: frozen, fine-tuned on the ID images alone, and, with a run, on its accepted images (head 0 alone, in
-    the regime that the run was made in). low, high: means over the heads of the 95 % intervals over classes.
-    """
-    regimes = {name: _open(settings, preset) for name, preset in REGIMES.items()}
-    rows: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for head in HEADS:
-        print(f"head {head}: encoding", flush=True)
-        clip = open_head(settings, head)
-        encoded = Encoded(clip, settings, (image for one in regimes.values() for image in one.images()))
-        for name, regime in regimes.items():
-            variants = _variants(settings, regime, clip, encoded, run if head == 0 else None, name)
-            for variant, scores in variants.items():
-                for (test, score), figures in _measure(regime, encoded, scores, draws).items():
-                    rows.setdefault((name, test, variant, score), []).append(figures)
-    result: dict[str, Any] = {}
-    for (name, test, variant, score), found in rows.items():
-        means = {m: {k: float(np.mean([one[m][k] for one in found])) for k in found[0][m]} for m in METRICS}
-        result.setdefault(name, {}).setdefault(test, {}).setdefault(variant, {})[score] = means
+def benchmark(settings: Settings, test: bool = False, seeds: int = SEEDS, draws: int = DRAWS) -> dict[str, Any]:
+    """Returns ``rows``: regime -> set -> variant -> score -> metric -> {value, low, high}; ``ahead``: regime -> set ->
+    the best baseline's name and what the shipped detector has over it, paired; ``test_reads``."""
+    reads = note_reading() if test else count_reads()
+    result: dict[str, Any] = {"rows": {}, "ahead": {}, "test_reads": reads}
+    for name, preset in REGIMES.items():
+        regime = open_regime(settings, preset, "test" if test else "val")
+        made = make_images(regime)
+        print(f"{name}: {', '.join(f'{len(one)} {what}' for what, one in made.items())}", flush=True)
+        total = Total({}, {})
+        for head in HEADS:
+            seen, tests = look(regime, made, head)
+            _measure_head(regime, seen, tests, seeds, draws, total)
+            print(f"{name}: head {head} measured", flush=True)
+        means = total.means()
+        result["rows"][name] = {where: _as_json(rows) for where, rows in means.items()}
+        result["ahead"][name] = {where: _ahead(rows, settings.detector.score) for where, rows in means.items()}
     return result
 
 
-def _where(settings: Settings, preset: str) -> Settings:
-    from synood_ray.cli.layers import load_preset, resolve
-
-    of_preset, _ = resolve([load_preset(preset)])
-    wanted = settings.model_copy(deep=True)
-    wanted.data.where, wanted.evaluation.where = of_preset.data.where, of_preset.evaluation.where
-    return wanted
-
-
-def _open(settings: Settings, preset: str) -> Regime:
-    from synood_ray.data.selection import select
-    from synood_ray.data.source import open_source
-
-    wanted = _where(settings, preset)
-    selection = select(open_source(wanted.data.uri, wanted.data), wanted.data)
-    tests = wanted.data.model_copy(update={"where": wanted.evaluation.where})
-    uris = {"id": wanted.evaluation.id_test or ""}
-    uris |= {f"near/{name}": uri for name, uri in wanted.evaluation.near.items()}
-    uris |= {f"far/{name}": uri for name, uri in wanted.evaluation.far.items()}
-    opened = {
-        name: open_source(uri, tests, classes=selection.classes if name == "id" else None).scan().images
-        for name, uri in uris.items()
-    }
-    names = [info.name for info in selection.classes]
-    return Regime(names, list(selection.sources), list(selection.calibration), opened)
-
-
-def _variants(
-    settings: Settings, regime: Regime, clip: ClipModel, encoded: Encoded, run: str | None, name: str
-) -> dict[str, dict[str, Callable[[Tensor], Tensor]]]:
-    """Variant -> score -> function of un-normalised features."""
-    import torch
-
-    from synood_ray.negatives.mining import load_candidates, mine
+def _measure_head(regime: Regime, seen: Seen, tests: dict[str, Tensor], seeds: int, draws: int, total: Total) -> None:
+    """The frozen CLIP by every score, then what is trained, by `TRAINED_SCORES`, once for each seed."""
     from synood_ray.training.finetune import fine_tune
 
-    id_text = clip.encode_classes(regime.classes, settings.clip.templates).cpu()
-    negatives = mine(load_candidates(settings.labels), regime.classes, id_text, clip.encode_text, settings.labels)
-    features, labels = encoded(regime.sources), torch.tensor([image.label for image in regime.sources])
-    held_out = encoded(regime.held_out)
-    made: dict[str, tuple[Projector | None, Tensor]] = {"frozen": (None, negatives.features)}
-    tuned = fine_tune(_id_only(features, labels, id_text, negatives), settings.training, settings.seed)
-    made["fine-tuned, ID only"] = (tuned.projector, tuned.negative_text)
-    data = _accepted(settings, run, clip, REGIMES[name]) if run else None
-    if data is not None:
-        tuned = fine_tune(data, settings.training, settings.seed)
-        made["fine-tuned, accepted"] = (tuned.projector, tuned.negative_text)
+    settings = regime.settings
     options = {"temperature": settings.clip.temperature, "groups": settings.labels.groups}
+    own = (seen.sources, seen.labels, seen.held_out)
+    classes = {name: np.array([image.label for image in images]) for name, images in regime.tests.items()}
+
+    def measure(variant: str, projector: Any, negative_text: Tensor, wanted: tuple[str, ...] | None) -> None:
+        functions = score_functions(projector, seen.id_text, negative_text, own, options)
+        for score in wanted or functions:
+            values = {name: functions[score](x).double().numpy() for name, x in tests.items()}
+            for where in SETS:
+                drawn = _drawn(values["id"], classes["id"], values[where], classes[where], draws)
+                total.add(where, (variant, score), drawn)
+
+    measure(FROZEN, None, seen.negatives.features, None)
+    for seed in range(seeds):
+        for variant, trainee in _variants(seen, settings, seed).items():
+            tuned = fine_tune(trainee.data, trainee.settings, seed)
+            measure(variant, tuned.projector, tuned.negative_text, TRAINED_SCORES)
+
+
+def _variants(seen: Seen, settings: Settings, seed: int) -> dict[str, Trainee]:
+    """What is trained: ours, its controls, and the released recipe with its own settings and with our epochs."""
+    all_of_them = trainees(seen, settings, seed)
+    found = {OURS: all_of_them[settings.prompts.policy]}
+    found |= {name: all_of_them[name] for name in (ID_ONLY, FAR_ONLY, MIXUP)}
+    return found | {name: all_of_them[long] for long, name in OFFICIAL.items()}
+
+
+def _drawn(known: np.ndarray, its: np.ndarray, unknown: np.ndarray, others: np.ndarray, draws: int) -> Drawn:
+    from synood_ray.detection.metrics import bootstrap, ood_metrics
+
+    plain, drawn = ood_metrics(known, unknown), bootstrap(known, its, unknown, others, draws)
+    return {metric: np.concatenate([[plain[metric]], drawn[metric]]) for metric in METRICS}
+
+
+def _span(values: np.ndarray) -> dict[str, float]:
+    from synood_ray.detection.metrics import interval
+
+    low, high = interval(values[1:])
+    return {"value": float(values[0]), "low": low, "high": high}
+
+
+def _as_json(rows: Mapping[Row, Drawn]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for (variant, score), drawn in rows.items():
+        found.setdefault(variant, {})[score] = {metric: _span(drawn[metric]) for metric in METRICS}
+    return found
+
+
+def _ahead(rows: Mapping[Row, Drawn], shipped: str) -> dict[str, Any]:
+    """The shipped detector minus the best baseline by AUROC, minus frozen NegLabel, and minus its control without
+    accepted images, over the same drawn classes."""
+    ours = rows[OURS, shipped]
+    baselines = [(FROZEN, score) for score in BASELINES] + [(name, PAPER) for name in OFFICIAL.values()]
+    best = max(baselines, key=lambda row: rows[row]["auroc"][0])
+    others = {"best baseline": best, "NegLabel": (FROZEN, PAPER), "ID images only": (ID_ONLY, shipped)}
     return {
-        variant: score_functions(projector, id_text, negative_text, (features, labels, held_out), options)
-        for variant, (projector, negative_text) in made.items()
+        what: {"row": ", ".join(row)} | {metric: _span(ours[metric] - rows[row][metric]) for metric in METRICS}
+        for what, row in others.items()
     }
 
 
-def _id_only(features: Tensor, labels: Tensor, id_text: Tensor, negatives: NegativeLabels) -> TrainingData:
-    import torch
-
-    from synood_ray.training.recipes import TrainingData
-
-    return TrainingData(
-        id_features=features,
-        id_labels=labels,
-        id_text=id_text,
-        negative_text=negatives.features,
-        negative_norms=torch.ones(len(negatives.words)),
-        ood_features=features[:0],
-        ood_negatives=labels[:0],
-        companion_features=features[:0],
-        companion_sources=labels[:0],
-        far_features=features[:0],
-    )
+NEAR = {"same drawings": 94.0, "sibling drawings": 89.5}
+FAR = {"same drawings": 99.2, "sibling drawings": 98.9}
+LEAD = {"same drawings": 0.0, "sibling drawings": 2.5, "new family": -0.5}
 
 
-def _accepted(settings: Settings, run: str, clip: ClipModel, preset: str) -> TrainingData | None:
-    """What a run trains on, None if it was made in another regime."""
-    from synood_ray.negatives.stored import negative_labels
-    from synood_ray.storage.run import Run
-    from synood_ray.storage.stores import open_store
-    from synood_ray.training.features import run_features
-    from synood_ray.training.finetune import Workers
+def targets(found: dict[str, Any], shipped: str) -> list[Target]:
+    """What issue 14 asks for, in %."""
+    listed = []
 
-    made = Run.open(open_store(run))
-    if made.config["data"].get("where", {}) != _where(settings, preset).data.where:
-        return None
-    negatives = negative_labels(settings, made.store, made.classes, clip)
-    return run_features(made, settings, clip, negatives, Workers()).training
+    def add(what: str, span: Mapping[str, float], target: float, at: Any = "least") -> None:
+        value, low, high = (100 * span[name] for name in ("value", "low", "high"))
+        listed.append(Target(what, value, target, at, (low, high)))
 
-
-def _measure(
-    regime: Regime, encoded: Encoded, scores: dict[str, Callable[[Tensor], Tensor]], draws: int
-) -> dict[tuple[str, str], dict[str, Any]]:
-    """(test set, score) -> metric -> {mean, low, high}."""
-    from synood_ray.detection.metrics import bootstrap, intervals, ood_metrics
-
-    found = {}
-    known_classes = [image.label for image in regime.tests["id"]]
-    for name, score in scores.items():
-        known = score(encoded(regime.tests["id"])).double().numpy()
-        for test, images in regime.tests.items():
-            if test != "id":
-                unknown = score(encoded(images)).double().numpy()
-                figures = ood_metrics(known, unknown)
-                labels = [image.label for image in images]
-                ends = intervals(bootstrap(known, known_classes, unknown, labels, draws))
-                found[test, name] = {m: {"mean": figures[m], "low": ends[m][0], "high": ends[m][1]} for m in METRICS}
-    return found
+    for name, rows in found["rows"].items():
+        near, far = (rows[where][OURS][shipped] for where in SETS)
+        ahead = found["ahead"][name]
+        if name in NEAR:
+            add(f"{name}: near AUROC", near["auroc"], NEAR[name])
+            add(f"{name}: far AUROC", far["auroc"], FAR[name])
+        best = {where: ahead[where]["best baseline"] for where in SETS}
+        add(f"{name}: near over {best['near']['row']}", best["near"]["auroc"], LEAD[name])
+        add(f"{name}: far over {best['far']['row']}", best["far"]["auroc"], 0.0 if name in FAR else -0.5)
+    first = next(iter(REGIMES))
+    near = found["rows"][first]["near"][OURS][shipped]
+    add(f"{first}: near FPR95, ID positive", near["fpr95_id_positive"], 30, "most")
+    over = found["ahead"][first]["near"]["NegLabel"]
+    add(f"{first}: near over frozen NegLabel", over["auroc"], 9)
+    add(f"{first}: near FPR95 over frozen NegLabel", over["fpr95_id_positive"], -25, "most")
+    return listed
 
 
 def show(found: dict[str, Any]) -> dict[str, Any]:
-    """Print a table a regime: AUROC [interval] and FPR95 (ID positive), %."""
+    """Print a table a regime: AUROC [interval] and FPR95 (ID positive), %; and what the shipped detector has over."""
     from rich.console import Console
     from rich.table import Table
 
-    for regime, tests in found.items():
-        table = Table("variant", "score", *tests, title=f"{regime}: AUROC [interval] / FPR95 (ID positive), %")
-        first = next(iter(tests.values()))
-        for variant, scores in first.items():
+    console = Console(width=130)
+    for regime, sets in found["rows"].items():
+        table = Table("variant", "score", *SETS, title=f"{regime}: AUROC [interval] / FPR95 (ID positive), %")
+        for variant, scores in sets["near"].items():
             for score in scores:
-                table.add_row(variant, score, *(_cell(rows[variant][score]) for rows in tests.values()))
-        Console(width=110).print(table)
+                table.add_row(variant, score, *(_cell(sets[where][variant][score]) for where in SETS))
+        console.print(table)
+        for where, others in found["ahead"][regime].items():
+            for what, figures in others.items():
+                console.print(f"{regime}, {where}: ours minus {what} ({figures['row']}): {_cell(figures)}")
+    console.print(f"the test sets have been read {found['test_reads']} times (benchmarks/teaching/test_reads.tsv)")
     return found
 
 
-def _cell(figures: dict[str, dict[str, float]]) -> str:
+def _cell(figures: Mapping[str, Any]) -> str:
     area, share = figures["auroc"], figures["fpr95_id_positive"]
-    return f"{100 * area['mean']:.1f} [{100 * area['low']:.1f}, {100 * area['high']:.1f}] / {100 * share['mean']:.1f}"
+    return f"{100 * area['value']:.2f} [{100 * area['low']:.2f}, {100 * area['high']:.2f}] / {100 * share['value']:.1f}"

@@ -138,14 +138,15 @@ def see(
     negatives = mine(load_candidates(settings.labels), classes, id_text, clip.encode_text, settings.labels)
     prompts = prompts_of(negatives.words, list(negatives.kinds), settings.labels)
     features = {name: encode(clip, one.images) for name, one in made.items()}
+    companions = features.pop("companions")
     return Seen(
         id_text=id_text,
         negatives=negatives,
         norms=clip.text_norms(prompts).cpu(),
         labels=labels,
-        companions=features.pop("companions"),
+        companions=companions,
         companion_sources=made["companions"].sources,
-        regenerated=features.pop("regenerated"),
+        regenerated=features.pop("regenerated", companions[:0]),
         sets=features,
         **real,
     )

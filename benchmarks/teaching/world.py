@@ -92,7 +92,7 @@ def open_world(settings: Settings, samples: int | None, test: bool) -> World:
     return World(
         [info.name for info in selection.classes],
         sources,
-        _contexts(settings, sources),
+        contexts(settings, sources),
         [i * len(sources) // count for i in range(count)],
         list(selection.calibration),
         _of(near_val, half_a),
@@ -104,7 +104,7 @@ def _of(images: list[SourceImage], names: frozenset[str]) -> list[SourceImage]:
     return [image for image in images if image.name in names]
 
 
-def _contexts(settings: Settings, sources: list[SourceImage]) -> dict[str, Context]:
+def contexts(settings: Settings, sources: list[SourceImage]) -> dict[str, Context]:
     """What every source shows beside its subject, by its key, as it is written beside the image."""
     import pyarrow.parquet as pq
 

@@ -28,6 +28,7 @@ ScoreName = Literal[
     "csp",
     "joint",
     "mahalanobis",
+    "margin",
     "fused",
 ]
 """The names of `synood_ray.scores.SCORES`."""

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from synood_ray.scores.base import LOGIT_SCALE, POOL, IdImages, Need, Score, ScoreInput, State
 from synood_ray.scores.csp import NOUN_PROMPTS, csp
-from synood_ray.scores.fused import fused_score, parts
+from synood_ray.scores.fused import PARTS, fused_score, parts
 from synood_ray.scores.fused import learn as learn_fused
 from synood_ray.scores.joint import joint_score
 from synood_ray.scores.logits import energy, maxlogit, mcm, msp
 from synood_ray.scores.mahalanobis import id_statistics, relative_mahalanobis
+from synood_ray.scores.margin import class_margin, exemplars
 from synood_ray.scores.neglabel import neglabel_score
 
 if TYPE_CHECKING:
@@ -75,14 +76,22 @@ SCORES: dict[str, Score] = {
         learn=lambda images: id_statistics(images.features, images.labels),
         share=None,
     ),
+    "margin": Score(
+        lambda seen: class_margin(seen.features, seen.state),
+        summary="how much nearer the run's ID images of one class are than those of any other",
+        paper="synood_ray, 2026",
+        needs=frozenset({Need.ID_IMAGES}),
+        learn=lambda images: exemplars(images.features, images.labels),
+        share=None,
+    ),
     "fused": Score(
         fused_score,
-        summary="soft maximum of joint and mahalanobis, in standard deviations of held-out ID images",
+        summary="soft maximum of what texts (joint, NegLabel) and ID images (mahalanobis, margin) say",
         paper="synood_ray, 2026",
         needs=frozenset({Need.NEGATIVES, Need.ID_IMAGES}),
         learn=learn_fused,
         share=lambda score: score.sigmoid(),
-        parts=lambda seen: dict(zip(("joint", "mahalanobis"), parts(seen).unbind(-1), strict=True)),
+        parts=lambda seen: dict(zip(PARTS, parts(seen).unbind(-1), strict=False)),
     ),
 }
 """Names in settings and in evaluation.json, in the order of tables and plots."""

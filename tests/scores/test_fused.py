@@ -8,6 +8,8 @@ from synood_ray.scores import SCORES, IdImages, ScoreInput
 from synood_ray.scores.fused import parts
 from synood_ray.scores.joint import joint_score
 from synood_ray.scores.mahalanobis import id_statistics, relative_mahalanobis
+from synood_ray.scores.margin import class_margin, exemplars
+from synood_ray.scores.neglabel import neglabel_score
 
 
 def unit(rows: int, seed: int) -> torch.Tensor:
@@ -21,34 +23,52 @@ def look(features: torch.Tensor) -> ScoreInput:
 IMAGES = IdImages(unit(12, 3), torch.arange(3).repeat(4), look(unit(7, 4)))
 
 
-def test_fused_is_the_soft_maximum_of_both_scores_in_held_out_standard_deviations() -> None:
+def z(features: torch.Tensor) -> torch.Tensor:
+    """All four parts [B, 4], in standard deviations from the mean of held-out images."""
     statistics = id_statistics(IMAGES.features, IMAGES.labels)
+    kept = exemplars(IMAGES.features, IMAGES.labels)
+    columns = []
+    for score in (
+        lambda x: joint_score(look(x).id_logits, look(x).negatives),
+        lambda x: relative_mahalanobis(x, statistics),
+        lambda x: neglabel_score(look(x).id_logits, look(x).negatives),
+        lambda x: class_margin(x, kept),
+    ):
+        held_out = score(unit(7, 4))
+        columns.append((score(features) - held_out.mean()) / held_out.std())
+    return torch.stack(columns, dim=1)
 
-    def z(features: torch.Tensor) -> torch.Tensor:
-        columns = []
-        for score in (
-            lambda x: joint_score(look(x).id_logits, look(x).negatives),
-            lambda x: relative_mahalanobis(x, statistics),
-        ):
-            held_out = score(unit(7, 4))
-            columns.append((score(features) - held_out.mean()) / held_out.std())
-        return torch.stack(columns, dim=1)
 
+def test_fused_is_the_soft_maximum_of_texts_and_images_in_held_out_standard_deviations() -> None:
     fused = SCORES["fused"]
     seen = replace(look(unit(4, 5)), state=fused.learned(IMAGES))
-    both = z(unit(4, 5))
-    assert torch.allclose(parts(seen), both, atol=1e-4)
-    expected = 2 * (((both[:, 0] / 2).exp() + (both[:, 1] / 2).exp()) / 2).log()
+    joint, mahalanobis, neglabel, margin = z(unit(4, 5)).T
+    assert torch.allclose(parts(seen), z(unit(4, 5)), atol=1e-4)
+    texts, images = joint + 0.25 * neglabel, mahalanobis + margin
+    expected = 2 * (((texts / 2).exp() + (images / 2).exp()) / 2).log()
     assert torch.allclose(fused(seen), expected, atol=1e-4)
     assert torch.allclose(fused.answer(seen), expected.sigmoid(), atol=1e-5)
+    assert fused.parts is not None
+    assert list(fused.parts(seen)) == ["joint", "mahalanobis", "neglabel", "margin"]
+
+
+def test_what_detectors_of_the_first_version_have_learned_means_what_it_meant() -> None:
+    """Two parts, none of exemplars."""
+    fused, learned = SCORES["fused"], SCORES["fused"].learned(IMAGES)
+    before = {name: value for name, value in learned.items() if name not in ("exemplars", "exemplar_classes", "centre")}
+    before |= {"centres": learned["centres"][:2], "spreads": learned["spreads"][:2]}
+    seen = replace(look(unit(4, 5)), state=before)
+    both = z(unit(4, 5))[:, :2]
+    assert torch.allclose(fused(seen), 2 * ((both / 2).exp().sum(1) / 2).log(), atol=1e-4)
+    assert fused.parts is not None and list(fused.parts(seen)) == ["joint", "mahalanobis"]
 
 
 def test_images_unlike_the_runs_own_are_judged_by_texts_alone() -> None:
-    """z(R) of -20 as of -10: the order is that of z(j)."""
+    """z(Mahalanobis) of -20 as of -10: the order is that of the texts."""
     state = SCORES["fused"].learned(IMAGES)
     seen = look(unit(40, 5))
-    far = replace(seen, state=state | {"centres": state["centres"] + torch.tensor([0.0, 20.0]) * state["spreads"]})
-    order = parts(far)[:, 0].argsort()
+    far = replace(seen, state=state | {"centres": state["centres"] + torch.tensor([0.0, 20, 0, 0]) * state["spreads"]})
+    order = (parts(far)[:, 0] + 0.25 * parts(far)[:, 2]).argsort()
     assert (SCORES["fused"](far)[order].diff() > -1e-2).all()
 
 
