@@ -66,7 +66,7 @@ def make_images(regime: Regime) -> dict[str, ImageSet]:
     benchmark keeps them; and the companions."""
     maker, settings = Maker(regime.world), regime.settings
     policy = settings.prompts.policy
-    made = {policy: maker.make(policy, changed(settings, policy))}
+    made: dict[str, ImageSet] = {policy: maker.make(policy, changed(settings, policy))}
     made[RELEASED] = maker.make(RELEASED, changed(settings, "official", recipe="official"))
     return made | {"companions": maker.companions(changed(settings, policy))}
 
