@@ -110,7 +110,8 @@ def _look(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) ->
             for i in range(0, len(sources), _BATCH)
         ]
     id_logits, negatives = torch.cat([one.id_logits for one in seen]), torch.cat([one.negatives for one in seen])
-    return ScoreInput(id_logits, negatives, torch.cat([one.features for one in seen]))
+    features, settled = torch.cat([one.features for one in seen]), seen[0]
+    return ScoreInput(id_logits, negatives, features, settled.temperature, settled.groups)
 
 
 def boundary(

@@ -18,6 +18,7 @@ from synood_ray.errors import UserError
 from synood_ray.scores import SCORES
 from synood_ray.scores.joint import joint_score
 from synood_ray.scores.mahalanobis import id_statistics, relative_mahalanobis
+from synood_ray.scores.margin import class_margin, exemplars
 from synood_ray.scores.neglabel import neglabel_score
 from tests.detection.tiny_clip import WIDTH, ColourClip, save_tiny_clip
 
@@ -157,9 +158,13 @@ def test_a_fused_detector_sees_projected_texts_and_frozen_images() -> None:
     for values in (
         joint_score(projected @ plain.id_text.T, projected @ plain.negative_text.T),
         relative_mahalanobis(unit, statistics),
+        neglabel_score(projected @ plain.id_text.T, projected @ plain.negative_text.T, plain.description.groups),
+        class_margin(unit, exemplars(unit[:12], labels)),
     ):
         columns.append((values - values[12:20].mean()) / values[12:20].std())
-    expected = 2 * ((torch.stack(columns) / 2).logsumexp(0) - math.log(2))
+    joint, mahalanobis, neglabel, margin = columns
+    evidence = torch.stack([joint + 0.25 * neglabel, mahalanobis + margin])
+    expected = 2 * ((evidence / 2).logsumexp(0) - math.log(2))
     assert torch.allclose(fused.score_features(features), expected.sigmoid(), atol=1e-4)
 
 
@@ -174,7 +179,8 @@ def test_explanation_names_what_is_near_and_the_parts_of_the_score() -> None:
     picture = pictures()[2]
     told, judged = fused.explain(picture), fused(picture)
     assert (told.score, told.is_ood, told.name) == (float(judged.score), bool(judged.is_ood), judged.name[0])
-    both = torch.tensor([told.parts["joint"], told.parts["mahalanobis"]])
+    part = told.parts
+    both = torch.tensor([part["joint"] + 0.25 * part["neglabel"], part["mahalanobis"] + part["margin"]])
     assert 2 * ((both / 2).logsumexp(0) - math.log(2)) == pytest.approx(
         math.log(told.score / (1 - told.score)), abs=1e-3
     )
