@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 METRICS = ("auroc", "fpr95_id_positive")
 FROZEN, OURS = "frozen", "accepted images"
+CONTROLS = (ID_ONLY, FAR_ONLY, MIXUP)
 OFFICIAL = {f"{RELEASED}, its own training": "official", f"{RELEASED}, its training with our epochs": "official, ours"}
 BASELINES = ("mcm", "msp", "energy", "maxlogit", PAPER)
 """Scores of the frozen CLIP that others have published; with `OFFICIAL` by the paper's score, what is to be beaten."""
@@ -106,8 +107,8 @@ def _variants(seen: Seen, settings: Settings, seed: int) -> dict[str, Trainee]:
     """What is trained: ours, its controls, and the released recipe with its own settings and with our epochs."""
     all_of_them = trainees(seen, settings, seed)
     found = {OURS: all_of_them[settings.prompts.policy]}
-    found |= {name: all_of_them[name] for name in (ID_ONLY, FAR_ONLY, MIXUP)}
-    return found | {name: all_of_them[long] for long, name in OFFICIAL.items()}
+    found |= {name: all_of_them[name] for name in CONTROLS}
+    return found | {name: all_of_them[long] for long, name in OFFICIAL.items() if long in all_of_them}
 
 
 def _drawn(known: np.ndarray, its: np.ndarray, unknown: np.ndarray, others: np.ndarray, draws: int) -> Drawn:
@@ -136,7 +137,7 @@ def _ahead(rows: Mapping[Row, Drawn], shipped: str) -> dict[str, Any]:
     accepted images, over the same drawn classes."""
     ours = rows[OURS, shipped]
     baselines = [(FROZEN, score) for score in BASELINES] + [(name, PAPER) for name in OFFICIAL.values()]
-    best = max(baselines, key=lambda row: rows[row]["auroc"][0])
+    best = max((row for row in baselines if row in rows), key=lambda row: rows[row]["auroc"][0])
     others = {"best baseline": best, "NegLabel": (FROZEN, PAPER), "ID images only": (ID_ONLY, shipped)}
     return {
         what: {"row": ", ".join(row)} | {metric: _span(ours[metric] - rows[row][metric]) for metric in METRICS}
