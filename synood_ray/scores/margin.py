@@ -19,8 +19,8 @@ EXEMPLARS = 16
 def exemplars(features: Tensor, labels: Tensor, each: int = EXEMPLARS) -> dict[str, Tensor]:
     """What `class_margin` needs of ID features [N, D] with labels [N].
 
-    centre [D]: mean of all. exemplars [E, D]: the first images of every class, at most `each`, as unit vectors from the
-    centre; exemplar_classes [E] int64: their classes, numbered from 0 without gaps.
+    origin [D]: mean of all. exemplars [E, D]: the first images of every class, at most `each`, as unit vectors from the
+    origin; exemplar_classes [E] int64: their classes, numbered from 0 without gaps.
     """
     import torch
     from torch.nn import functional as F
@@ -30,22 +30,22 @@ def exemplars(features: Tensor, labels: Tensor, each: int = EXEMPLARS) -> dict[s
     counts = index.bincount()
     place = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[index[order]]
     kept = order[place < each]
-    centre = features.mean(0)
-    unit = F.normalize(features[kept] - centre, dim=-1)
-    return {"centre": centre, "exemplars": unit, "exemplar_classes": index[kept]}
+    origin = features.mean(0)
+    unit = F.normalize(features[kept] - origin, dim=-1)
+    return {"origin": origin, "exemplars": unit, "exemplar_classes": index[kept]}
 
 
 def class_margin(features: Tensor, state: Mapping[str, Tensor], sharpness: float = SHARPNESS) -> Tensor:
     """log d_1 - log d_2, over the sharpness, of features [B, D]: in units of a cosine, at least 0.
 
     d_1 and d_2 are the two largest of the classes' densities, means over a class's exemplars e of exp(s cos(x, e)),
-    both seen from the centre. Of a single class it is log d_1 alone. Images that lie between two classes are near-OOD
+    both seen from the origin. Of a single class it is log d_1 alone. Images that lie between two classes are near-OOD
     more often than ID, which a Gaussian a class with one covariance for all does not see. Ours; cf. the ratio of
     distances of Lowe, IJCV 2004.
     """
     from torch.nn import functional as F
 
-    kernel = (sharpness * F.normalize(features - state["centre"], dim=-1) @ state["exemplars"].T).exp()
+    kernel = (sharpness * F.normalize(features - state["origin"], dim=-1) @ state["exemplars"].T).exp()
     classes = state["exemplar_classes"].long()
     counts = classes.bincount()
     densities = kernel.new_zeros(len(kernel), len(counts)).index_add(1, classes, kernel) / counts

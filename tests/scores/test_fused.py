@@ -55,7 +55,7 @@ def test_fused_is_the_soft_maximum_of_texts_and_images_in_held_out_standard_devi
 def test_what_detectors_of_the_first_version_have_learned_means_what_it_meant() -> None:
     """Two parts, none of exemplars."""
     fused, learned = SCORES["fused"], SCORES["fused"].learned(IMAGES)
-    before = {name: value for name, value in learned.items() if name not in ("exemplars", "exemplar_classes", "centre")}
+    before = {name: value for name, value in learned.items() if name not in ("exemplars", "exemplar_classes", "origin")}
     before |= {"centres": learned["centres"][:2], "spreads": learned["spreads"][:2]}
     seen = replace(look(unit(4, 5)), state=before)
     both = z(unit(4, 5))[:, :2]

@@ -1,10 +1,12 @@
 """The class margin by hand: densities of the classes' own images, the largest over the second."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from synood_ray.scores import SCORES, IdImages, ScoreInput
 from synood_ray.scores.margin import class_margin, exemplars
 
 ANGLES = [0.0, 10, 100, 120, 240, 250, 245]
@@ -49,3 +51,11 @@ def test_of_one_class_it_is_the_density() -> None:
     state = exemplars(plane(0.0, 90), torch.zeros(2, dtype=torch.int64))
     near, far = class_margin(plane(0.0, 225), state).tolist()
     assert near > far
+
+
+def test_what_it_learns_as_a_score_of_its_own_is_the_same() -> None:
+    known = plane(*ANGLES)
+    seen = ScoreInput(known, frozen=plane(60.0, 130, 200))
+    score = SCORES["margin"]
+    state = score.learned(IdImages(known, LABELS, ScoreInput(known, frozen=known)))
+    assert torch.equal(score(replace(seen, state=state)), class_margin(seen.features, exemplars(known, LABELS)))
