@@ -8,6 +8,7 @@ from synood_ray.cli.command import RUN, Arguments, Command
 
 
 def run(arguments: Arguments) -> int:
+    from synood_ray.cli.fixed import settings_for
     from synood_ray.detection.evaluate import run_evaluation
     from synood_ray.errors import printable
     from synood_ray.locations import run_name
@@ -22,7 +23,7 @@ def run(arguments: Arguments) -> int:
     uri = arguments.options["run"]
     store = open_store(uri)
     made = Run.open(store)
-    settings = arguments.over(made.config)
+    settings = settings_for(made, arguments)
     begin = time.perf_counter()
     controls = None
     if "controls" in arguments.options:

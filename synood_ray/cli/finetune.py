@@ -8,6 +8,7 @@ from synood_ray.cli.command import RUN, Arguments, Command
 
 
 def run(arguments: Arguments) -> int:
+    from synood_ray.cli.fixed import settings_for
     from synood_ray.farm.cluster import await_room, connect
     from synood_ray.farm.placement import training_needs
     from synood_ray.storage.run import Run
@@ -20,7 +21,7 @@ def run(arguments: Arguments) -> int:
     uri = arguments.options["run"]
     store = open_store(uri)
     made = Run.open(store)
-    settings = arguments.over(made.config)
+    settings = settings_for(made, arguments)
     begin = time.perf_counter()
 
     def join() -> None:

@@ -8,7 +8,7 @@ nouns and adjectives apart. Unlike there, words that name an ID class (itself, i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -56,22 +56,28 @@ class NegativeLabels:
     features: Tensor
     scores: list[float]
 
-    def to_bytes(self) -> bytes:
-        """One safetensors file that holds features, scores and words."""
+    def to_bytes(self, about: Mapping[str, str] | None = None) -> bytes:
+        """One safetensors file that holds features, scores and words; about: what else its header is to say."""
         import torch
         from safetensors.torch import save
 
         tensors = {"features": self.features.contiguous(), "scores": torch.tensor(self.scores, dtype=torch.float32)}
-        return save(tensors, metadata={"words": json.dumps(self.words), "kinds": json.dumps(self.kinds)})
+        words = {"words": json.dumps(self.words), "kinds": json.dumps(self.kinds)}
+        return save(tensors, metadata=words | dict(about or {}))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> NegativeLabels:
         from safetensors.torch import load
 
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        header = json.loads(data[8 : 8 + header_length(data)])["__metadata__"]
         tensors = load(data)
         words, kinds = json.loads(header["words"]), json.loads(header["kinds"])
         return cls(words, kinds, tensors["features"], tensors["scores"].tolist())
+
+
+def header_length(data: bytes) -> int:
+    """Bytes of a safetensors file's header, which begins at the ninth; data: its first eight, or more."""
+    return int.from_bytes(data[:8], "little")
 
 
 def load_candidates(settings: LabelSettings) -> Candidates:
@@ -94,7 +100,7 @@ def load_candidates(settings: LabelSettings) -> Candidates:
             [word for kind in KINDS for word in words[kind]], [kind for kind in KINDS for _ in words[kind]]
         )
     try:
-        text = Path(resolve(settings.candidates)).read_text(encoding="utf-8")
+        text = Path(resolve(settings.candidates)).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"labels.candidates {settings.candidates!r} cannot be read as text: {error}") from error
     nouns = once(line.strip() for line in text.splitlines() if line.strip())

@@ -68,7 +68,7 @@ def test_labels_survive_storage() -> None:
 
 def test_candidates_file(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
-    path.write_text("kite\n\n drum \nkite\nKite\n", encoding="utf-8")
+    path.write_text("\ufeffkite\n\n drum \nkite\nKite\n", encoding="utf-8")  # with the mark that some editors put first
     candidates = load_candidates(LabelSettings(candidates=str(path)))
     assert candidates == Candidates(["kite", "drum"], ["noun", "noun"])
 
