@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.cli.layers import load_preset, resolve
-from synood_ray.config.settings import Settings
+from synood_ray.config.settings import ScorerSettings, Settings
 
 if TYPE_CHECKING:
     from synood_ray.models.inpainters.base import Inpainter
@@ -117,6 +117,13 @@ def clip_tokenizer() -> Any:
     return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=77)
 
 
+def clip_model(settings: ScorerSettings) -> Any:
+    """The scorer's CLIP, random weights."""
+    import open_clip
+
+    return open_clip.create_model(settings.model, pretrained=None, force_quick_gelu=settings.pretrained == "openai")
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {"sd2": stable_diffusion_2, "sdxl": stable_diffusion_xl}
 
 
@@ -127,12 +134,14 @@ def benchmark(settings: Settings, models: tuple[str, ...] = ("sd2",), side: int 
     """
     if settings.preset != PRESET:
         settings, _ = resolve([load_preset(PRESET)])
-    return {name: _round(BUILDERS[name](), settings, side) for name in models}
+    return {name: one_round(BUILDERS[name](), clip_model(settings.scorer), settings, side) for name in models}
 
 
-def _round(pipe: Any, settings: Settings, side: int) -> dict[str, Any]:
+def one_round(pipe: Any, clip: Any, settings: Settings, side: int) -> dict[str, Any]:
+    """The round of a pipeline and an open_clip model that are in memory."""
     import torch
 
+    from synood_ray.models.clip import ClipModel
     from synood_ray.models.inpainters import take_apart
     from synood_ray.models.inpainters.base import Pass
     from synood_ray.models.scorer import Scorer
@@ -140,7 +149,7 @@ def _round(pipe: Any, settings: Settings, side: int) -> dict[str, Any]:
 
     sampling = settings.sampling
     inpainter = take_apart(pipe, settings.inpainter.model_copy(update={"resolution": side}))
-    scorer = Scorer(settings.scorer.model_copy(update={"pretrained": None}), CLASSES)
+    scorer = Scorer(settings.scorer, CLASSES, clip=ClipModel(settings.scorer, clip))
     clock = _Clock(inpainter)
     image, mask = torch.rand(1, 3, side, side), torch.ones(1, 1, side, side)
     with clock("encode"):

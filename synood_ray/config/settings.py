@@ -150,7 +150,9 @@ class DescriberSettings(Section):
     prompt: AboutContext = Field(
         "A photo of {context}.", description="prompt of the diffusion model; {context} is the answer"
     )
-    context_tokens: int = Field(60, ge=1, description="longest context, tokens of the diffusion model's tokenizer")
+    context_tokens: int = Field(
+        60, ge=1, description="longest context, tokens of CLIP's tokenizer, which Stable Diffusion shares"
+    )
     max_new_tokens: int = Field(64, ge=1, description="longest answer, tokens")
     max_model_len: int = Field(2048, ge=64, description="longest question with image and answer, tokens")
     dtype: DType = Field("auto", description="auto: bfloat16 on a GPU, float32 on a CPU")

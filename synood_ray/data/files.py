@@ -131,6 +131,18 @@ def is_folder(uri: str) -> bool:
     return next(_bucket(bucket).list(f"{key}/" if key else ""), None) is not None
 
 
+def sizes(uri: str) -> dict[str, int]:
+    """Bytes of every file below a folder, by key, or of a file, as ""; -1 for what is gone. None is opened."""
+    if uri.startswith(S3) and is_folder(uri):
+        return {key: -1 if size is None else size for key, size in Folder(uri).files()}
+    if uri.startswith(S3):
+        bucket, key = _split(uri)
+        size = next((entry.size for entry in _bucket(bucket).list(key) if entry.key == key), -1)
+        return {"": size}
+    keys = [key for key, _ in Folder(uri).files()] if is_folder(uri) else [""]
+    return {key: _local_size(Path(resolve(join(uri, key)))) for key in keys}
+
+
 def read_bytes(uri: str) -> bytes:
     """The whole file. Raises OSError if it cannot be read."""
     if not uri.startswith(S3):
@@ -161,6 +173,13 @@ def check_regular(uri: str) -> Path:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return path
+
+
+def _local_size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

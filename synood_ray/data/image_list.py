@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
@@ -54,6 +55,13 @@ class ImageListSource(ImageSource):
                 if progress:
                     progress(len(images) + len(skips), len(self._lines))
         return ScanResult(sorted(images, key=lambda image: (image.label, image.key)), skips)
+
+    def listing(self) -> dict[str, int]:
+        above = os.path.commonpath([PurePosixPath(key).parent for key, _ in self._lines])
+        found = files.sizes(files.join(self._folder, above))
+        return {
+            f"{key} {label}": found.get(str(PurePosixPath(key).relative_to(above)), -1) for key, label in self._lines
+        }
 
     def read(self, image: SourceImage) -> bytes:
         return files.read_bytes(image.uri)

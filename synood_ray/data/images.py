@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from synood_ray.data import files
 from synood_ray.records import SourceImage
 
 UNLABELLED = -1
@@ -62,6 +63,10 @@ class ImageSource(ABC):
         out to be unusable."""
         counts = Counter(image.label for image in self.scan().images)
         return [counts[label] for label in range(len(self.classes))]
+
+    def listing(self) -> dict[str, int]:
+        """Names and sizes of the files that it is made of, as they are now; no image is opened."""
+        return files.sizes(self.uri)
 
     @abstractmethod
     def read(self, image: SourceImage) -> bytes:

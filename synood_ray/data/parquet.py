@@ -121,6 +121,9 @@ class ParquetSource(ImageSource):
                 counts[(self._labels or {})[value]] += count
         return counts
 
+    def listing(self) -> dict[str, int]:
+        return {address: files.sizes(address)[""] for address in self._addresses}
+
     def read(self, image: SourceImage) -> bytes:
         return self._reader.read(image)
 

@@ -22,19 +22,20 @@ def open_source(
     classes: Sequence[ClassInfo] | None = None,
     labelled: bool = True,
     setting: str = "data.uri",
+    notes: Sequence[str] = (),
 ) -> ImageSource:
     """Open the images at ``uri``; no image is touched yet.
 
     classes: labels are places in this list, matched by key (calibration and test sets of the same classes).
     labelled: False for a set whose classes do not matter (OOD): a flat folder will do, every label is `UNLABELLED`.
-    setting: the setting that holds ``uri``, named in errors.
+    setting: the setting that holds ``uri``, named in errors. notes: what is to come before the source's own.
     Raises UserError if there is nothing there, or (labelled, no ``classes`` given) fewer than two classes.
     """
     if not uri:
         raise UserError(f"{setting}: no images named; give a folder of class folders or a Parquet file")
     folder = files.Folder(files.absolute(uri))
     try:
-        source = _open(folder, uri, data, classes, labelled, setting)
+        source = _open(folder, uri, data, classes, labelled, setting, list(notes))
     except PermissionError as error:
         raise UserError(f"{setting}: cannot read {error.filename or uri}: {error.strerror}") from error
     except OSError as error:
@@ -55,15 +56,16 @@ def _open(
     classes: Sequence[ClassInfo] | None,
     labelled: bool,
     setting: str,
+    notes: list[str],
 ) -> ImageSource:
     address = folder.address
-    found, notes = find_parquet(folder, setting), []
+    found = find_parquet(folder, setting)
     if len(found) > 0 and found != [address] and labelled and set(folder.folders()) - {"data"}:
         # Tables beside class folders are about the images, unless they hold them.
         tables = [table for table in found if not has_images(table, data, setting)]
         found = [table for table in found if table not in tables]
         names = some([table.rpartition("/")[2] for table in tables])
-        notes = [f"{names} beside the class folders: no column {data.image_column!r}, left out"] if tables else []
+        notes += [f"{names} beside the class folders: no column {data.image_column!r}, left out"] if tables else []
     if found:
         return ParquetSource(address, found, data, classes, labelled, setting, notes)
     if files.is_folder(address):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from synood_ray import __version__
 from synood_ray.config import Settings
 from synood_ray.detection.artefacts import measure_artefacts
 from synood_ray.detection.blind import blind_check, told
@@ -33,6 +35,7 @@ from synood_ray.storage.stores.base import Store
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from synood_ray.data.images import ImageSource
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.mining import NegativeLabels
 
@@ -43,8 +46,8 @@ _ROWS = 4096
 Drawn = dict[str, dict[str, "np.ndarray"]]
 """method -> metric -> its values [draws] under the class bootstrap."""
 
-Controls = Callable[[Run, Settings, "ClipModel", "NegativeLabels"], dict[str, Method]]
-"""Trains what this run's detector is to be compared with; under `OURS`, that again with another seed."""
+Controls = Callable[[Run, Settings, "ClipModel", "NegativeLabels"], tuple[dict[str, Method], list[str]]]
+"""Trains what this run's detector is to be compared with; under `OURS`, that again with another seed. And notes."""
 
 
 def evaluate(
@@ -151,12 +154,12 @@ def run_evaluation(
     detectors, notes = find_detectors(store, settings, record)
     if controls and OURS not in detectors:
         raise UserError(f"{store.uri}: controls stand beside the run's own detector; run synood finetune first")
-    inputs = _inputs(run, settings, detectors, controls is not None)
+    sources = open_sets(settings, record)  # before a model loads: a wrong set is the user's to fix
+    inputs = _inputs(run, settings, sources, detectors, controls is not None)
     found = run.evaluation()
     if isinstance(found, dict) and found.get("inputs") == inputs:
         say("evaluated already: nothing to do")
         return found
-    sources = open_sets(settings, record)  # before a model loads: a wrong set is the user's to fix
 
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.csp import csp_labels
@@ -168,14 +171,14 @@ def run_evaluation(
     csp = functools.partial(csp_labels, settings, store, record.classes, clip)
     frozen = settings, clip, record.classes, negatives.features, own_images
     methods, left_out = frozen_methods(*frozen, lambda: csp().features)
-    trained = controls(run, settings, clip, negatives) if controls else {}
+    trained, left_alone = controls(run, settings, clip, negatives) if controls else ({}, [])
     again = trained.pop(OURS, None)
     for name, method in detector_methods(detectors, clip).items():
         if name == OURS:
             methods |= trained
             method = replace(method, again=again.trainings) if again else method
         methods[name] = method
-    notes += left_out
+    notes += left_out + left_alone
     if not methods:
         raise UserError(f"evaluation.scores: nothing is left to measure ({'; '.join(notes)})")
     id_set, ood_sets = encode_sets(run, settings, sources, clip, say)
@@ -197,19 +200,32 @@ def run_evaluation(
     return result
 
 
-def _inputs(run: Run, settings: Settings, detectors: Mapping[str, FoundDetector], controls: bool) -> dict[str, Any]:
+def _inputs(
+    run: Run,
+    settings: Settings,
+    sources: Mapping[str, ImageSource],
+    detectors: Mapping[str, FoundDetector],
+    controls: bool,
+) -> dict[str, Any]:
     """What an evaluation depends on; equal inputs give equal results."""
     scorer = settings.clip
     inputs: dict[str, Any] = {
         "evaluation": settings.evaluation.model_dump(mode="json"),
         "scorer": {name: getattr(scorer, name) for name in ("model", "pretrained", "templates", "temperature")},
-        "groups": settings.labels.groups,
+        "labels": settings.labels.model_dump(mode="json"),
+        "sets": {name: _digest(source.listing()) for name, source in sources.items()},
         "samples": run.digest(),
         "controls": controls,
         "detectors": {name: one.sha256 for name, one in detectors.items()},
         "metrics": list(METRICS),
+        "version": __version__,
     }
     return public(json.loads(json.dumps(inputs)))  # type: ignore[no-any-return]
+
+
+def _digest(listing: Mapping[str, int]) -> str:
+    """Hex sha256 of names and sizes."""
+    return hashlib.sha256(json.dumps(listing, sort_keys=True).encode()).hexdigest()
 
 
 def _scores(method: Method, images: TestSet) -> np.ndarray:

@@ -65,8 +65,10 @@ def find_detectors(store: Store, settings: Settings, record: RunRecord) -> tuple
     found: dict[str, FoundDetector] = {}
     for name, uri in settings.evaluation.detectors.items():
         try:
-            if name in SCORES or name == OURS:
-                raise UserError(f"the name {name!r} is taken; choose another")
+            if name in SCORES or name == OURS or name.startswith(f"{OURS}_"):
+                raise UserError(
+                    f"the name {name!r} is taken, as those of scores, {OURS} and {OURS}_… are; choose another"
+                )
             found[name] = _other(uri, record)
         except UserError as error:
             raise UserError(f"evaluation.detectors.{name}: {error}") from error

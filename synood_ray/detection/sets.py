@@ -114,12 +114,13 @@ def _is_there(root: str, place: Place) -> bool:
 
 
 def _open_ood(uri: str, settings: Settings, setting: str) -> Any:
-    """An OOD set with its classes, which the intervals are drawn over, or without if it has none."""
+    """An OOD set with its classes, which the intervals are drawn over; or without, and its notes say why."""
     data = _of_tests(settings).model_copy(update={"class_names": BY_KEY})  # other classes than the names are for
     try:
         return open_source(uri, data, setting=setting)
-    except UserError:
-        return open_source(uri, data, labelled=False, setting=setting)
+    except UserError as error:
+        why = f"no classes are known: {str(error).removeprefix(f'{setting}: ')}; intervals are over images"
+        return open_source(uri, data, labelled=False, setting=setting, notes=[why])
 
 
 def _of_tests(settings: Settings) -> DataSettings:

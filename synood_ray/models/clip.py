@@ -27,34 +27,16 @@ class ClipModel:
     ``open_clip_config.json``, weights and tokenizer.
     """
 
-    def __init__(self, settings: ScorerSettings) -> None:
+    def __init__(self, settings: ScorerSettings, built: Any = None) -> None:
+        """built: a model that is in memory already; its tokenizer is that of the architecture settings.model."""
         import open_clip
         import torch
 
-        self.settings = settings
-        name = settings.model
-        on_hub = name.startswith(HF_HUB)
-        folder = is_folder(name)
-        if folder:
-            name = f"local-dir:{resolve(name)}"
-        elif settings.pretrained is None and not on_hub:
-            raise UserError(
-                f"scorer.model {name!r} is an architecture without weights; name some with scorer.pretrained, such as "
-                "openai, or give a folder or hf-hub:ID"
-            )
-        try:
-            pretrained = None if folder or on_hub else settings.pretrained
-            if on_hub and settings.revision:
-                name = f"local-dir:{open_clip_folder(name.removeprefix(HF_HUB), settings.revision)}"
-            model = open_clip.create_model(
-                name,
-                pretrained=pretrained,
-                force_quick_gelu=_needs_quick_gelu(name, pretrained),
-                require_pretrained=True,  # a model of random numbers calibrates and accepts like others
-            )
-            self.tokenizer = open_clip.get_tokenizer(name)
-        except (RuntimeError, FileNotFoundError, OSError) as error:
-            raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {first_line(error)}") from error
+        self.settings, self._built = settings, built is not None
+        if built is None:
+            model, self.tokenizer = _load(settings)
+        else:
+            model, self.tokenizer = built, open_clip.get_tokenizer(settings.model)
         self.device = choose_device(settings.device)
         self.dtype = choose_dtype(settings.dtype, self.device, on_gpu="float32")
         self.preprocess = Preprocess.from_clip(model.visual, self.device)
@@ -65,13 +47,15 @@ class ClipModel:
 
     @functools.cached_property
     def identity(self) -> str:
-        """Hex sha256 of what decides the features: the files of a model folder, or the weights and the preprocessing;
-        of the data type too."""
+        """Hex sha256 of what decides the features: the files of a model folder, or the weights, the modules (whose
+        activations have no weights) and the preprocessing; of the data type too."""
         import torch
 
-        if is_folder(self.settings.model):
+        if is_folder(self.settings.model) and not self._built:
             return _folder_identity(resolve(self.settings.model), self.dtype)
-        digest = hashlib.sha256(repr((self.preprocess.size, self.preprocess.mean, self.preprocess.std)).encode())
+        made, p = str(self.model), self.preprocess
+        seen = p.size, p.resized, p.mode, p.mean.flatten().tolist(), p.std.flatten().tolist()
+        digest = hashlib.sha256(repr((made, seen)).encode())
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -159,6 +143,35 @@ def _folder_identity(folder: str, dtype: torch.dtype) -> str:
             while block := opened.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def _load(settings: ScorerSettings) -> tuple[Any, Any]:
+    """The model and its tokenizer. Raises UserError if they cannot be had."""
+    import open_clip
+
+    name = settings.model
+    on_hub = name.startswith(HF_HUB)
+    folder = is_folder(name)
+    if folder:
+        name = f"local-dir:{resolve(name)}"
+    elif settings.pretrained is None and not on_hub:
+        raise UserError(
+            f"scorer.model {name!r} is an architecture without weights; name some with scorer.pretrained, such as "
+            "openai, or give a folder or hf-hub:ID"
+        )
+    try:
+        pretrained = None if folder or on_hub else settings.pretrained
+        if on_hub and settings.revision:
+            name = f"local-dir:{open_clip_folder(name.removeprefix(HF_HUB), settings.revision)}"
+        model = open_clip.create_model(
+            name,
+            pretrained=pretrained,
+            force_quick_gelu=_needs_quick_gelu(name, pretrained),
+            require_pretrained=True,  # a model of random numbers calibrates and accepts like others
+        )
+        return model, open_clip.get_tokenizer(name)
+    except (RuntimeError, FileNotFoundError, OSError) as error:
+        raise UserError(f"scorer.model {settings.model!r} cannot be loaded: {first_line(error)}") from error
 
 
 def _needs_quick_gelu(name: str, pretrained: str | None) -> bool:

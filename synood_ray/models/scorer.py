@@ -41,11 +41,16 @@ class Scorer:
     """S(x), the OOD score (higher = more ID) of `synood_ray.scores`, and its gradient with respect to the image.
 
     negatives: L2-normalised negative-label features [M, D], for the scores that need them and for `verdicts`.
-    state: what the score has learned from ID images, for those that do.
+    state: what the score has learned from ID images, for those that do. clip: the settings' CLIP, if it is loaded.
     """
 
     def __init__(
-        self, settings: ScorerSettings, class_names: list[str], negatives: Tensor | None = None, groups: int = 100
+        self,
+        settings: ScorerSettings,
+        class_names: list[str],
+        negatives: Tensor | None = None,
+        groups: int = 100,
+        clip: ClipModel | None = None,
     ) -> None:
         self.settings = settings
         self.groups = groups
@@ -59,7 +64,7 @@ class Scorer:
                 raise UserError(f"scorer.score {settings.score!r} needs a CLIP, but scorer.model names a classifier")
             self.classifier = TimmClassifier(settings, class_names)
         else:
-            self.clip = ClipModel(settings)
+            self.clip = clip or ClipModel(settings)
             texts = self.clip.encode_classes(class_names, settings.templates)
             if alike := same_texts(texts):
                 one, other = (class_names[place] for place in alike[0])

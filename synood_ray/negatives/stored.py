@@ -22,7 +22,7 @@ FIXED = ("candidates", "noun_prompt", "adjective_prompt", "quantile", "keep")
 """Settings of the section `labels` that decide which labels there are."""
 
 _LABELS, _CLIP = "labels", "clip"
-"""In the file's header: those settings as JSON, and the identity of the CLIP. Files of earlier versions have neither."""
+"""In the file's header: those settings as JSON, and the CLIP's identity. Files of earlier versions have neither."""
 _SAME_MODEL = 0.02
 """Largest distance between a label's feature now and when it was mined (half precision: 0.002)."""
 
@@ -57,8 +57,8 @@ def negative_labels(settings: Settings, store: Store, class_names: list[str], cl
         check_labels(json.loads(about[_LABELS]), settings)
     if about.get(_CLIP, clip.identity) != clip.identity and not _gives(labels, settings, clip):
         raise UserError(
-            f"{store.uri}/{layout.NEGATIVES}: was made by another CLIP than {settings.clip.model!r}; go on with that one "
-            "(scorer.model, or detector.model where a classifier scores), or remove the file, then it is made anew"
+            f"{store.uri}/{layout.NEGATIVES}: was made by another CLIP than {settings.clip.model!r}; go on with that "
+            "one (detector.model where a classifier scores), or remove the file: it is made anew"
         )
     return labels
 

@@ -25,9 +25,9 @@ def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
     Each: set, metric, name, best (name of that method), before (its value), after (None without a fine-tuned detector),
     better (None, or whether the detector is better than the best of the others), ahead (the paired difference between
-    the two with its interval, None in older evaluations), sure (whether that interval leaves 0 out), first (whether it
-    speaks for all near or all far sets: their mean, or the only one), control (the best of the detector's own controls:
-    name, value, ahead; None if none was measured).
+    the two with its interval, None in older evaluations), sure (whether there is one, and it leaves 0 out), first
+    (whether it speaks for all near or all far sets: their mean, or the only one), control (the best of the detector's
+    own controls: name, value, ahead; None if none was measured).
     """
     found = []
     shown = sections(evaluation) if evaluation else []
@@ -46,7 +46,7 @@ def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
                 {"set": section.title, "metric": metric, "name": about.title, "best": best}
                 | {"before": before, "after": after, "ahead": ahead, "control": control}
                 | {"better": None if after is None else (after > before) == about.higher_is_better and after != before}
-                | {"sure": not ahead or ahead[1] > 0 or ahead[2] < 0}
+                | {"sure": bool(ahead) and (ahead[1] > 0 or ahead[2] < 0)}
                 | {"first": section.images is None or section.title.partition("/")[0] not in averaged}
             )
     return found

@@ -66,7 +66,7 @@ def summary_table(
         table.add_row("" if number else "seconds", stage, f"{spent:.1f}", end_section=number == len(stages) - 1)
     for number, found in enumerate(headlines(evaluation)):
         before, after = f"{found['best']} {100 * found['before']:.1f}", found["after"]
-        colour = "green" if found["better"] else "red"
+        colour = ("green" if found["better"] else "red") if found["sure"] else "default"
         value = before if after is None else f"{before} → [{colour}]{100 * after:.1f}[/{colour}]"
         table.add_row("" if number else "detection, %", f"{found['set']} {found['name']}", value)
     artefacts = (evaluation or {}).get("artefacts")

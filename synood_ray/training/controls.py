@@ -22,7 +22,7 @@ from synood_ray.storage.run import Run
 from synood_ray.training.features import run_features
 from synood_ray.training.finetune import FineTuned, Workers, fine_tune
 from synood_ray.training.job import detector_of
-from synood_ray.training.recipes import TrainingData
+from synood_ray.training.recipes import RECIPES, Examples, TrainingData
 from synood_ray.training.saved import stored
 
 if TYPE_CHECKING:
@@ -70,10 +70,14 @@ CONTROLS: dict[str, Control] = {
 """Names in evaluation.json; beside them `FROZEN`, the detector's score without any training."""
 
 
-def control_methods(run: Run, settings: Settings, clip: ClipModel, negatives: NegativeLabels) -> dict[str, Method]:
-    """`CONTROLS` and `FROZEN` for a run that has a detector, each control trained ``evaluation.seeds`` times.
+def control_methods(
+    run: Run, settings: Settings, clip: ClipModel, negatives: NegativeLabels
+) -> tuple[dict[str, Method], list[str]]:
+    """`CONTROLS` and `FROZEN` for a run that has a detector, each control trained ``evaluation.seeds`` times; notes on
+    those that are left out.
 
-    With more than one seed also `OURS`: this run's detector, trained with the others. No image is encoded again.
+    With more than one seed also `OURS`: this run's detector, trained with the others. No image is encoded again. Left
+    out is what the recipe would train on the same as another control: the official one takes no far outliers.
     """
     description = DetectorDescription.from_json(run.store.get(f"{layout.DETECTOR}{DESCRIPTION}"))
     settings = as_trained(settings, description)
@@ -92,13 +96,25 @@ def control_methods(run: Run, settings: Settings, clip: ClipModel, negatives: Ne
     untrained = FineTuned(Projector(data.id_features.shape[1]), data.negative_text, [])
     found = {FROZEN: method(untrained, data, "the detector's score on the frozen CLIP, nothing trained")}
     without = training.model_copy(update={"offset": False})  # real features are not moved from a generator's domain
+    notes: list[str] = []
+    trained_on: dict[str, Examples] = {}
     for name, control in CONTROLS.items():
+        examples = RECIPES[without.recipe](control.images(data, negatives, seeds[0]), without).projector_examples
+        twin = next((other for other, its in trained_on.items() if _alike(its, examples)), None)
+        if twin:
+            notes.append(f"{name}: left out, recipe {without.recipe} would train it on the same as {twin}")
+            continue
+        trained_on[name] = examples
         made = [trained(control.images(data, negatives, seed), without, seed, control.what) for seed in seeds]
         found[name] = replace(made[0], again=tuple(made[1:]))
     others = [trained(data, training, seed, "") for seed in seeds[1:]]
     if others:
         found[OURS] = replace(others[0], again=tuple(others[1:]))
-    return found
+    return found, notes
+
+
+def _alike(one: Examples, other: Examples) -> bool:
+    return torch.equal(one.targets, other.targets) and torch.equal(one.features, other.features)
 
 
 def as_trained(settings: Settings, description: DetectorDescription) -> Settings:

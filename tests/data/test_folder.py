@@ -198,6 +198,7 @@ def test_a_folder_on_s3_is_the_same_set(make_folder: MakeFolder, request: pytest
     upload(folder, uri)
     here, there = open_source(str(folder), DATA), open_source(uri, DATA)
     assert here.classes == there.classes
+    assert here.listing() == there.listing() and here.listing()["a b/zero.jpg"] == 0
     local, remote = here.scan(), there.scan()
     assert local.skips == remote.skips
     assert [(i.key, i.label, i.n_bytes, i.width, i.height) for i in local.images] == [

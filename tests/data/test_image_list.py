@@ -36,6 +36,8 @@ def test_labels_count_the_runs_classes_and_paths_may_hold_blanks(tmp_path: Path)
     ]
     assert source.read(scan.images[1]) == picture((200, 10, 10), 0)
     assert scan.images[0].width == 24
+    sizes = [len(picture((200, 10, 10), number)) for number in (0, 1)]
+    assert source.listing() == {"val/b.png 2": sizes[0], "val/a c.png 0": sizes[1], "val/gone.png 1": -1}
 
 
 def test_ood_images_have_the_classes_of_their_folders(tmp_path: Path) -> None:
@@ -47,6 +49,7 @@ def test_ood_images_have_the_classes_of_their_folders(tmp_path: Path) -> None:
         ("ninco/other/b.png", 1),
     ]
     flat = opened(tmp_path, "ninco/other/b.png -1\n", None)
+    assert list(flat.listing()) == ["ninco/other/b.png -1"] and flat.listing() != {"ninco/other/b.png -1": -1}
     assert flat.classes == [] and flat.scan().images[0].label == UNLABELLED
 
 

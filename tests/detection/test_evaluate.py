@@ -24,7 +24,7 @@ from synood_ray.storage.stores.base import Store
 from synood_ray.training.job import train
 from tests.detection.test_detector import make_detector
 from tests.detection.tiny_clip import WIDTH, ColourClip, save_tiny_clip
-from tests.training.run_folder import COLOURS, make_run, make_settings
+from tests.training.run_folder import COLOURS, make_run, make_settings, picture
 
 
 def test_every_method_is_measured_on_every_set() -> None:
@@ -120,7 +120,8 @@ def test_evaluation_of_a_run_before_and_after_fine_tuning(store: Store, settings
     before = run_evaluation(store, settings)
     assert set(before["sets"]) == {"near/mixed", "far/grey"}
     assert list(before["id"]) == ["mcm", "energy", "maxlogit", "neglabel"]
-    assert [note.split(":")[0] for note in before["notes"]] == ["synood"]
+    assert [note.split(":")[0] for note in before["notes"]] == ["synood", "far/grey"]
+    assert "no classes are known: " in before["notes"][1] and "; intervals are over images" in before["notes"][1]
 
     train(store, settings)
     after = run_evaluation(store, settings)  # a new detector: evaluated anew
@@ -136,6 +137,22 @@ def test_evaluation_of_a_run_before_and_after_fine_tuning(store: Store, settings
     said: list[str] = []
     assert run_evaluation(store, settings, said.append) == after
     assert said == ["evaluated already: nothing to do"]
+
+
+def test_a_set_that_has_changed_is_evaluated_anew(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, str(save_tiny_clip(tmp_path / "clip")))
+    settings.evaluation.bootstrap, settings.evaluation.scores = 0, ["mcm"]
+    store = make_run(settings)
+    first = run_evaluation(store, settings)
+    repaired = tmp_path / "far" / "0.png"
+    repaired.write_bytes(picture((250, 10, 10), 1) + b"longer")
+    second = run_evaluation(store, settings)
+    assert second["sets"]["far/grey"] != first["sets"]["far/grey"]
+    assert second["sets"]["near/mixed"] == first["sets"]["near/mixed"]
+    said: list[str] = []
+    assert run_evaluation(store, settings, said.append) == second and said == ["evaluated already: nothing to do"]
+    other = settings.model_copy(update={"labels": settings.labels.model_copy(update={"groups": 2})})
+    assert run_evaluation(store, other)["inputs"]["labels"]["groups"] == 2
 
 
 def test_baselines_have_their_own_papers_prompts(store: Store, settings: Settings) -> None:
@@ -236,6 +253,7 @@ def test_a_detector_that_cannot_be_compared_is_refused_in_one_line(
     refused("other", r"^evaluation\.detectors\.other: .*: no detector\.json here or in detector/")
     refused("mcm", r"^evaluation\.detectors\.mcm: the name 'mcm' is taken")
     refused("synood", "the name 'synood' is taken")
+    refused("synood_frozen", r"^evaluation\.detectors\.synood_frozen: the name 'synood_frozen' is taken")
     detector = make_detector(ColourClip())
     detector.save(tmp_path)
     refused(

@@ -4,12 +4,19 @@ import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 WIDTH = 16
+TINY: dict[str, Any] = {
+    "embed_dim": WIDTH,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+"""An open_clip architecture: 32 px, one layer a tower."""
 
 
 class ColourClip:
@@ -36,19 +43,14 @@ class ColourClip:
 
 
 def save_tiny_clip(folder: Path, seed: int = 0) -> Path:
-    """A random open_clip model (32 px, one layer a tower) as a folder that `ClipModel` loads."""
+    """A random open_clip model (`TINY`) as a folder that `ClipModel` loads."""
     import open_clip
     from safetensors.torch import save_file
 
-    model_cfg = {
-        "embed_dim": WIDTH,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16},
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-    }
     preprocess = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
     torch.manual_seed(seed)
-    model = open_clip.CLIP(**model_cfg)
+    model = open_clip.CLIP(**TINY)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": preprocess}))
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": TINY, "preprocess_cfg": preprocess}))
     return folder

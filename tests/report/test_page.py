@@ -171,6 +171,7 @@ def test_headlines_say_what_is_better() -> None:
     several = {"mcm": BETTER | {"fpr95_id_positive": 0.9}, "neglabel": VALUES, "synood": BETTER}
     best = {h["metric"]: h["best"] for h in headlines(EVALUATION | {"sets": {"near/y": several}})}
     assert best == {"auroc": "mcm", "fpr95_id_positive": "neglabel"}, "each metric against the best of the others"
+    assert not any(h["sure"] for h in headlines(EVALUATION)), "no interval, nothing is sure"
     assert headlines(None) == []
 
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 from rich.console import Console
 
 from synood_ray.report.table import print_summary
@@ -7,8 +9,8 @@ from tests.report.test_page import EVALUATION, VALUES
 STATUS = RunStatus(4, 4, 0, 0, 0, accepted=100, rejected=17, failed=3, published=True, planned_samples=120)
 
 
-def printed(evaluation: dict | None) -> str:
-    console = Console(width=80)
+def printed(evaluation: dict | None, **options: Any) -> str:
+    console = Console(width=80, **options)
     with console.capture() as captured:
         print_summary(
             STATUS, 120, {"select": 0.4, "synthesis": 61.25}, evaluation, "runs/demo/report/index.html", console
@@ -21,6 +23,14 @@ def test_summary_names_samples_seconds_and_gain() -> None:
     for expected in ("120", "100", "17", "61.2", "near/y AUROC", "neglabel 80.0 → 90.0", "neglabel 50.0 → 30.0"):
         assert expected in text
     assert text.rstrip().endswith("report: runs/demo/report/index.html")
+
+
+def test_only_a_sure_difference_has_a_colour() -> None:
+    terminal = {"force_terminal": True, "color_system": "standard", "no_color": False}
+    red, green = "\x1b[31m90.0", "\x1b[32m90.0"
+    assert red not in (text := printed(EVALUATION, **terminal)) and green not in text
+    sure = {"near/y": {"neglabel": {"auroc": [0.1, 0.04, 0.16]}}}
+    assert printed(EVALUATION | {"differences": sure}, **terminal).count(green) == 1
 
 
 def test_summary_names_the_artefact_measure_if_there_is_one() -> None:

@@ -83,6 +83,16 @@ def test_controls_stand_in_the_evaluation_before_ours(settings: Settings, monkey
     assert FROZEN not in run_evaluation(store, other)["id"]  # asked without controls: another evaluation
 
 
+def test_a_recipe_without_far_outliers_has_no_control_of_them(settings: Settings) -> None:
+    settings.training.recipe, settings.evaluation.scores, settings.evaluation.bootstrap = "official", ["mcm"], 0
+    store = make_run(settings)
+    train(store, settings)
+    result = run_evaluation(store, settings, controls=control_methods)
+    names = [method["name"] for method in result["methods"]]
+    assert names == ["mcm", FROZEN, "synood_id_only", "synood_mixup", "synood"]
+    assert "synood_far_only: left out, recipe official would train it on the same as synood_id_only" in result["notes"]
+
+
 def test_settings_are_those_of_the_detector(settings: Settings) -> None:
     store = make_run(settings)
     settings.training.lr, settings.detector.score = 0.5, "joint"

@@ -54,8 +54,8 @@ def open_describer(
 ) -> Describer:
     """The describer that the settings ask for.
 
-    count_tokens counts the tokens of the diffusion model's tokenizer for `settings.context_tokens`; the default is
-    CLIP's, which the Stable Diffusion family shares. patient: wait for a server that cannot be reached, because it
-    could before. Raises UserError in one line if something is not there.
+    count_tokens counts for `settings.context_tokens`; the default is CLIP's tokenizer, which the Stable Diffusion
+    family shares. patient: wait for a server that cannot be reached, because it could before. Raises UserError in one
+    line if something is not there.
     """
     return KINDS[chosen(settings)].open(settings, count_tokens, patient)

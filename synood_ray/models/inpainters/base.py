@@ -124,10 +124,6 @@ class Inpainter(Protocol):
     scaling_factor: float
     denoiser_calls: int  # denoiser evaluations so far, one per sample and step, guidance counted twice
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens of ``text`` in the model's tokenizer, without start and end."""
-        ...
-
     def encode_prompt(self, prompt: str) -> Prompts:
         """Conditions of one prompt (batch of 1)."""
         ...

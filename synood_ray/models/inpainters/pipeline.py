@@ -74,10 +74,6 @@ class PipelineInpainter(Inpainter, ABC):
 
     # -- what is computed once per sample ---------------------------------------------------------------------
 
-    def count_tokens(self, text: str) -> int:
-        """Tokens of ``text`` in the diffusion model's tokenizer, without start and end."""
-        return len(self.pipe.tokenizer(text, add_special_tokens=False)["input_ids"])
-
     def encode_prompt(self, prompt: str) -> Prompts:
         """Embeds of one prompt (batch of 1), remembered: contexts repeat, and every round asks again."""
         import torch
