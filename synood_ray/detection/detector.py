@@ -14,6 +14,7 @@ from synood_ray.detection.description import DESCRIPTION, FOLDER, TRAIN_AGAIN, D
 from synood_ray.detection.hub import CARD, OnHub
 from synood_ray.errors import UserError
 from synood_ray.scores import LOGIT_SCALE, SCORES, IdImages, ScoreInput
+from synood_ray.scores.base import by_rows
 from synood_ray.storage.intact import intact
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Put, Store
@@ -265,17 +266,20 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
         import torch
 
         with torch.inference_mode():
-            features = self._encode([picture for _, picture in batch])
-            logits = self.id_logits(features).cpu()
-            label = logits.argmax(dim=-1)
-            probability = logits.softmax(dim=-1).gather(1, label[:, None])[:, 0]
-            score = self.score_features(features).cpu()
+            seen = self._look(self._encode([picture for _, picture in batch]))
+            return self._output(seen, [file for file, _ in batch], first)
+
+    def _output(self, seen: ScoreInput, files: list[str], first: int) -> DetectorOutput:
+        """What is answered to a batch, by what is seen of it."""
+        logits = seen.id_logits.cpu()
+        label = logits.argmax(dim=-1)
+        probability = logits.softmax(dim=-1).gather(1, label[:, None])[:, 0]
+        score = SCORES[self.description.score].answer(seen).cpu()
         if score.isnan().any():
             damaged = first + int(score.isnan().nonzero()[0])
             raise ValueError(f"the score of image {damaged} is no number; the CLIP or the detector is damaged")
         names = [self.description.class_names[i] for i in label.tolist()]
-        is_ood, files = ~(score >= self.description.threshold), [file for file, _ in batch]
-        return DetectorOutput(score, is_ood, label, names, probability, files)
+        return DetectorOutput(score, ~(score >= self.description.threshold), label, names, probability, files)
 
     def explain(self, image: Images) -> Explanation:
         """What the judgement on one image rests on. Raises ValueError as a call does, and for more than one image."""
@@ -286,9 +290,9 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
         found = list(itertools.islice(pictures(image), 2))
         if len(found) != 1:
             raise ValueError(f"explain takes one image, got {'more' if found else 'none'}")
-        judged = self._judge(found, 0)
         with torch.inference_mode():
             seen = self._look(self._encode([found[0][1]]))
+            judged = self._output(seen, [found[0][0]], 0)
             closest, negative = seen.id_logits.max(dim=-1), seen.negatives.max(dim=-1)
             parts = SCORES[self.description.score].parts
             made_of = parts(seen) if parts else {}
@@ -311,11 +315,11 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
 
     def score_features(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> score [B]."""
-        return SCORES[self.description.score].answer(self._look(features))
+        return by_rows(lambda part: SCORES[self.description.score].answer(self._look(part)), features)
 
     def id_logits(self, features: Tensor) -> Tensor:
         """Un-normalised CLIP image features [B, D] -> logits of the ID classes [B, C]."""
-        return self._look(features).id_logits
+        return ScoreInput.of_features(self.projector(features.to(self.id_text.device)), self.id_text).id_logits
 
     def _look(self, features: Tensor) -> ScoreInput:
         from torch.nn import functional as F

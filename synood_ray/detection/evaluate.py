@@ -33,15 +33,10 @@ from synood_ray.storage.run import Run
 from synood_ray.storage.stores.base import Store
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from synood_ray.data.images import ImageSource
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.mining import NegativeLabels
 
-
-_ROWS = 4096
-"""Images that are scored at once."""
 
 Drawn = dict[str, dict[str, "np.ndarray"]]
 """method -> metric -> its values [draws] under the class bootstrap."""
@@ -230,14 +225,9 @@ def _digest(listing: Mapping[str, int]) -> str:
 
 def _scores(method: Method, images: TestSet) -> np.ndarray:
     """Of all images, float64 [N]."""
-    return _rows(lambda x: method.score(x).double(), images)
+    return method.score(images.features).double().detach().cpu().numpy()
 
 
 def _labels(method: Method, images: TestSet) -> np.ndarray:
     """The nearest ID class of all images, int64 [N]."""
-    return _rows(lambda x: method.id_logits(x).argmax(dim=-1), images)
-
-
-def _rows(function: Callable[[Tensor], Tensor], images: TestSet) -> np.ndarray:
-    """A value per image. Some at a time: the logits of all images to all negative labels take gigabytes."""
-    return np.concatenate([function(part).detach().cpu().numpy() for part in images.features.split(_ROWS)])
+    return method.id_logits(images.features).argmax(dim=-1).cpu().numpy()

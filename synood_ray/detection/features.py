@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -20,20 +22,44 @@ from synood_ray.records import SourceImage
 
 BATCH = 64
 _READERS = 4
-Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
+_AHEAD = BATCH
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
-def encode_pictures(clip: ImageEncoder, pictures: Iterable[Image.Image], batch_size: int = BATCH) -> Tensor:
-    """RGB pictures of any size -> un-normalised features [N, D] float32 on the CPU; N may be 0."""
-    pictures = iter(pictures)
+def encode_pictures(
+    clip: ImageEncoder,
+    pictures: Iterable[Any],
+    batch_size: int = BATCH,
+    load: Callable[[Any], Image.Image] = lambda picture: picture,
+) -> Tensor:
+    """RGB pictures of any size -> un-normalised features [N, D] float32 on the CPU; N may be 0.
+
+    load: makes a picture of what comes in its place, such as its bytes. Pictures are loaded and resized in threads
+    while those before them are encoded.
+    """
+    side = clip.preprocess.size
     width = clip.encode_classes(["x"], ["{}"]).shape[1]
     parts = [torch.empty(0, width)]
-    while batch := list(itertools.islice(pictures, batch_size)):
+    tensors = read_ahead(lambda one: to_tensor([load(one)], side), pictures)
+    while batch := list(itertools.islice(tensors, batch_size)):
         with torch.inference_mode():
-            features = clip.encode_images(to_tensor(batch, clip.preprocess.size).to(clip.device))
+            features = clip.encode_images(torch.cat(batch).to(clip.device))
         parts.append(features.float().cpu().clone())
     return torch.cat(parts)
+
+
+def read_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """What `make` gives for each item, in their order: made in threads, of at most `_AHEAD` items before it is due."""
+    waiting: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        for item in items:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def encode_sources(
@@ -41,7 +67,6 @@ def encode_sources(
     data: DataSettings,
     images: Sequence[SourceImage],
     batch_size: int = BATCH,
-    progress: Progress | None = None,
     seen: Callable[[Image.Image], None] = lambda picture: None,
 ) -> tuple[Tensor, list[SourceImage], list[Skip]]:
     """Read and encode images; those that cannot be decoded are left out and named.
@@ -62,20 +87,12 @@ def encode_sources(
             return UnusableImage(f"cannot be read: {error.strerror or error}")
 
     def pictures() -> Iterator[Image.Image]:
-        with ThreadPoolExecutor(_READERS) as pool:
-            for start in range(0, len(images), batch_size):  # a batch at a time bounds what is in memory
-                for image, loaded in zip(
-                    images[start : start + batch_size],
-                    pool.map(load, images[start : start + batch_size]),
-                    strict=True,
-                ):
-                    if isinstance(loaded, UnusableImage):
-                        skips.append(Skip(image.key, str(loaded)))
-                    else:
-                        kept.append(image)
-                        seen(loaded)
-                        yield loaded
-                if progress is not None:
-                    progress(min(start + batch_size, len(images)), len(images))
+        for image, loaded in zip(images, read_ahead(load, images), strict=True):
+            if isinstance(loaded, UnusableImage):
+                skips.append(Skip(image.key, str(loaded)))
+            else:
+                kept.append(image)
+                seen(loaded)
+                yield loaded
 
     return encode_pictures(clip, pictures(), batch_size), kept, skips

@@ -13,6 +13,7 @@ from synood_ray.detection.detector import Detector, ImageEncoder
 from synood_ray.errors import UserError
 from synood_ray.locations import without_credentials
 from synood_ray.scores import POOL, SCORES, IdImages, Need, Score, ScoreInput, State, lacking
+from synood_ray.scores.base import by_rows
 from synood_ray.storage.record import RunRecord
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
@@ -135,8 +136,8 @@ def frozen_methods(
 
     def method(score: Score, state: State) -> Method:
         return Method(
-            lambda x: score(replace(look(score, x), state=state)),
-            lambda x: look(score, x).id_logits,
+            lambda x: by_rows(lambda part: score(replace(look(score, part), state=state)), x),
+            lambda x: ScoreInput.of_features(F.normalize(x, dim=-1), texts[_prompts(settings, score)]).id_logits,
             f"{score.summary} ({score.paper}; prompt {', '.join(map(repr, _prompts(settings, score)))})",
         )
 

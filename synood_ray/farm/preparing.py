@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from synood_ray.config.settings import Settings
@@ -63,7 +63,7 @@ def _class_means(settings: Settings, sources: Sequence[SourceImage], scorer: Sco
     import torch
     from torch.nn import functional as F
 
-    features = F.normalize(_look(settings, sources, scorer).features.float().cpu(), dim=-1)
+    features = F.normalize(_features(settings, sources, scorer).float().cpu(), dim=-1)
     labels = torch.tensor([source.label for source in sources])
     sums = torch.zeros(classes, features.shape[1]).index_add_(0, labels, features)
     return F.normalize(sums, dim=-1)
@@ -90,7 +90,7 @@ def _learned(settings: Settings, store: Store, class_names: list[str], scorer: S
         labels = torch.tensor([source.label for source in sources])
         if why := lacking(settings.scorer.score, labels, class_names):
             raise UserError(f"scorer.score: {why}; choose another")
-        images = IdImages(_look(settings, sources, scorer).features, labels, _look(settings, held_out, scorer))
+        images = IdImages(_features(settings, sources, scorer), labels, _look(settings, held_out, scorer))
         return save({name: value.cpu().contiguous() for name, value in learn(images).items()})
 
     kept = store.keep(layout.SCORE, learned)
@@ -98,20 +98,33 @@ def _learned(settings: Settings, store: Store, class_names: list[str], scorer: S
         return load(kept)
 
 
+def _features(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) -> Tensor:
+    """CLIP's unit features [N, D] of these images. Not their logits: those to all negative labels take gigabytes."""
+    import torch
+
+    return torch.cat([seen.features for seen in _batches(settings, sources, scorer)])
+
+
 def _look(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) -> ScoreInput:
     """What the scorer sees of these images, all at once."""
     import torch
 
-    assert scorer.clip is not None
-    loader, side = SourceLoader(settings), scorer.clip.preprocess.size
-    with torch.inference_mode():
-        seen = [
-            scorer.look(to_tensor([loader.image(source) for source in sources[i : i + _BATCH]], side))
-            for i in range(0, len(sources), _BATCH)
-        ]
+    seen = list(_batches(settings, sources, scorer))
     id_logits, negatives = torch.cat([one.id_logits for one in seen]), torch.cat([one.negatives for one in seen])
     features, settled = torch.cat([one.features for one in seen]), seen[0]
     return ScoreInput(id_logits, negatives, features, settled.temperature, settled.groups)
+
+
+def _batches(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) -> Iterator[ScoreInput]:
+    import torch
+
+    assert scorer.clip is not None
+    loader, side = SourceLoader(settings), scorer.clip.preprocess.size
+    for start in range(0, len(sources), _BATCH):
+        images = to_tensor([loader.image(source) for source in sources[start : start + _BATCH]], side)
+        with torch.inference_mode():
+            seen = scorer.look(images)
+        yield seen
 
 
 def boundary(

@@ -17,6 +17,7 @@ from synood_ray.config.settings import LabelSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import resolve
 from synood_ray.negatives.wordnet import Kind, comparable, id_forms, load_wordnet, once
+from synood_ray.scores.base import by_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,8 +154,9 @@ def prompts_of(words: list[str], kinds: list[Kind], settings: LabelSettings) -> 
 
 def pair(image_features: Tensor, negatives: NegativeLabels) -> Tensor:
     """The negative label nearest to each image by cosine: features [K, D] -> int64 [K], indices into negatives."""
+    text = negatives.features.to(image_features).T
     # The images' norm does not change which label is nearest.
-    return (image_features @ negatives.features.to(image_features).T).argmax(dim=-1)
+    return by_rows(lambda part: (part @ text).argmax(dim=-1), image_features)
 
 
 def _encode(prompts: list[str], encode_text: EncodeText) -> Tensor:

@@ -14,8 +14,18 @@ LOGIT_SCALE = 100.0
 """Logits are this many times the cosine, whatever temperature the checkpoint learned (NegLabel, MCM, SynOOD)."""
 
 
+ROWS = 4096
+"""Rows that `by_rows` takes at once: logits of 4096 images to 10,000 labels are 160 MB."""
+
 POOL = "pool"
 """In a state: unit text features [P, D] of CSP's negative labels."""
+
+
+def by_rows(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    """A function of rows [N, …] that answers each by itself: `ROWS` at a time, as what it makes of all is too large."""
+    import torch
+
+    return torch.cat([function(part) for part in rows.split(ROWS)])
 
 
 class Need(Enum):

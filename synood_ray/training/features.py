@@ -169,7 +169,8 @@ def _sample_features(
         regenerated = [picture(row["companion"]) for row in samples]
         for target, images in ((features, kept), (companions, regenerated)):
             present = torch.tensor([image is not None for image in images])
-            target[at[present]] = encode_pictures(clip, (from_png(image) for image in images if image is not None))
+            there = (image for image in images if image is not None)
+            target[at[present]] = encode_pictures(clip, there, load=from_png)
         positions = sources.positions([row["source_key"] for row in samples])
         flags[at] = torch.tensor(
             [

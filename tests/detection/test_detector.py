@@ -107,6 +107,16 @@ def test_a_score_that_is_no_number_is_an_error() -> None:
         make_detector(Damaged())(pictures())
 
 
+def test_a_million_features_are_scored_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = make_detector(ColourClip())
+    features = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(3))
+    whole, looked, look = detector.score_features(features), [], Detector._look
+    monkeypatch.setattr("synood_ray.scores.base.ROWS", 3)
+    monkeypatch.setattr(Detector, "_look", lambda self, part: looked.append(len(part)) or look(self, part))
+    assert torch.allclose(detector.score_features(features), whole, atol=1e-6) and looked == [3, 3, 1]
+    assert torch.equal(detector.id_logits(features), look(detector, features).id_logits) and looked == [3, 3, 1]
+
+
 def test_batches_change_nothing() -> None:
     detector = make_detector(ColourClip())
     whole, parts = detector(pictures()), detector(pictures(), batch_size=2)

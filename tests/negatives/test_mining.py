@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from synood_ray.config.settings import LabelSettings
 from synood_ray.errors import UserError
 from synood_ray.negatives.mining import KINDS, Candidates, NegativeLabels, load_candidates, mine, pair
+from synood_ray.scores.base import ROWS
 
 ID_NAMES = ["car", "fox"]
 ANGLES = {"truck": 20.0, "wolf": 30.0, "cloud": 80.0, "idea": 120.0, "red": 40.0, "loud": 150.0}
@@ -56,6 +57,24 @@ def test_only_id_names_is_the_users_mistake() -> None:
 def test_pair_takes_the_nearest_label_whatever_the_norm() -> None:
     labels = NegativeLabels(["a", "b"], ["noun", "noun"], torch.eye(2), [0.0, 0.0])
     assert pair(torch.tensor([[0.1, 0.2], [30.0, 1.0]]), labels).tolist() == [1, 0]
+
+
+def test_a_million_images_are_paired_some_at_a_time() -> None:
+    """As for all at once; no product has more rows than `ROWS`."""
+    rows: list[int] = []
+
+    class Watched(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if function is torch.Tensor.matmul or function is torch.Tensor.__matmul__:
+                rows.append(len(args[0]))
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    images = torch.randn(2 * ROWS + 5, 8, generator=torch.Generator().manual_seed(0))
+    text = F.normalize(torch.randn(30, 8, generator=torch.Generator().manual_seed(1)), dim=1)
+    labels = NegativeLabels([str(i) for i in range(30)], ["noun"] * 30, text, [0.0] * 30)
+    found = pair(images.as_subclass(Watched), labels).as_subclass(torch.Tensor)
+    assert torch.equal(found, (images @ text.T).argmax(dim=1)) and rows == [ROWS, ROWS, 5]
 
 
 def test_labels_survive_storage() -> None:
