@@ -49,7 +49,6 @@ class Bench:
     def __init__(self, settings: Settings, samples: int, draws: int = DRAWS) -> None:
         import pyarrow.parquet as pq
 
-        from synood_ray.data.selection import select_all
         from synood_ray.data.source import open_source
         from synood_ray.farm.preparing import open_scorer, relatives
         from synood_ray.models.inpainters import open_inpainter
@@ -59,7 +58,7 @@ class Bench:
 
         self.settings = settings
         source = open_source(DATA, settings.data)
-        images, _ = select_all(source, settings.data)
+        images = source.scan().images
         self.class_names = [info.name for info in source.classes]
         self.inpainter = open_inpainter(settings.inpainter)
         with tempfile.TemporaryDirectory() as folder:
@@ -104,11 +103,10 @@ class Bench:
 
     def images(self, uri: str, size: int = 32) -> Iterator[Tensor]:
         """Batches [B, 3, H, W] of a bundled set."""
-        from synood_ray.data.selection import select_all
         from synood_ray.data.source import open_source
         from synood_ray.models.images import to_tensor
 
-        images, _ = select_all(open_source(uri, self.settings.data, labelled=False), self.settings.data)
+        images = open_source(uri, self.settings.data, labelled=False).scan().images
         for start in range(0, len(images), size):
             chunk = [self.loader.image(image) for image in images[start : start + size]]
             yield to_tensor(chunk, self.inpainter.resolution)

@@ -21,6 +21,11 @@ def is_folder(location: str) -> bool:
     return Path(resolve(location)).is_dir()
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether what is no folder that is there can be ``owner/name`` of the Hugging Face Hub, not a folder misspelt."""
+    return not model.startswith((MINI, "/", ".", "~")) and model.count("/") == 1
+
+
 def run_name(output: str) -> str:
     """What a run is called where people see it: the last part of its location."""
     return output.rstrip("/").rpartition("/")[2] or "run"

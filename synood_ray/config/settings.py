@@ -192,6 +192,11 @@ class ScorerSettings(Section):
     device: Device = operational("auto", "auto: a GPU if there is one")
     placement: Literal["local", "actor"] = operational("local", "inside every sampler, or one shared actor pool")
 
+    @property
+    def name(self) -> str:
+        """The model with its pretrained tag, as rows and the calibration name it."""
+        return f"{self.model} {self.pretrained or ''}".strip()
+
 
 class LabelSettings(Section):
     """Negative labels (NegLabel mining, ICLR 2024)."""

@@ -118,17 +118,6 @@ def select(source: ImageSource, data: DataSettings, progress: StageProgress | No
     return Selection(sources, calibration, skips, list(source.classes), counts, notes)
 
 
-def select_all(
-    source: ImageSource, data: DataSettings, progress: StageProgress | None = None, what: str = "check"
-) -> tuple[list[SourceImage], list[Skip]]:
-    """Every image of a source that decodes, in its order, and the skips. Raises UserError if none is left."""
-    scan = source.scan(_stage(progress, "scan"))
-    (images,), bad = _Look(source, data).take([scan.images], [len(scan.images)], _stage(progress, what))
-    if not images:
-        raise UserError(f"{source.uri} holds no usable image{_first([*scan.skips, *bad])}")
-    return images, [*scan.skips, *bad]
-
-
 def bytes_per_pixel(image: SourceImage) -> float:
     """Encoded size over area: how much there is to see in an image."""
     return image.n_bytes / (image.width * image.height)

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from synood_ray.config.settings import DataSettings
 from synood_ray.data import files
 from synood_ray.data.folder import FolderSource
-from synood_ray.data.images import UNLABELLED, ClassInfo, ImageSource, ScanResult, Skip
+from synood_ray.data.images import ClassInfo, ImageSource
 from synood_ray.data.names import some
 from synood_ray.data.parquet import ParquetSource, find_parquet, has_images
 from synood_ray.errors import UserError
-
-__all__ = ["UNLABELLED", "ClassInfo", "ImageSource", "ScanResult", "Skip", "open_source"]
 
 
 def open_source(
@@ -27,7 +25,7 @@ def open_source(
     """Open the images at ``uri``; no image is touched yet.
 
     classes: labels are places in this list, matched by key (calibration and test sets of the same classes).
-    labelled: False for a set whose classes do not matter (OOD): a flat folder will do, every label is `UNLABELLED`.
+    labelled: False for a set whose classes do not matter (OOD): a flat folder will do, every label is -1.
     setting: the setting that holds ``uri``, named in errors. notes: what is to come before the source's own.
     Raises UserError if there is nothing there, or (labelled, no ``classes`` given) fewer than two classes.
     """

@@ -188,15 +188,15 @@ def bootstrap(
     return {name: np.concatenate(parts) for name, parts in values.items()}
 
 
-def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
-    """(low, high) of the central `level` of values [draws]."""
-    low, high = np.quantile(values, [(1.0 - level) / 2, (1.0 + level) / 2])
+def interval(values: Floats) -> tuple[float, float]:
+    """(low, high) of the central 95 % of values [draws]."""
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
 
 
-def intervals(drawn: Mapping[str, Floats], level: float = 0.95) -> dict[str, tuple[float, float]]:
+def intervals(drawn: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
     """Percentile intervals of what `bootstrap` has drawn: metric -> (low, high)."""
-    return {name: interval(values, level) for name, values in drawn.items()}
+    return {name: interval(values) for name, values in drawn.items()}
 
 
 def threshold_at(id_scores: ArrayLike, recall: float = RECALL) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from synood_ray.locations import MINI, resolve
+from synood_ray.locations import is_hub_id, resolve
 from synood_ray.models.describers import chosen
 
 HF_HUB = "hf-hub:"
@@ -37,7 +37,7 @@ def hub_models(settings: Settings) -> dict[str, str]:
     for section, model in named.items():
         if Path(resolve(model)).expanduser().is_dir():
             continue
-        if model.startswith((MINI, "/", ".", "~")) or model.count("/") != 1:
+        if not is_hub_id(model):
             raise UserError(f"{section}.model: there is no folder {model}")
         found[section] = model
     return found

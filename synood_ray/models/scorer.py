@@ -40,7 +40,7 @@ class Judged(NamedTuple):
 class Scorer:
     """S(x), the OOD score (higher = more ID) of `synood_ray.scores`, and its gradient with respect to the image.
 
-    negatives: L2-normalised negative-label features [M, D], for the scores that need them and for `verdicts`.
+    negatives: L2-normalised negative-label features [M, D], for the scores that need them and for verdicts.
     state: what the score has learned from ID images, for those that do. clip: the settings' CLIP, if it is loaded.
     """
 
@@ -121,10 +121,6 @@ class Scorer:
         """Words as ID classes are encoded: L2-normalised text features [N, D] float32, on the CPU."""
         assert self.clip is not None, "a classifier without text has no names to encode"
         return self.clip.encode_classes(words, self.settings.templates).float().cpu()
-
-    def verdicts(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """`verdicts_of` finished images [B, 3, H, W]."""
-        return verdicts_of(self.judge(images).logits, labels, len(self.class_names))
 
 
 def same_texts(features: Tensor) -> list[tuple[int, int]]:

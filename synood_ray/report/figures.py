@@ -11,7 +11,7 @@ from markupsafe import Markup
 from synood_ray.detection.methods import OURS
 from synood_ray.detection.metrics import METRICS
 from synood_ray.report.charts import Series, histogram, roc
-from synood_ray.report.markdown import Section, sections
+from synood_ray.report.markdown import Section, methods_of, sections
 
 BEFORE = "neglabel"
 """What score histograms show beside the run's own detector; the first method if that was not measured."""
@@ -69,9 +69,10 @@ def _is_ours(method: str) -> bool:
 
 def methods(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
     """Every method in the order of tables: its name, what it is, and the CSS class of its colour."""
-    listed = evaluation.get("methods") or [{"name": name, "what": ""} for name in evaluation["id"]]
     colours = (f"s-m{1 + i % _COLOURS}" for i in itertools.count())
-    return [method | {"css": "s-ours" if method["name"] == OURS else next(colours)} for method in listed]
+    return [
+        method | {"css": "s-ours" if method["name"] == OURS else next(colours)} for method in methods_of(evaluation)
+    ]
 
 
 def _before(evaluation: Mapping[str, Any]) -> str:

@@ -59,9 +59,14 @@ def sections(evaluation: Mapping[str, Any]) -> list[Section]:
     return found
 
 
+def methods_of(evaluation: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Name and what it is of every method, in the order of tables. Older evaluations only have the names."""
+    return evaluation.get("methods") or [{"name": name, "what": ""} for name in evaluation["id"]]
+
+
 def method_names(evaluation: Mapping[str, Any]) -> list[str]:
     """In the order of tables."""
-    return [method["name"] for method in evaluation.get("methods") or [{"name": name} for name in evaluation["id"]]]
+    return [method["name"] for method in methods_of(evaluation)]
 
 
 def as_markdown(evaluation: Mapping[str, Any], title: str) -> str:

@@ -116,7 +116,7 @@ def _identity(settings: Settings, class_names: list[str]) -> dict:
     return {
         "score": scorer.score,
         "temperature": scorer.temperature,
-        "scorer": f"{scorer.model} {scorer.pretrained or ''}".strip(),
+        "scorer": scorer.name,
         "inpainter": settings.inpainter.model,
         "classes": hashlib.sha256("\0".join(class_names).encode()).hexdigest(),
     }

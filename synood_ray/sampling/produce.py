@@ -78,11 +78,11 @@ class Models:
 
 def model_names(settings: Settings) -> dict[str, str]:
     """What makes a row, by role."""
-    describer, scorer = settings.describer, settings.scorer
+    describer = settings.describer
     return {
         "describer": without_credentials(getattr(describer, chosen(describer))),
         "inpainter": settings.inpainter.model,
-        "scorer": f"{scorer.model} {scorer.pretrained or ''}".strip(),
+        "scorer": settings.scorer.name,
     }
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from synood_ray.config.settings import DataSettings
 from synood_ray.data.decode import decode
 from synood_ray.data.images import ClassInfo, ImageSource, Progress, ScanResult
-from synood_ray.data.selection import bytes_per_pixel, select, select_all
+from synood_ray.data.selection import bytes_per_pixel, select
 from synood_ray.data.source import open_source
 from synood_ray.errors import UserError
 from synood_ray.records import SourceImage
@@ -193,20 +193,6 @@ def test_calibration_images_must_be_others(make_folder: MakeFolder, tmp_path: Pa
     data = DataSettings(uri=str(tmp_path / "p"), calibration=str(tmp_path / "p" / "x.parquet"))
     with pytest.raises(UserError, match="shares 4 selected images"):
         select(open_source(data.uri, data), data)
-
-
-def test_select_all(make_folder: MakeFolder) -> None:
-    folder = make_folder()
-    (folder / "cat" / "cut.png").write_bytes(broken()["cut.png"].data)
-    (folder / "cat" / "zero.png").write_bytes(b"")
-    images, skips = select_all(open_source(str(folder), DataSettings(), labelled=False), DataSettings())
-    assert [image.key for image in images] == sorted(image.key for image in images)
-    assert (len(images), sorted(skip.key for skip in skips)) == (12, ["cat/cut.png", "cat/zero.png"])
-    empty = folder.parent / "empty"
-    empty.mkdir()
-    (empty / "x.png").write_bytes(b"")
-    with pytest.raises(UserError, match=r"holds no usable image .*'x.png': empty file"):
-        select_all(open_source(str(empty), DataSettings(), labelled=False), DataSettings())
 
 
 def test_progress_tells_the_stages() -> None:

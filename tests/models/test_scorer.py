@@ -70,14 +70,14 @@ def test_verdicts_of_real_scenes(scorer: Scorer) -> None:
     rows = [row for row, name in enumerate(data.names) if name in NAMES]
     images = data.images[rows].float() / 255
     labels = torch.tensor([NAMES.index(data.names[row]) for row in rows])
-    nearest, shows = scorer.verdicts(images, labels)
+    nearest, shows = verdicts_of(scorer.judge(images).logits, labels, len(NAMES))
     assert scorer.clip is not None and scorer.negatives is not None
     features = torch.nn.functional.normalize(scorer.clip.encode_images(images), dim=-1)
     texts = torch.cat([scorer.clip.encode_text([f"a photo of a {name}." for name in NAMES]), scorer.negatives])
     cosines = features @ texts.T
     assert torch.equal(nearest, cosines[:, len(NAMES) :].argmax(-1))
     assert torch.equal(shows, cosines.argmax(-1) == labels) and shows.float().mean() > 0.7
-    _, as_another = scorer.verdicts(images, (labels + 1) % len(NAMES))
+    _, as_another = verdicts_of(scorer.judge(images).logits, (labels + 1) % len(NAMES), len(NAMES))
     assert as_another.float().mean() < 0.2
 
 
@@ -85,12 +85,10 @@ def test_verdicts_of_real_scenes(scorer: Scorer) -> None:
 def test_judging_gives_score_logits_and_features_in_one_pass(scorer: Scorer) -> None:
     scorer.settings = scorer.settings.model_copy(update={"score": "neglabel"})
     images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(4))
-    labels = torch.tensor([0, 1, 2])
     score, logits, features = scorer.judge(images)
     assert scorer.clip is not None
     assert torch.allclose(features, torch.nn.functional.normalize(scorer.clip.encode_images(images), dim=-1), atol=1e-5)
     assert logits.shape == (3, len(NAMES) + 2) and torch.equal(score, scorer.score(images))
-    assert all(map(torch.equal, verdicts_of(logits, labels, len(NAMES)), scorer.verdicts(images, labels)))
     again, gradient = scorer.judge_with_gradient(images, lambda classes: classes[:, 0])
     assert torch.allclose(again.scores, score, atol=1e-6) and torch.allclose(again.logits, logits, atol=1e-4)
     assert torch.allclose(again.features, features, atol=1e-5) and not again.features.requires_grad
@@ -141,7 +139,7 @@ def test_a_classifier_that_timm_saved(tmp_path: Path) -> None:
     assert torch.allclose(scorer.judge(images).logits, expected, atol=1e-4)
     assert scorer.judge(images).features.shape == (2, 0)  # a classifier has none
     assert torch.allclose(scorer.score(images), 2 * (expected / 2).exp().sum(-1).log(), atol=1e-4)
-    nearest, shows = scorer.verdicts(images, expected.argmax(-1))
+    nearest, shows = verdicts_of(scorer.judge(images).logits, expected.argmax(-1), len(NAMES))
     assert nearest.tolist() == [-1, -1] and shows.all()
     _, gradient = scorer.score_and_gradient(images)
     step = 1e-3 * gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)

@@ -13,7 +13,6 @@ import torch
 
 from benchmarks.recipes import DATA, HELD_OUT, Bench
 from synood_ray.cli.layers import load_preset, resolve
-from synood_ray.data.selection import select_all
 from synood_ray.data.source import open_source
 from synood_ray.models.describers.base import Context
 from synood_ray.models.images import to_png
@@ -82,7 +81,7 @@ def test_the_boundary_is_the_same_however_its_images_come(bench: Bench) -> None:
 
 
 def test_rows_are_the_same_bytes_whichever_units_are_in_work_together(bench: Bench, boundary: Calibration) -> None:
-    images, _ = select_all(open_source(DATA, bench.settings.data), bench.settings.data)
+    images = open_source(DATA, bench.settings.data).scan().images
     tasks = [
         SampleTask(sample_key(i), i // 3, source, 0, sample_seed(0, source.key, 0))
         for i, source in enumerate(images[: 3 * SAMPLES : 3])

@@ -12,7 +12,7 @@ from PIL import Image
 
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import UserError
-from synood_ray.locations import MINI, is_folder, resolve
+from synood_ray.locations import is_folder, is_hub_id, resolve
 from synood_ray.models.describers.answers import Answer, parse_yes_no
 from synood_ray.models.describers.base import (
     Context,
@@ -156,7 +156,7 @@ def _model_path(model: str) -> str:
         if not (path / "config.json").is_file():
             raise UserError(f"describer.model: {model} has no config.json; give the folder of a transformers model")
         return str(path)
-    if model.startswith((MINI, "/", ".", "~")) or model.count("/") != 1:
+    if not is_hub_id(model):
         raise UserError(f"describer.model: {model} is neither a folder nor a hub id (owner/name)")
     return model
 

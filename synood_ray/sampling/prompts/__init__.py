@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from synood_ray.config.settings import Settings
@@ -11,7 +12,7 @@ from synood_ray.sampling.prompts.base import Painting, Policy, chance
 from synood_ray.sampling.prompts.context import ContextPolicy
 from synood_ray.sampling.prompts.neighbour import NeighbourPolicy
 from synood_ray.sampling.prompts.official import OfficialPolicy
-from synood_ray.sampling.prompts.pairs import BlendPolicy, SwitchPolicy
+from synood_ray.sampling.prompts.pairs import PairPolicy
 from synood_ray.sampling.relatives import Relatives
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class MixPolicy:
 
 POLICIES: dict[str, Callable[[Settings, Relatives], Policy]] = {
     "context": ContextPolicy,
-    "blend": BlendPolicy,
-    "switch": SwitchPolicy,
+    "blend": partial(PairPolicy, "blend"),
+    "switch": partial(PairPolicy, "switch"),
     "neighbour": NeighbourPolicy,
     "official": OfficialPolicy,
     "mix": MixPolicy,

@@ -83,6 +83,10 @@ Rate = Callable[[float, int], float]
 """(epochs done, epochs in all) -> share of the learning rate; the epochs done have a fraction within an epoch."""
 
 
+FINAL_LR = 0.01
+"""The projector's rate ends at this share of the first (1e-3 to 1e-5 as released)."""
+
+
 def constant(done: float, epochs: int) -> float:
     """The learning rate as it is."""
     return 1.0

@@ -7,10 +7,7 @@ import math
 import torch
 
 from synood_ray.config import TrainingSettings
-from synood_ray.training.recipes.base import Curriculum, Examples, LabelStage, TrainingData, cosine
-
-FINAL_LR = 0.01
-"""The projector's rate ends at this share of the first (1e-3 to 1e-5); the labels' ends at 0."""
+from synood_ray.training.recipes.base import FINAL_LR, Curriculum, Examples, LabelStage, TrainingData, cosine
 
 LABEL_DECAY = 1e-5
 

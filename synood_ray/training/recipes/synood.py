@@ -8,6 +8,7 @@ import torch
 
 from synood_ray.config import TrainingSettings
 from synood_ray.training.recipes.base import (
+    FINAL_LR,
     SOME_NEGATIVE,
     Curriculum,
     Examples,
@@ -16,9 +17,6 @@ from synood_ray.training.recipes.base import (
     constant,
     cosine,
 )
-
-FINAL_LR = 0.01
-"""The projector's rate ends at this share of the first."""
 
 
 def curriculum(data: TrainingData, settings: TrainingSettings) -> Curriculum:
