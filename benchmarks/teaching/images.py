@@ -10,11 +10,13 @@ import json
 import tempfile
 import time
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.teaching.world import World, halves
 from synood_ray.config.fingerprint import fingerprint
+from synood_ray.config.paths import READ
 from synood_ray.config.settings import Settings
 from synood_ray.locations import resolve
 from synood_ray.records import SourceImage
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
 
 CACHE = Path(__file__).resolve().parents[2] / "build" / "teaching"
 PACKAGE = Path(__file__).resolve().parents[2] / "synood_ray"
-MAKING = ("data", "models", "negatives", "sampling", "scores")
-"""Rooms of the package whose code decides what an image becomes."""
 
 ANYWHERE = 1e6
 """A margin, in ID standard deviations, that no image has."""
@@ -196,23 +196,28 @@ class Maker:
         from synood_ray.storage.sources import sources_digest
 
         sources = fingerprint(settings, sources_digest(self.world.made_from()))
-        return hashlib.sha256(f"{sources} {_code()} {_weights(settings)}".encode()).hexdigest()[:12]
+        return hashlib.sha256(f"{sources} {made_of(settings)}".encode()).hexdigest()[:12]
 
 
-def _code() -> str:
-    return _hashed(path for room in MAKING for path in sorted((PACKAGE / room).rglob("*.py")))
-
-
-def _weights(settings: Settings) -> str:
-    folders = (resolve(settings.inpainter.model), resolve(settings.scorer.model))
-    return _hashed(path for folder in folders for path in sorted(Path(folder).rglob("*.safetensors")))
-
-
-def _hashed(paths: object) -> str:
+def made_of(settings: Settings) -> str:
+    """Hex sha256 of what decides what an image becomes, beside settings and sources: the package's code, the models'
+    folders, and whatever files the settings name beside the images."""
+    models = settings.inpainter.model, settings.scorer.model
+    named = [attrgetter(name)(settings) for name in READ if not name.startswith("data.")]
+    paths = sorted(PACKAGE.rglob("*.py")) + [path for place in (*models, *named) for path in _files(place)]
     digest = hashlib.sha256()
-    for path in paths:  # type: ignore[attr-defined]
-        digest.update(path.read_bytes())
+    for path in paths:
+        data = path.read_bytes()
+        digest.update(f"{path.name} {len(data)} ".encode() + data)
     return digest.hexdigest()
+
+
+def _files(place: str | None) -> list[Path]:
+    """The files at a place, if it is one: the same setting may hold a word of ours."""
+    path = Path(resolve(place or "")).expanduser()
+    if place and path.is_dir():
+        return sorted(below for below in path.rglob("*") if below.is_file())
+    return [path] if place and path.is_file() else []
 
 
 def _slug(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from synood_ray.config.settings import Settings
@@ -84,10 +85,14 @@ def fixed_labels(run: Run) -> dict[str, Any] | None:
 
 
 def check_labels(mined_with: Mapping[str, Any], settings: Settings) -> None:
-    """Raise UserError, naming the setting, unless the settings are those that negative labels were mined with."""
+    """Raise UserError, naming the setting, unless the settings are those that negative labels were mined with.
+
+    A word list may lie in another place by now: relative paths are made absolute for workers, and runs move.
+    """
     now = _fixed_of(settings)
     for name, value in mined_with.items():
-        if now[name] != value:
+        moved = name == "candidates" and PurePath(now[name]).name == PurePath(value).name
+        if now[name] != value and not moved:
             raise UserError(
                 f"labels.{name}: was fixed when the run made its negative labels, as {json.dumps(value)}, not "
                 f"{json.dumps(now[name])}; leave it out, or make another run"

@@ -158,3 +158,27 @@ def test_the_whole_on_a_few_images(
     assert cost["denoiser_calls_per_image"] * cost["kept"] == pytest.approx(8 * 5)  # three steps, two of them guided
     assert 0 < cost["structure"] < 1.5
     assert "best policy on validation" in capsys.readouterr().out
+
+
+def test_kept_images_go_by_all_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "package/sampling/a.py": "x",
+        "clip/open_clip_config.json": "{}",
+        "groups.csv": "fox,animal",
+        "words.txt": "kite",
+        "blind.txt": "lynx",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(images, "PACKAGE", tmp_path / "package")
+    settings = Settings()
+    settings.inpainter.model, settings.scorer.model = "an/id", str(tmp_path / "clip")
+    settings.prompts.groups, settings.prompts.blind = str(tmp_path / "groups.csv"), str(tmp_path / "blind.txt")
+    settings.labels.candidates = str(tmp_path / "words.txt")
+    seen = [images.made_of(settings)]
+    assert images.made_of(settings) == seen[0]
+    for name in files:
+        (tmp_path / name).write_text(f"{files[name]}2")
+        seen.append(images.made_of(settings))
+    assert len(set(seen)) == 6

@@ -54,6 +54,15 @@ def test_labels_of_another_clip_are_refused(store: Store, settings: Settings) ->
     assert not torch.allclose(again.features, first.features)
 
 
+def test_a_word_list_may_have_moved_but_not_be_another(store: Store, settings: Settings) -> None:
+    words = negative_labels(settings, store, NAMES, Clip()).words
+    settings.labels.candidates = "words.txt"  # as it was typed; workers had it as an absolute path
+    assert negative_labels(settings, store, NAMES, Clip()).words == words
+    settings.labels.candidates = "wordnet"
+    with pytest.raises(UserError, match=r"labels\.candidates: was fixed .*, not \"wordnet\""):
+        negative_labels(settings, store, NAMES, Clip())
+
+
 def test_a_file_that_does_not_say_what_made_it_is_read(store: Store, settings: Settings) -> None:
     labels = negative_labels(settings, store, NAMES, Clip())
     store.delete(layout.NEGATIVES)
