@@ -46,7 +46,7 @@ def headlines(evaluation: Mapping[str, Any] | None) -> list[dict[str, Any]]:
                 {"set": section.title, "metric": metric, "name": about.title, "best": best}
                 | {"before": before, "after": after, "ahead": ahead, "control": control}
                 | {"better": None if after is None else (after > before) == about.higher_is_better and after != before}
-                | {"sure": bool(ahead) and (ahead[1] > 0 or ahead[2] < 0)}
+                | {"sure": bool(ahead and (ahead[1] > 0 or ahead[2] < 0))}
                 | {"first": section.images is None or section.title.partition("/")[0] not in averaged}
             )
     return found
