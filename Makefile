@@ -35,7 +35,7 @@ demo: install
 		--evaluation.detectors.official_released_settings $(RUN)-released
 
 check: install lint
-	$(BIN)/python -m pytest -m "not real and not install"
+	$(BIN)/python -m pytest -m "not real and not slow and not install"
 
 test: install lint
 	$(BIN)/python -m pytest

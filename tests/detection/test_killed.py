@@ -16,6 +16,8 @@ from synood_ray.training.job import train
 from tests.detection.tiny_clip import save_tiny_clip
 from tests.training.run_folder import make_run, make_settings
 
+pytestmark = pytest.mark.slow
+
 _KILLED = """
 import os, signal, sys
 from synood_ray.cli.main import main

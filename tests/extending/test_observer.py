@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tests.extending.pages import follow, run
 
+pytestmark = pytest.mark.slow
+
 USE = """
 import sys
 from pathlib import Path

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.extending.pages import follow, run
+
+pytestmark = pytest.mark.slow
 
 USE = """
 from typing import get_args

@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tests.extending.pages import follow, run
 
+pytestmark = pytest.mark.slow
+
 CONTRACT = """
 import pytest
 

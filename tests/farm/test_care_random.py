@@ -31,6 +31,7 @@ def check_leases(found: driver.Driver) -> None:
         assert leased == {unit for unit in range(UNITS) if stage.queue.state(unit) is State.LEASED}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**32), samplers=st.integers(1, 4), slots=st.integers(1, 3), check=st.booleans())
 def test_whatever_happens_every_unit_is_done_in_good_time(seed: int, samplers: int, slots: int, check: bool) -> None:

@@ -52,6 +52,7 @@ def kept(folder: Path, units: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_local_ray(monkeypatch)
     kept(tmp_path, 100)  # what is made once
