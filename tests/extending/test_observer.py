@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.extending.pages import follow, run
 
 pytestmark = pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.extending.pages import follow, run
 
 pytestmark = pytest.mark.slow
