@@ -26,6 +26,11 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def counted(count: int, one: str, more: str = "") -> str:
+    """ "1 unit", "2,000 units". more: the word for several, where it is not one with an s."""
+    return f"{count:,} {one if count == 1 else more or f'{one}s'}"
+
+
 def printable(text: str) -> str:
     """The text without what a terminal or a file would take for a command, a line's end too: a blank in its place."""
     return "".join(c if c.isprintable() else " " for c in _CODES.sub(" ", text))

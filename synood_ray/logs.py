@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,9 +20,17 @@ from synood_ray.config.settings import LogSettings
 from synood_ray.errors import Unavailable, UserError, first_line, printable
 from synood_ray.locations import without_credentials
 
+SHOWN = "shown"
+"""Attribute of a record, true if its words are printed as well: for machines it is logged, for people it is there."""
+
 _unit: ContextVar[int | None] = ContextVar("unit", default=None)
 _PLACES = ("run", "worker", "unit")
 _TEXT = "%(asctime)s %(levelname)s %(name)s%(place)s: %(message)s"
+
+
+_OF_NO_INTEREST = re.compile(
+    r"Triton is (not )?installed|No CUDA runtime is found|destroy_process_group\(\)|UsageStats|Token authentication"
+)
 
 
 def configure(settings: LogSettings, *, run: str = "", worker: str = "") -> None:
@@ -29,6 +38,8 @@ def configure(settings: LogSettings, *, run: str = "", worker: str = "") -> None
     handler = _Handler()
     handler.setFormatter(_JsonLines() if settings.form == "json" else logging.Formatter(_TEXT))
     handler.addFilter(_Places(run, worker))
+    if settings.form != "json":
+        handler.addFilter(lambda record: not getattr(record, SHOWN, False))
     logger = logging.getLogger("synood_ray")
     logger.handlers, logger.propagate = [handler], False
     logger.setLevel(settings.level.upper())
@@ -54,16 +65,22 @@ def heard() -> Iterator[list[str]]:
 
     Python's warnings about what is run or given (not about an interface that will change), and what others log as
     warnings to the root logger (not transformers and diffusers, which keep theirs to themselves). They go their usual
-    way too. One block at a time in a process.
+    way too. What is so by intention, or about this machine and no setting, is left out (`_OF_NO_INTEREST`). One
+    block at a time in a process.
     """
     found: dict[str, None] = {}
+
+    def hear(text: str) -> None:
+        if not _OF_NO_INTEREST.search(text):
+            found.setdefault(printable(text))
+
     listener = logging.Handler(logging.WARNING)
-    listener.emit = lambda record: found.setdefault(printable(record.getMessage()))  # type: ignore[method-assign]
+    listener.emit = lambda record: hear(record.getMessage())  # type: ignore[method-assign]
     shown = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
         if issubclass(category, UserWarning | RuntimeWarning):
-            found.setdefault(printable(str(message)))
+            hear(str(message))
         shown(message, category, *rest, **named)
 
     lines: list[str] = []

@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from synood_ray import __version__
 from synood_ray.config.fingerprint import changes
 from synood_ray.config.paths import check_models, check_output
 from synood_ray.config.settings import Settings
-from synood_ray.errors import Unavailable, UserError
+from synood_ray.errors import Unavailable, UserError, counted
 from synood_ray.farm.actors.describer import keys
 from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.reports import BOXES, NAMES
 from synood_ray.farm.retry import Retry, find_rerun, find_retries
-from synood_ray.locations import run_name
+from synood_ray.locations import run_name, without_credentials
 from synood_ray.models.hub import at_commits, find_commits
 from synood_ray.negatives.mining import load_candidates
 from synood_ray.records import SourceImage
@@ -113,7 +114,7 @@ def synthesize(
         seconds |= by_stage
     _publish(store, rows_per_shard, say, seconds, finished)
     if rerun and retry and (left := find_rerun(store, reruns.find_same(store, rerun))):  # type: ignore[arg-type]
-        say(f"{len(left)} units of the rerun are still to be made; the same command goes on with them")
+        say(f"{counted(len(left), 'unit')} of the rerun still to be made; the same command goes on")
     return Synthesis(run_status(store), computed, seconds)
 
 
@@ -128,7 +129,7 @@ def _publish(store: Store, rows_per_shard: int, say: Say, seconds: dict[str, flo
     if manifest == before:
         say(finished)
         return
-    say(f"published {len(manifest['shards'])} shards, manifest.json")
+    say(f"published {counted(len(manifest['shards']), 'shard')}, manifest.json")
     seconds["publish"] = time.perf_counter() - begin
     Run.open(store).record_timings("synthesize", seconds)
 
@@ -168,7 +169,8 @@ def _find_retries(store: Store, say: Say) -> dict[int, Retry]:
     whole = sum(not again.number for again in retry.values())
     samples = sum(len(again.keys) for again in retry.values())
     if retry:
-        say(f"running again: {whole} quarantined units, {samples} failed samples of {len(retry) - whole} other units")
+        units, other = counted(whole, "quarantined unit"), counted(len(retry) - whole, "other unit")
+        say(f"running again: {units}, {counted(samples, 'failed sample')} of {other}")
     else:
         say("nothing to retry: no unit is quarantined and no sample has failed")
     return retry
@@ -276,7 +278,7 @@ def _drive(
     from synood_ray.farm.progress import Progress
 
     times = _Times()
-    say(connect())
+    say(connect(about_run(settings)))
     if not is_local():
         check_models(settings)
     describes = asks_describer(settings) or len(scan(store, len(plan), "prompts").committed) < len(plan)
@@ -284,8 +286,9 @@ def _drive(
     size: dict[str, int] = {"samples": plan.samples, "unit_size": settings.farm.unit_size}
     earlier = partial(_outcomes, store) if committed and not retry else None
     budget = _budget(settings, store)
-    with Progress(settings.farm.status_every, say, **size, earlier=earlier) as progress:
-        told: list[Observer] = [progress, log_event, times, Metrics(run_name(store.uri)), *observers]
+    shown = Progress(settings.farm.status_every, say, **size, earlier=earlier)
+    with shown as progress, Metrics(run_name(store.uri)) as metrics:
+        told: list[Observer] = [progress, log_event, times, metrics, *observers]
         if budget is not None:
             told.append(budget)
         driver = Driver(settings, store, plan, classes, actors=actors or REAL, observers=told, retry=retry)
@@ -300,6 +303,13 @@ def _drive(
     return totals.units, times.seconds
 
 
+def about_run(settings: Settings) -> dict[str, str]:
+    """A job's metadata for Ray's dashboard: what is made, where, from what, by which version."""
+    told = {"run": run_name(settings.output), "preset": settings.preset, "output": settings.output}
+    told |= {"data": settings.data.uri, "version": __version__}
+    return {f"synood_{name}": without_credentials(value) for name, value in told.items() if value}
+
+
 def _tell_what_failed(driver: Driver, say: Say) -> None:
     totals = driver.totals
     if totals.untold:
@@ -311,9 +321,10 @@ def _tell_what_failed(driver: Driver, say: Say) -> None:
         if lacking:
             say(f"of {asked} {what} that the describer was asked for {lacking} could not be used: {_STAND_INS[what]}")
     if driver.quarantined:
-        say(f"{driver.quarantined} units are quarantined; errors/ says why, --retry-failed runs them again")
+        say(f"quarantined: {counted(driver.quarantined, 'unit')}; errors/ says why, --retry-failed runs them again")
     if driver.failures.vain_retries:
-        say(f"{driver.failures.vain_retries} units could not be tried again and stay as they were; errors/ says why")
+        vain = counted(driver.failures.vain_retries, "unit")
+        say(f"tried again in vain, and left as before: {vain}; errors/ says why")
 
 
 def _budget(settings: Settings, store: Store) -> Budget | None:

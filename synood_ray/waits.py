@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Literal
+
+from synood_ray import used
+
+Kind = Literal["place", "store", "server"]
+"""What is waited for: a place in the cluster, a store, a model server."""
 
 AFTER = 5.0
 """Seconds after which a wait is worth a word."""
@@ -17,9 +23,15 @@ _noted: dict[str, tuple[float, str]] = {}
 
 def note(what: str, words: str) -> None:
     """Another attempt at it failed, and there will be more. what: the service, by its address; words: how it failed."""
+    used.add("synood_repeated_requests", kind_of(what))
     with _lock:
         since, _ = _noted.get(what, (time.monotonic(), ""))
         _noted[what] = since, " ".join(words.split())[:200]
+
+
+def kind_of(what: str) -> Kind:
+    """Of a service, by its address: model servers are on the web, stores are not."""
+    return "server" if what.startswith(("http://", "https://")) else "store"
 
 
 def over(what: str) -> None:

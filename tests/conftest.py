@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from synood_ray import used
+
 # Tests interrupt jobs. A shell that runs the tests in the background has SIGINT ignored, nohup SIGHUP, and children
 # inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,6 +32,7 @@ def _own_log() -> Iterator[None]:
 def _own_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test's stores and servers kept it waiting for is no matter of the next one."""
     monkeypatch.setattr("synood_ray.waits._noted", {})
+    used.take()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import threading
+import warnings
 
 import pytest
 
@@ -48,6 +49,22 @@ def test_json_lines_have_the_same_and_the_traceback(monkeypatch: pytest.MonkeyPa
     assert "Traceback" in failed["error"] and "test_logs" in failed["error"]
     assert over["unit"] is None and over["worker"] == "describer-0" and "error" not in over
     assert over["time"][10] == "T"
+
+
+@pytest.mark.parametrize(("form", "lines"), [("text", 0), ("json", 1)])
+def test_what_is_shown_already_is_logged_for_machines_only(
+    monkeypatch: pytest.MonkeyPatch, form: str, lines: int
+) -> None:
+    stream = log_to(monkeypatch, form=form)
+    LOGGER.error("unit 3 is quarantined", extra={logs.SHOWN: True})
+    assert len(stream.getvalue().splitlines()) == lines
+
+
+def test_what_is_no_matter_of_the_user_is_not_heard() -> None:
+    with logs.heard() as lines:
+        logging.getLogger("vllm").warning("Triton is installed, but doesn't include CPU backend. Disabling Triton.")
+        warnings.warn("the decoder has no weights", stacklevel=1)
+    assert lines == ["the decoder has no weights"]
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

@@ -121,7 +121,7 @@ def test_more_quarantined_than_tolerated_is_exit_code_3(settings: Settings, caps
     assert job(*arguments, actors=failing) == 3, "a rerun says the same"
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES) if i // 4 != 1]
     said = capsys.readouterr().out
-    assert "1 units are quarantined" in said
+    assert "quarantined: 1 unit;" in said
     assert "no --preset: using the bundled small models, which know drawings only" in said
     assert job(*arguments, "--retry-failed") == 0
     assert made(settings) == [f"{i:08d}" for i in range(SAMPLES)]

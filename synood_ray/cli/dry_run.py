@@ -115,6 +115,7 @@ def _redrawn(store: Store, choice: Choice, say: Say) -> _Plan:
 
 def _new(settings: Settings, say: Say) -> _Plan:
     """The plan by counts: no image is opened."""
+    from synood_ray.data.selection import held_out_of
     from synood_ray.data.source import open_source
     from synood_ray.negatives.mining import load_candidates
     from synood_ray.sampling.proposals import check_proposals
@@ -133,8 +134,7 @@ def _new(settings: Settings, say: Say) -> _Plan:
     check_proposals(settings)
     if data.calibration is not None:
         open_source(data.calibration, data, classes=source.classes, setting="data.calibration")
-    held = [0 if data.calibration else min(data.per_class, max(1, round(data.holdout * count))) for count in counts]
-    chosen = sum(min(data.per_class, count - out) for count, out in zip(counts, held, strict=True))
+    chosen = sum(min(data.per_class, count - held_out_of(count, data)) for count in counts)
     samples = min(chosen * settings.sampling.per_image, settings.limit or 2**62)
     units = -(-samples // settings.farm.unit_size)
     say(

@@ -20,7 +20,7 @@ from synood_ray.cli.guard import (
 from synood_ray.cli.help import show, width
 from synood_ray.cli.tree import leaves, value_of
 from synood_ray.config.settings import Settings
-from synood_ray.errors import Unavailable, UserError, first_line, printable
+from synood_ray.errors import Unavailable, UserError, counted, first_line, printable
 from synood_ray.locations import without_credentials
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _summary(settings: Settings, result: Synthesis) -> int:
     status = result.status
     print(
         f"{status.accepted + status.rejected + status.failed} samples: {status.accepted} accepted, "
-        f"{status.rejected} rejected, {status.failed} failed; {result.computed} units computed now"
+        f"{status.rejected} rejected, {status.failed} failed; {counted(result.computed, 'unit')} computed now"
     )
     if status.diversity:
         print(status.diversity)

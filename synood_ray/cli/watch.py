@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from synood_ray.errors import Unavailable, first_line
+from synood_ray.errors import Unavailable, counted, first_line
 from synood_ray.farm.progress import duration
 
 if TYPE_CHECKING:
@@ -66,5 +66,6 @@ def page(picture: Picture, uri: str) -> list[str]:
     if picture.latest is not None and picture.state != "published":
         lines.append(f"latest object: {duration(max(picture.latest, 0.0))} ago")
     if picture.quarantined:
-        lines.append(f"{picture.quarantined} units given up; synood synthesize --retry-failed runs them again")
+        units = counted(picture.quarantined, "unit")
+        lines.append(f"{units} given up; synood synthesize --retry-failed runs them again")
     return lines + [f"failed attempts: {cause}" for cause in picture.causes[:_CAUSES]]

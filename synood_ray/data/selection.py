@@ -82,7 +82,7 @@ def select(source: ImageSource, data: DataSettings, progress: StageProgress | No
     look = _Look(source, data)
     calibration: list[SourceImage] = []
     if data.calibration is None:
-        shares = [min(data.per_class, max(1, round(data.holdout * len(images)))) for images in by_class]
+        shares = [held_out_of(len(images), data) for images in by_class]
         drawn = [sorted(images, key=_draw) for images in by_class]
         held_out, bad = look.take(drawn, shares, _stage(progress, "hold out"))
         skips += bad
@@ -116,6 +116,11 @@ def select(source: ImageSource, data: DataSettings, progress: StageProgress | No
     if copied:
         notes.append(f"{copied} images are left out: copies of those that are used otherwise, selected or held out")
     return Selection(sources, calibration, skips, list(source.classes), counts, notes)
+
+
+def held_out_of(images: int, data: DataSettings) -> int:
+    """How many of a class with so many images are held out for the boundary; 0 where others are given for that."""
+    return 0 if data.calibration is not None else min(data.per_class, max(1, round(data.holdout * images)))
 
 
 def bytes_per_pixel(image: SourceImage) -> float:

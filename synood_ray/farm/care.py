@@ -47,7 +47,8 @@ class Care:
         """End actors that hang on something past its deadline, or in set-up; those that wait for a machine do not."""
         for stage in self.stages:
             for lease in stage.queue.expire(now):
-                self.failures.record(stage, lease, f"no answer within farm.unit_deadline = {self.farm.unit_deadline} s")
+                late = f"no answer within farm.unit_deadline = {self.farm.unit_deadline} s"
+                self.failures.record(stage, lease, late, "deadline")
             for worker in list(stage.pool.workers.values()):
                 if worker.hangs(now):
                     units = sorted(lease.unit for lease in worker.units.values())

@@ -21,11 +21,12 @@ JOB_VARIABLES = ("RAY_ADDRESS", "RAY_JOB_ID", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 _OF_NO_INTEREST = ("Token authentication is enabled", "SIGTERM handler is not set")
 JOINING = 60.0
 """Seconds that the nodes of a cluster without an autoscaler may take to join, before what does not fit is refused."""
+_LOGGER = logging.getLogger(__name__)
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def connect() -> str:
-    """Connect this process to Ray; returns a line that says to what.
+def connect(about: Mapping[str, str] | None = None) -> str:
+    """Connect this process to Ray; returns a line that says to what. about: the job's metadata, for the dashboard.
 
     Joins the cluster of RAY_ADDRESS or of the submitted job, else starts a local one that ends with this process.
     Raises UserError if that cluster cannot be joined, Unavailable if Ray does not come up here.
@@ -40,7 +41,7 @@ def connect() -> str:
     if address == "auto":
         check_address(os.environ.get("RAY_ADDRESS") or "auto")
     try:
-        context = _init(address)
+        context = _init(address, about or {})
     except Exception as error:
         raise _told(address, error) from error
     joined = "joined the cluster" if address == "auto" else "started on this machine"
@@ -53,7 +54,7 @@ def is_local() -> bool:
     return not any(os.environ.get(name) for name in JOB_VARIABLES) or os.environ.get("RAY_ADDRESS") == "local"
 
 
-def _init(address: str) -> Any:
+def _init(address: str, about: Mapping[str, str]) -> Any:
     """`ray.init`, which may take long in C++, in a thread: signals still reach this one, whose handlers stay.
 
     The thread stays too, asleep: the system ends the processes that Ray has started together with it.
@@ -62,9 +63,14 @@ def _init(address: str) -> Any:
 
     def start() -> None:
         import ray
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+        from ray.job_config import JobConfig
 
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         try:
-            answers.put((ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING), None))
+            context = ray.init(address=address, job_config=JobConfig(metadata=dict(about)), **quiet)
+            global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")  # long words; `Losses` has few
+            answers.put((context, None))
         except BaseException as error:
             answers.put((None, error))
         threading.Event().wait()
@@ -130,14 +136,30 @@ def this_machine() -> Node:
 
 @dataclass(frozen=True)
 class Autoscaling:
-    """What an autoscaler is about to do. starting: machines on their way; impossible: needs that it has no kind for."""
+    """What an autoscaler is about to do. starting: machines on their way; impossible: needs that it has no kind for.
+
+    known: whether Ray's head has told; without it, there may be none.
+    """
 
     starting: int = 0
     impossible: Sequence[Mapping[str, float]] = ()
+    known: bool = True
 
 
 def autoscaling() -> Autoscaling | None:
-    """Ray's autoscaler, of either version; None if there is none. Two questions to Ray's head, as `ray status` asks."""
+    """Ray's autoscaler, of either version; None if there is none.
+
+    A head that does not answer, or in other words than this version's, is no reason to end a run: nothing is known.
+    """
+    try:
+        return _autoscaling()
+    except Exception as error:
+        _LOGGER.warning("Ray's head does not say what its autoscaler does: %s: %s", type(error).__name__, error)
+        return Autoscaling(known=False)
+
+
+def _autoscaling() -> Autoscaling | None:
+    """Two questions to Ray's head, as `ray status` asks."""
     import json
 
     import ray
@@ -166,6 +188,8 @@ def outlook(need: Need) -> str:
         return "the autoscaler is starting one"
     if fits:
         return "the nodes that have it are in use"
+    if scaler and not scaler.known:
+        return "no node has it, and the cluster does not say whether one will come"
     if scaler and dict(need.resources) not in scaler.impossible:
         return "no node has it, and the autoscaler has none on its way yet"
     return "no node has or will have it"

@@ -174,7 +174,7 @@ class Driver:
             samples=replace(self.totals, seconds=dict(self.totals.seconds)),
             actors={pool.role: pool.counts() for pool in (self.describing.pool, self.sampling.pool, self.scorers)},
             waits=self.waiting.lines,
-            waited=dict(self.waiting.waited),
+            ages={stage.name: stage.queue.age() for stage in self.stages},
         )
 
     # -- calls and answers ---------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ class Driver:
             self._restart(self.describing, call.checker, cause)
         message = f"{type(cause).__name__}: {cause}".splitlines()[0]
         call.stage.queue.nack(call.lease, lost=cut_off, away=away)
-        self.failures.record(call.stage, call.lease, message, details=str(error))
+        self.failures.record(call.stage, call.lease, message, type(cause).__name__, details=str(error))
 
     def _lost(self, call: Call, error: Exception) -> None:
         """An actor or its node died, or was ended for want of memory. Ray restarts it; its units go back."""
@@ -355,7 +355,7 @@ class Driver:
             self.losses.add(worker, (lease.unit for lease in leases), error)
         for lease in leases:
             if stage.queue.state(lease.unit) is State.QUARANTINED:
-                self.failures.record(stage, lease, f"{worker.name} was lost too often")
+                self.failures.record(stage, lease, f"{worker.name} was lost too often", "lost")
         stage.pool.restarted(worker, waiting=waiting)
         if worker.losses > MAX_LOSSES and not any(stage.pool.ready):
             self.losses.settle(final=True)

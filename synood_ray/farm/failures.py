@@ -33,12 +33,12 @@ class Failures:
         """Units whose failed samples failed again as a whole, and nobody else made; their parts stay as they were."""
         return sum(self._sampling.queue.state(unit) is State.QUARANTINED for unit in self._vain)
 
-    def record(self, stage: Stage, lease: Lease, error: str, details: str = "") -> None:
+    def record(self, stage: Stage, lease: Lease, error: str, cause: str, details: str = "") -> None:
         """Keep a failed attempt; with the last one the unit is quarantined, and so are its samples.
 
-        error: one line. details: what errors/ keeps instead, such as a traceback.
+        error: one line. cause: see `UnitFailed`. details: what errors/ keeps instead, such as a traceback.
         """
-        self._tell(UnitFailed(stage.name, lease.unit, lease.worker, lease.attempt, error))
+        self._tell(UnitFailed(stage.name, lease.unit, lease.worker, lease.attempt, error, cause))
         given_up = stage.queue.state(lease.unit) is State.QUARANTINED
         again = bool(self._retry.get(lease.unit, WHOLE).number)  # has a part, and keeps it
         if given_up and again:  # also if it is the new prompts that cannot be had

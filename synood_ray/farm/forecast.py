@@ -19,24 +19,28 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One stage of a forecast, in hours: of workers together, by the clock with all of them at work, and of GPUs."""
+    """One stage of a forecast, in hours: of workers together, by the clock with all of them at work, and of GPUs.
+
+    kind: of the workers, the preferred of `PoolSettings.kinds`; "" where none are named.
+    """
 
     role: str
     workers: int
     total: float
     clock: float
     gpus: float
+    kind: str = ""
 
     def __str__(self) -> str:
         words = f"{self.role}s: {_hours(self.total)} of work, {_hours(self.clock)} with {self.workers}"
+        words += f" (kind {self.kind})" if self.kind else ""
         return words + (f", {self.gpus:.3g} GPU-hours" if self.gpus else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """samples: still to make. stored: bytes that they will take, as parts and again in shards."""
+    """stored: bytes that the samples will take, as parts and again in shards."""
 
-    samples: int
     work: tuple[Work, ...]
     stored: float
 
@@ -64,8 +68,9 @@ def forecast(samples: int, describing: int, farm: FarmSettings, rates: Rates) ->
         if stage in rates.seconds:
             total = count * rates.seconds[stage] / 3600
             workers = max(1, pool.max)
-            work.append(Work(role, workers, total, total / workers, total * pool.gpus))
-    return Forecast(samples, tuple(work), 2 * samples * rates.size)
+            kind, needs = next(iter(pool.of_kinds().items()))
+            work.append(Work(role, workers, total, total / workers, total * needs.gpus, kind))
+    return Forecast(tuple(work), 2 * samples * rates.size)
 
 
 def _hours(hours: float) -> str:

@@ -6,16 +6,22 @@ docs/operating/metrics.md shows the table below.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from synood_ray import used, waits
 from synood_ray.farm.observers import (
     Event,
     Tick,
     UnitDone,
     UnitFailed,
     UnitQuarantined,
+    Used,
+    WaitBegan,
+    WaitEnded,
     WorkerLost,
     WorkerReady,
     WorkerReplaced,
@@ -74,7 +80,30 @@ TABLE: Mapping[str, Metric] = {
     "synood_start_seconds": Metric(
         "histogram", ("role",), "seconds from asking for a worker, or losing it, until its models are loaded", SECONDS
     ),
-    "synood_failed_attempts": Metric("counter", ("stage",), "attempts at a unit that ended in an error"),
+    "synood_failed_attempts": Metric(
+        "counter", ("stage", "cause"), "attempts at a unit that ended in an error, by its kind; deadline; lost"
+    ),
+    "synood_returned_units": Metric(
+        "counter", ("cause",), "units that go back because their worker died, by the cause of that"
+    ),
+    "synood_oldest_unit_seconds": Metric(
+        "gauge", ("stage",), "queue age: seconds since the unit was begun that has been out longest; 0: none is out"
+    ),
+    "synood_waited_seconds": Metric(
+        "counter", ("what",), "seconds in which the run waited for what does not come: place, store, server"
+    ),
+    "synood_repeated_requests": Metric(
+        "counter", ("what",), "requests that a store or server did not answer properly, and that are made again"
+    ),
+    "synood_store_operations": Metric(
+        "counter", ("operation",), "what is asked of the run's store: write, read, list, look up, delete"
+    ),
+    "synood_store_errors": Metric("counter", ("operation",), "operations that were given up with an error"),
+    "synood_store_bytes": Metric("counter", ("direction",), "bytes read from stores and written to them"),
+    "synood_describer_tokens": Metric(
+        "counter", ("direction",), "tokens that the describer has read and written, as far as its model tells"
+    ),
+    "synood_gpu_seconds": Metric("counter", ("role",), "seconds of GPUs that workers held, whatever they did"),
     "synood_quarantined_units": Metric("counter", ("stage",), "units given up"),
     "synood_lost_workers": Metric(
         "counter", ("role", "cause"), "workers that died: out of memory, node, preempted, crash, unknown"
@@ -85,6 +114,10 @@ TABLE: Mapping[str, Metric] = {
 
 UNIT_STATES = ("waiting", "leased", "committed", "quarantined", "blocked")
 WORKER_STATES = ("waiting", "starting", "ready", "draining")
+
+
+BEAT = 1.0
+"""Seconds between looks at what is waited for."""
 
 
 def make_metrics(table: Mapping[str, Metric], run: str, kinds: Any = None) -> dict[str, Any]:
@@ -106,27 +139,64 @@ class Metrics:
     """An observer. run: value of the label `run`, the name of the run's folder. kinds: has Counter, Gauge and
     Histogram; None: Ray's.
 
-    Counters begin with this call of the job; gauges of units are of the whole run, whoever works on it.
+    Counters begin with this call of the job; gauges of units are of the whole run, whoever works on it. As a context
+    manager it counts by the clock what is waited for: the driver's own thread may be what waits.
     """
 
     def __init__(self, run: str, kinds: Any = None) -> None:
         self._metrics = make_metrics(TABLE, run, kinds)
+        self._waits: dict[str, waits.Kind] = {}
+        self._gpus: dict[str, float] = {}
+        self._latest = time.monotonic()
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Metrics:
+        threading.Thread(target=self._beat, daemon=True, name="metrics").start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._take(used.take())
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT):
+            self.wait(BEAT)
+
+    def wait(self, seconds: float) -> None:
+        """So much time has passed: count it for everything that is waited for now."""
+        own = {what: waits.kind_of(what) for what, _ in waits.current()}
+        for kind in {*self._waits.copy().values(), *own.values()}:
+            self._count("synood_waited_seconds", seconds, what=kind)
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Tick):
             self._sizes(event)
+            self._take(used.take())
         elif isinstance(event, UnitDone):
+            self._take(event.report.used)
             self._unit(event)
+        elif isinstance(event, Used):
+            self._take(event.used)
+        elif isinstance(event, WaitBegan):
+            self._waits[event.what] = event.kind
+        elif isinstance(event, WaitEnded):
+            self._waits.pop(event.what, None)
         elif isinstance(event, UnitFailed):
-            self._count("synood_failed_attempts", stage=event.stage)
+            self._count("synood_failed_attempts", stage=event.stage, cause=event.cause)
         elif isinstance(event, UnitQuarantined):
             self._count("synood_quarantined_units", stage=event.stage)
         elif isinstance(event, WorkerReady):
             self._metrics["synood_start_seconds"].observe(event.seconds, tags={"role": event.role})
         elif isinstance(event, WorkerLost):
             self._count("synood_lost_workers", role=event.role, cause=event.cause)
+            self._count("synood_returned_units", len(event.units), cause=event.cause)
         elif isinstance(event, WorkerReplaced):
             self._count("synood_replaced_workers", role=event.role)
+
+    def _take(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """What some process has used: each metric has one label of its own."""
+        for (name, value), count in counts.items():
+            self._count(name, count, **{TABLE[name].labels[0]: value})
 
     def _count(self, name: str, value: float = 1, **tags: str) -> None:
         if value > 0:  # Ray refuses to add nothing
@@ -140,6 +210,12 @@ class Metrics:
         for role, actors in event.snapshot.actors.items():
             for state in WORKER_STATES:
                 workers.set(getattr(actors, state), tags={"role": role, "state": state})
+        for stage, age in event.snapshot.ages.items():
+            self._metrics["synood_oldest_unit_seconds"].set(age, tags={"stage": stage})
+        now = time.monotonic()
+        for role, gpus in self._gpus.items():
+            self._count("synood_gpu_seconds", gpus * (now - self._latest), role=role)
+        self._latest, self._gpus = now, {role: actors.gpus for role, actors in event.snapshot.actors.items()}
 
     def _unit(self, event: UnitDone) -> None:
         """A unit that this run's workers committed, and were the first to; others would count twice."""

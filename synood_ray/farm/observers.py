@@ -12,6 +12,7 @@ from typing import Literal
 
 from synood_ray.farm.queue import Counts
 from synood_ray.farm.reports import Totals, UnitReport
+from synood_ray.waits import Kind
 
 StageName = Literal["describe", "sample"]
 LossCause = Literal["out of memory", "node", "preempted", "crash", "unknown"]
@@ -87,9 +88,10 @@ class UnitDone(UnitEvent):
 
 @dataclass(frozen=True, slots=True)
 class UnitFailed(UnitEvent):
-    """An attempt failed. error: one line."""
+    """An attempt failed. error: one line; cause: the error's kind, "deadline", or "lost" if its worker was."""
 
     error: str
+    cause: str = "error"
 
     def __str__(self) -> str:
         return f"unit {self.unit} ({self.stage}), attempt {self.attempt}: {self.error}"
@@ -214,6 +216,7 @@ class WaitBegan(Event):
 
     what: str
     line: str
+    kind: Kind
 
     def __str__(self) -> str:
         return self.line
@@ -228,6 +231,13 @@ class WaitEnded(Event):
 
     def __str__(self) -> str:
         return f"no longer waiting: {self.what}, after {self.seconds:.0f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Used(Event):
+    """What a worker's process has used beside what its units' reports tell (`synood_ray.used`)."""
+
+    used: Mapping[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,14 +261,14 @@ class ActorCounts:
 class Snapshot:
     """How far a run is. samples: what this driver's own workers have committed since it began.
 
-    waits: lines about what does not go on; waited: seconds by kind of wait, "place" or "service".
+    waits: lines about what does not go on. ages: seconds since the unit of a stage was begun that is out longest.
     """
 
     units: Mapping[StageName, Counts]
     samples: Totals
     actors: Mapping[str, ActorCounts]
     waits: tuple[str, ...] = ()
-    waited: Mapping[str, float] = field(default_factory=dict)
+    ages: Mapping[StageName, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

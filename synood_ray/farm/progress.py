@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from synood_ray import waits
-from synood_ray.errors import Unavailable, UserError
+from synood_ray.errors import Unavailable, UserError, counted
 from synood_ray.farm.observers import Event, Snapshot, StageName, Tick
 from synood_ray.farm.queue import Counts
 
@@ -153,9 +153,10 @@ class Progress:
         found = [", ".join(counts) + ("" if before is not None else " since the start of this call")]
         samplers, describers = actors["sampler"].ready, actors["describer"].ready
         loading = actors["sampler"].starting + actors["describer"].starting
-        found.append(f"{samplers} samplers, {describers} describers" + (f", {loading} loading models" * bool(loading)))
+        ready = f"{counted(samplers, 'sampler')}, {counted(describers, 'describer')}"
+        found.append(ready + (f", {loading} loading models" * bool(loading)))
         if units.quarantined:
-            found.append(f"{units.quarantined} units quarantined")
+            found.append(f"{counted(units.quarantined, 'unit')} quarantined")
         return found + [f"waiting: {line}" for line in self._waits()]
 
     def _waits(self) -> list[str]:

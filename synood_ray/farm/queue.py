@@ -133,6 +133,10 @@ class UnitQueue:
         waiting, leased, committed, quarantined, blocked, returned = self._counts
         return Counts(waiting + returned, leased, committed, quarantined, blocked)
 
+    def age(self) -> float:
+        """Seconds since the unit was begun that has been leased longest; 0 if none is."""
+        return max((self._clock() - lease.started for lease in self._leases.values()), default=0.0)
+
     def state(self, unit: int) -> State:
         """State of a unit."""
         state = self._states[unit]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from synood_ray.errors import UserError
@@ -26,6 +26,7 @@ class UnitReport:
     proposals: what the describer was asked for besides -> how often nothing of its answer could be used, and how often
     it was asked.
     denoiser_calls: of the worker since its last report, whosever units they were for. stored: bytes of the file.
+    used: what its process has used since its last report (`synood_ray.used`).
     """
 
     unit: int
@@ -43,6 +44,7 @@ class UnitReport:
     denoiser_calls: int = 0
     stored: int = 0
     proposals: dict[str, tuple[int, int]] = field(default_factory=dict)
+    used: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """A line for the worker's log."""

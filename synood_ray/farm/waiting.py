@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from synood_ray import waits
+from synood_ray import used, waits
 from synood_ray.farm import cluster
 from synood_ray.farm.calls import Calls
-from synood_ray.farm.observers import Observer, WaitBegan, WaitEnded
+from synood_ray.farm.observers import Observer, Used, WaitBegan, WaitEnded
 from synood_ray.farm.placement import Need
 from synood_ray.farm.pool import Pool
 from synood_ray.farm.stage import Stage
@@ -20,45 +20,48 @@ LOOK = 3.0
 """Seconds between questions to the cluster, and to one worker of each stage in turn: a service is away for all."""
 
 
-def waits_of(actor: Any) -> list[tuple[str, str]]:
-    """What an actor's process waits for; called inside it."""
-    return waits.current()
+class Heard(NamedTuple):
+    """Of an actor's process: what it waits for (`waits.current`), and what it has used (`used.take`)."""
+
+    waits: list[tuple[str, str]]
+    used: dict[tuple[str, str], int]
+
+
+def waits_of(actor: Any) -> Heard:
+    """What an actor's process waits for; called inside it. What it used is told along: checks have no other report."""
+    return Heard(waits.current(), used.take())
 
 
 @dataclass(slots=True)
 class _Wait:
-    kind: Literal["place", "service"]
+    group: Literal["place", "service"]
     line: str
     since: float
 
 
 class Waiting:
-    """waited: seconds by kind of wait."""
-
     def __init__(self, stages: Sequence[Stage], pools: Sequence[Pool], calls: Calls, tell: Observer) -> None:
         self._stages, self._pools, self._calls, self._tell = stages, pools, calls, tell
         self._open: dict[str, _Wait] = {}
         self._places: dict[str, str] = {}
         self._services: dict[str, list[tuple[str, str]]] = {}  # by stage, as its worker said that was asked last
         self._turn = 0
-        self._due, self._latest = -inf, time.monotonic()
-        self.waited: dict[str, float] = {}
+        self._due = -inf
 
     @property
     def lines(self) -> tuple[str, ...]:
         """What does not go on."""
         return tuple(wait.line for wait in self._open.values())
 
-    def answered(self, stage: Stage, answer: list[tuple[str, str]]) -> None:
+    def answered(self, stage: Stage, answer: Heard) -> None:
         """What a worker of the stage waits for."""
-        self._services[stage.name] = answer
+        self._services[stage.name] = answer.waits
+        if answer.used:
+            self._tell(Used(answer.used))
 
     def look(self) -> None:
         """Find out, if it is time to; tell what has begun and what is over."""
         now = time.monotonic()
-        for kind in {wait.kind for wait in self._open.values()}:
-            self.waited[kind] = self.waited.get(kind, 0.0) + now - self._latest
-        self._latest = now
         if now >= self._due:
             self._due = now + LOOK
             self._ask()
@@ -89,12 +92,12 @@ class Waiting:
                 found[f"{pool.role}s{which} without a place"] = line
         return found
 
-    def _take_in(self, now: float, kind: Literal["place", "service"], found: dict[str, str]) -> None:
+    def _take_in(self, now: float, group: Literal["place", "service"], found: dict[str, str]) -> None:
         for what, line in found.items():
             if what in self._open:
                 self._open[what].line = line
             else:
-                self._open[what] = _Wait(kind, line, now - waits.AFTER)
-                self._tell(WaitBegan(what, line))
-        for what in [what for what, wait in self._open.items() if wait.kind == kind and what not in found]:
+                self._open[what] = _Wait(group, line, now - waits.AFTER)
+                self._tell(WaitBegan(what, line, "place" if group == "place" else waits.kind_of(what)))
+        for what in [what for what, wait in self._open.items() if wait.group == group and what not in found]:
             self._tell(WaitEnded(what, now - self._open.pop(what).since))

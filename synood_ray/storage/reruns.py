@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from synood_ray.errors import UserError
+from synood_ray.errors import UserError, counted
 from synood_ray.records import redrawn_seed
 from synood_ray.storage import layout
 from synood_ray.storage.run import Run
@@ -62,8 +62,8 @@ def in_words(rows: pa.Table, planned: int) -> str:
     """Chosen rows: "40 of 200 samples, in 12 units: 30 rounds, 10 accepted; 25 owl, 15 duck"."""
     reasons = (reason.partition(":")[0] or "accepted" for reason in rows.column("reject_reason").to_pylist())
     units = len(rows.column("unit").unique())
-    counted = f"{_counted(reasons)}; {_counted(rows.column('source_name').to_pylist())}"
-    return f"{len(rows):,} of {planned:,} samples, in {units:,} units: {counted}"
+    found = f"{_counted(reasons)}; {_counted(rows.column('source_name').to_pylist())}"
+    return f"{len(rows):,} of {counted(planned, 'sample')}, in {counted(units, 'unit')}: {found}"
 
 
 def none_chosen(run: Run, choice: Choice) -> str:

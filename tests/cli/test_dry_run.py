@@ -163,6 +163,13 @@ def test_what_would_be_refused_is_refused(
     assert told in line and not (tmp_path / "run").exists()
 
 
+def test_workers_of_several_kinds_are_counted_as_the_preferred() -> None:
+    kinds = {"spot": "gpus=2 market=spot", "rest": "gpus=1"}
+    farm = FarmSettings.model_validate({"samplers": {"max": 4, "gpus": 0.5, "kinds": kinds}})
+    found = forecast(36_000, 0, farm, Rates({"sample": 2.0}, 250_000))
+    assert str(found.work[0]) == "samplers: 20.0 h of work, 5.0 h with 4 (kind spot), 40 GPU-hours"
+
+
 def test_the_arithmetic() -> None:
     farm = FarmSettings.model_validate({"describers": {"max": 1, "gpus": 1}, "samplers": {"max": 4, "gpus": 0.5}})
     found = forecast(36_000, 18_000, farm, Rates({"describe": 0.1, "sample": 2.0}, 250_000))

@@ -82,6 +82,57 @@ def test_prometheus_reads_its_files() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+HEALTHY = {
+    'ray_synood_units{run="r", stage="sample", state="waiting"}': "500-1x240",
+    'ray_synood_units{run="r", stage="sample", state="quarantined"}': "0x240",
+    'ray_synood_unit_seconds_count{run="r", stage="sample"}': "0+1x240",
+    'ray_synood_workers{run="r", role="sampler", state="waiting"}': "2 2 2 2 0x236",
+    'ray_synood_waited_seconds_total{run="r", what="place"}': "0 15 30 45 60x236",
+    'ray_synood_waited_seconds_total{run="r", what="store"}': "0x100 6x140",
+    'ray_synood_failed_attempts_total{run="r", stage="sample", cause="ValueError"}': "0x100 3x140",
+    'ray_synood_lost_workers_total{run="r", role="sampler", cause="preempted"}': "0+1x240",
+    'ray_synood_lost_workers_total{run="r", role="sampler", cause="out of memory"}': "0x100 1x140",
+    'ray_synood_samples_total{run="r", outcome="accepted"}': "0+20x240",
+    'ray_synood_samples_total{run="r", outcome="failed"}': "0+1x240",
+}
+"""Series of an hour, a value every 15 s, in promtool's notation: a run as it should be, with the odd mishap."""
+
+SICK = {
+    "SynoodNothingDone": {'ray_synood_unit_seconds_count{run="r", stage="sample"}': "0+1x30 30x210"},
+    "SynoodWorkersWait": {'ray_synood_workers{run="r", role="sampler", state="waiting"}': "2x240"},
+    "SynoodStoreAway": {'ray_synood_waited_seconds_total{run="r", what="store"}': "0x200 0+15x40"},
+    "SynoodServerAway": {'ray_synood_waited_seconds_total{run="r", what="server"}': "0x200 0+15x40"},
+    "SynoodQuarantine": {'ray_synood_units{run="r", stage="sample", state="quarantined"}': "0x200 1x40"},
+    "SynoodAttemptsFail": {
+        'ray_synood_failed_attempts_total{run="r", stage="sample", cause="ValueError"}': "0x200 0+1x40"
+    },
+    "SynoodOutOfMemory": {
+        'ray_synood_lost_workers_total{run="r", role="sampler", cause="out of memory"}': "0x200 0+1x40"
+    },
+    "SynoodWorkersLost": {'ray_synood_lost_workers_total{run="r", role="sampler", cause="crash"}': "0x200 0+1x40"},
+    "SynoodSamplesFail": {'ray_synood_samples_total{run="r", outcome="failed"}': "0x150 0+10x90"},
+}
+"""What is different where an alert must fire by the end of that hour."""
+
+
+def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path) -> None:
+    assert SICK.keys() == {rule["alert"] for group in ALERTS["groups"] for rule in group["rules"]}
+
+    def case(name: str, series: dict[str, str], firing: list[dict[str, Any]]) -> dict[str, Any]:
+        inputs = [{"series": one, "values": values} for one, values in (HEALTHY | series).items()]
+        alerts = f'count by (alertname) (ALERTS{{alertstate="firing", alertname=~"{name}"}})'
+        asked = [{"expr": alerts, "eval_time": "1h", "exp_samples": firing}]
+        return {"name": name, "interval": "15s", "input_series": inputs, "promql_expr_test": asked}
+
+    fired = [case(name, s, [{"labels": f'{{alertname="{name}"}}', "value": 1}]) for name, s in SICK.items()]
+    tests = [case(".*", {}, []), *fired]
+    rules = str(CLUSTER / "prometheus" / "alerts.yml")
+    path = tmp_path / "tests.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [rules], "evaluation_interval": "15s", "tests": tests}))
+    done = subprocess.run([promtool(), "test", "rules", str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_queries_are_promql(tmp_path: Path) -> None:
     """The dashboard's, as recording rules: promtool reads no dashboard."""
     rules = [

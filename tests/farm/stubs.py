@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from benchmarks.stub_workers import stub_row
 from synood_ray.farm.actors import Actors
+from synood_ray.farm.actors.named import told
 from synood_ray.farm.reports import UnitReport, reasons
 from synood_ray.records import SampleTask
 from synood_ray.storage import layout
@@ -82,7 +84,7 @@ class StubDescriber(Faults):
             for task in tasks
         ]
         self.store.put_new(key, encode_prompts(rows))
-        return UnitReport(unit, len(rows), seconds={"describe": 0.0})
+        return told(UnitReport(unit, len(rows), seconds={"describe": 0.0}))
 
     def shows(self, images: list[bytes], subjects: list[str]) -> list[bool | None]:
         return [False] * len(images)
@@ -129,7 +131,7 @@ class StubSampler(Faults):
         data = encode_samples(rows, self.class_names, replaced=replaced)
         self.store.put_new(key, data)
         shown = [found for found in rows if not found.failed]
-        told: dict[str, Any] = {
+        more: dict[str, Any] = {
             "reasons": reasons(rows),
             "rounds": tuple(found.rounds for found in shown),
             "margins": tuple(found.margin for found in shown),
@@ -139,6 +141,5 @@ class StubSampler(Faults):
         accepted, failed = sum(found.accepted for found in rows), sum(found.failed for found in rows)
         rejected = len(rows) - accepted - failed
         seconds = {"refine": time.perf_counter() - begin}
-        return UnitReport(
-            unit, len(rows), accepted, rejected, failed, checked=accepted + rejected, seconds=seconds, **told
-        )
+        report = UnitReport(unit, len(rows), accepted, rejected, failed, seconds=seconds, **more)
+        return told(replace(report, checked=accepted + rejected))

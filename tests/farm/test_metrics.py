@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from synood_ray import used, waits
 from synood_ray.config.settings import Settings
 from synood_ray.farm.metrics import TABLE, Metrics
 from synood_ray.farm.observers import (
@@ -18,6 +20,9 @@ from synood_ray.farm.observers import (
     UnitDone,
     UnitFailed,
     UnitQuarantined,
+    Used,
+    WaitBegan,
+    WaitEnded,
     WorkerLost,
     WorkerReady,
     WorkerReplaced,
@@ -84,17 +89,21 @@ def test_a_unit_counts_once_and_only_for_whom_committed_it() -> None:
 def test_what_goes_wrong() -> None:
     lost = WorkerLost("sampler-3", "host", "out of memory", "", (1, 2))
     kinds = recorded(
-        UnitFailed("sample", 1, "sampler-0", 1, "ValueError: no"),
-        UnitFailed("sample", 1, "sampler-0", 2, "ValueError: no"),
+        UnitFailed("sample", 1, "sampler-0", 1, "ValueError: no", "ValueError"),
+        UnitFailed("sample", 1, "sampler-0", 2, "ValueError: no", "ValueError"),
+        UnitFailed("sample", 1, "sampler-0", 3, "no answer", "deadline"),
         UnitQuarantined("sample", 1, "ValueError: no"),
         lost,
         lost,
         WorkerLost("describer-0", "host", "preempted", "", ()),
         WorkerReplaced("sampler-1", "hangs"),
     )
-    assert kinds.of("synood_failed_attempts", run="demo", stage="sample") == 2
+    assert kinds.of("synood_failed_attempts", run="demo", stage="sample", cause="ValueError") == 2
+    assert kinds.of("synood_failed_attempts", run="demo", stage="sample", cause="deadline") == 1
     assert kinds.of("synood_quarantined_units", run="demo", stage="sample") == 1
     assert kinds.of("synood_lost_workers", run="demo", role="sampler", cause="out of memory") == 2
+    assert kinds.of("synood_returned_units", run="demo", cause="out of memory") == 4
+    assert kinds.of("synood_returned_units", run="demo", cause="preempted") is None
     assert kinds.of("synood_lost_workers", run="demo", role="describer", cause="preempted") == 1
     assert kinds.of("synood_replaced_workers", run="demo", role="sampler") == 1
 
@@ -115,6 +124,54 @@ def test_sizes_are_those_of_the_latest_tick() -> None:
     assert kinds.of("synood_workers", run="demo", role="sampler", state="draining") == 4
 
 
+def test_what_processes_use_is_told_once_by_whoever_reports() -> None:
+    """A worker with a unit, even one that is not its first; one between units; the driver itself."""
+    read, tokens = ("synood_store_bytes", "read"), ("synood_describer_tokens", "written")
+    used.add(*read, 5)
+    kinds = recorded(
+        sampled(0, UnitReport(0, 4, used={read: 100, tokens: 7}), first=False),
+        Used({tokens: 3}),
+        Tick(Snapshot(units={}, samples=Totals(), actors={})),
+        Tick(Snapshot(units={}, samples=Totals(), actors={})),
+    )
+    assert kinds.of("synood_store_bytes", run="demo", direction="read") == 105
+    assert kinds.of("synood_describer_tokens", run="demo", direction="written") == 10
+
+
+def test_waits_are_counted_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What events tell of, and what the driver's own process waits for; two places at once count once."""
+    kinds = Recorded()
+    metrics = Metrics("demo", kinds)
+    for what in ("samplers without a place", "describers without a place"):
+        metrics(WaitBegan(what, "…", "place"))
+    metrics.wait(2.0)
+    metrics(WaitEnded("samplers without a place", 2.0))
+    metrics.wait(3.0)
+    metrics(WaitEnded("describers without a place", 5.0))
+    monkeypatch.setattr(waits.current, "__defaults__", (0.0,))
+    waits.note("s3://runs/x", "HTTP 503")
+    metrics.wait(4.0)
+    waits.over("s3://runs/x")
+    metrics.wait(8.0)
+    assert kinds.of("synood_waited_seconds", run="demo", what="place") == 5
+    assert kinds.of("synood_waited_seconds", run="demo", what="store") == 4
+    metrics(Tick(Snapshot(units={}, samples=Totals(), actors={})))
+    assert kinds.of("synood_repeated_requests", run="demo", what="store") == 1
+
+
+def test_gpus_that_are_held_and_the_unit_that_is_out_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 10.0, 12.0, 15.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+
+    def tick(gpus: float, age: float) -> Tick:
+        actors = {"sampler": ActorCounts(ready=1, gpus=gpus)}
+        return Tick(Snapshot(units={}, samples=Totals(), actors=actors, ages={"sample": age}))
+
+    kinds = recorded(tick(2.0, 1.0), tick(1.0, 30.0), tick(0.0, 0.0))
+    assert kinds.of("synood_gpu_seconds", run="demo", role="sampler") == 2 * 2.0 + 3 * 1.0
+    assert kinds.of("synood_oldest_unit_seconds", run="demo", stage="sample") == 0.0
+
+
 def test_a_worker_that_is_ready_tells_how_long_it_took() -> None:
     kinds = recorded(StageBegan("describe"), WorkerReady("describer-12", 42.0))
     assert kinds.of("synood_start_seconds", run="demo", role="describer") == [42.0]
@@ -128,7 +185,9 @@ def test_every_run_is_observed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     kinds = ray.metrics
     assert kinds.of("synood_units", run="mine", stage="sample", state="committed") == 3
     assert kinds.of("synood_units", run="mine", stage="sample", state="quarantined") == 1
-    assert kinds.of("synood_failed_attempts", run="mine", stage="sample") == 4
+    assert kinds.of("synood_failed_attempts", run="mine", stage="sample", cause="ValueError") == 4
+    assert kinds.of("synood_store_operations", run="mine", operation="write") > 6
+    assert kinds.of("synood_store_bytes", run="mine", direction="written") > 1000
     assert kinds.of("synood_quarantined_units", run="mine", stage="sample") == 1
     assert sum(kinds.values["synood_samples"].values()) == 12
     assert len(kinds.of("synood_unit_seconds", run="mine", stage="sample")) == 3

@@ -183,7 +183,7 @@ def test_units_that_cannot_be_made_stay_and_are_told(settings: Settings) -> None
     store = opened(settings)
     before = seeds(store)
     said = call(settings, SOME, faults="error-0")
-    assert "1 units of the rerun are still to be made" in said
+    assert "1 unit of the rerun still to be made" in said
     assert seeds(store)["00000000"] == before["00000000"] and seeds(store)["00000009"][1] == 1
     assert "2 of 3 samples to make" in call(settings, SOME)
     assert seeds(store)["00000000"][1] == 1

@@ -60,7 +60,7 @@ def test_quarantined_units_and_failed_samples_and_nothing_else(settings: Setting
     errors, untouched = names(store, layout.ERRORS), store.get(layout.part_key(1))
 
     after, said = call(settings, retry_failed=True)
-    assert "2 quarantined units, 2 failed samples of 1 other units" in said
+    assert "2 quarantined units, 2 failed samples of 1 other unit" in said
     assert after.computed == 3
     assert (after.status.accepted, after.status.failed, after.status.quarantined) == (SAMPLES, 0, 0)
     assert [row.key for row in Run.open(store).samples()] == [f"{i:08d}" for i in range(SAMPLES)]
@@ -89,7 +89,7 @@ def test_a_sample_that_fails_again_keeps_its_row(settings: Settings) -> None:
     found, said = call(settings, "error-1", retry_failed=True)  # unit 1, of which sample 5 is
     store = open_store(settings.output)
     assert (found.status.failed, found.status.quarantined) == (1, 0)
-    assert "1 units could not be tried again and stay as they were" in said and "quarantined; " not in said
+    assert "tried again in vain, and left as before: 1 unit;" in said and "\nquarantined: " not in said
     assert names(store, layout.ERRORS) == ["part-000001-a1.json", "part-000001-a2.json"]
     assert [row.key for row in Run.open(store).samples() if row.failed] == ["00000005"]
     call(settings, retry_failed=True)
@@ -151,7 +151,7 @@ def test_samples_without_a_prompt_are_described_again(settings: Settings) -> Non
     )
 
     first, said = call(settings, faults, retry_failed=True)
-    assert "0 quarantined units, 3 failed samples of 1 other units" in said and first.status.failed == 1
+    assert "0 quarantined units, 3 failed samples of 1 other unit" in said and first.status.failed == 1
     assert names(store, layout.PROMPTS) == ["part-000000-r1.parquet", *(f"part-{i:06d}.parquet" for i in range(UNITS))]
     assert sorted(row.key for row in decode_prompts(store.get(layout.prompts_key(0, 1)))) == ["00000001", "00000002"]
     assert [row.reject_reason for row in Run.open(store).samples() if row.failed] == ["error: nothing is named"]
@@ -165,7 +165,7 @@ def test_samples_without_a_prompt_are_described_again(settings: Settings) -> Non
 def test_a_describer_that_fails_again_leaves_the_samples_as_they_were(settings: Settings) -> None:
     call(settings, "mute-1-1")
     found, said = call(settings, "undescribed-0", retry_failed=True)
-    assert "1 units could not be tried again and stay as they were" in said
+    assert "tried again in vain, and left as before: 1 unit;" in said
     assert (found.status.failed, found.status.quarantined, found.status.published) == (1, 0, True)
     assert call(settings, retry_failed=True)[0].status.failed == 0
 

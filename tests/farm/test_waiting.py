@@ -31,9 +31,9 @@ def test_a_worker_without_a_place_is_told_of_within_15_s_and_at_every_tick(ray: 
     driver.run()
     assert when and when[0] <= 15
     line = "sampler: waiting for 99 GPU, 1 CPU; no node has or will have it"
-    assert TOLD.of(WaitBegan) == [WaitBegan("samplers without a place", line)]
+    assert TOLD.of(WaitBegan) == [WaitBegan("samplers without a place", line, "place")]
     waiting = [snapshot.waits for snapshot in snapshots()[10:100]]
-    assert set(waiting) == {(line,)} and snapshots()[-1].waited["place"] > 50
+    assert set(waiting) == {(line,)}
 
 
 def test_what_a_worker_waits_for_is_told_by_the_driver(ray: LocalRay, store: Store) -> None:
@@ -51,7 +51,7 @@ def test_what_a_worker_waits_for_is_told_by_the_driver(ray: LocalRay, store: Sto
     assert [event.what for event in TOLD.of(WaitBegan)] == ["http://host/v1"]
     assert TOLD.of(WaitBegan)[0].line.startswith("http://host/v1 has not answered for ")
     (ended,) = TOLD.of(WaitEnded)
-    assert 10 < ended.seconds < 35 and snapshots()[-1].waited == {"service": pytest.approx(ended.seconds, abs=8)}
+    assert 10 < ended.seconds < 35 and TOLD.of(WaitBegan)[0].kind == "server"
 
 
 def test_a_short_hiccup_is_not_worth_a_word(ray: LocalRay) -> None:
@@ -73,6 +73,8 @@ def test_a_short_hiccup_is_not_worth_a_word(ray: LocalRay) -> None:
         (Node({"CPU": 1.0}), Autoscaling(1), "the autoscaler is starting one"),
         (Node({"CPU": 1.0}), Autoscaling(), "no node has it, and the autoscaler has none on its way yet"),
         (Node({"CPU": 1.0}), Autoscaling(0, [{"GPU": 1.0}]), "no node has or will have it"),
+        (Node({"CPU": 1.0}), Autoscaling(known=False), "no node has it, and the cluster does not say whether one will"),
+        (Node({"GPU": 1.0}), Autoscaling(known=False), "the nodes that have it are in use"),
     ],
 )
 def test_what_a_worker_may_expect(
@@ -80,7 +82,15 @@ def test_what_a_worker_may_expect(
 ) -> None:
     monkeypatch.setattr(cluster, "nodes", lambda: [node])
     monkeypatch.setattr(cluster, "autoscaling", lambda: scaler)
-    assert outlook(GPU) == words
+    assert outlook(GPU).startswith(words)
+
+
+def test_a_head_that_does_not_answer_is_no_reason_to_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unanswered() -> None:
+        raise TimeoutError("deadline exceeded")
+
+    monkeypatch.setattr(cluster, "_autoscaling", unanswered)
+    assert cluster.autoscaling() == Autoscaling(known=False)
 
 
 def test_nodes_may_join_a_cluster_and_none_comes_to_this_machine(

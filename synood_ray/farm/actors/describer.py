@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
 from synood_ray.data.decode import UnusableImage
-from synood_ray.farm.actors.named import Named, logged, made_once
+from synood_ray.farm.actors.named import Named, logged, made_once, told
 from synood_ray.farm.reports import BOXES, UnitReport
 from synood_ray.logs import heard
 from synood_ray.models.describers import chosen, open_describer
@@ -80,7 +80,7 @@ class DescriberActor(Named):
         """
         key = layout.prompts_key(unit, retry)
         if self.store.exists(key):
-            return UnitReport(unit, len(tasks), found=True)
+            return told(UnitReport(unit, len(tasks), found=True))
         begin = time.perf_counter()
         images, failed = self._load(tasks)
         described = self._ask([task for task in tasks if task.key in images], images)
@@ -91,7 +91,8 @@ class DescriberActor(Named):
         boxes = [row.box for row in rows if row.box is not None]
         proposals = {BOXES: (boxes.count([]), len(boxes))} if boxes else {}
         found = put is Put.DIFFERENT
-        return UnitReport(unit, len(rows), seconds=seconds, found=found, stored=len(data), proposals=proposals)
+        report = UnitReport(unit, len(rows), seconds=seconds, found=found, stored=len(data), proposals=proposals)
+        return told(report)
 
     def _load(self, tasks: list[SampleTask]) -> tuple[dict[str, Image], dict[str, PromptRow]]:
         """The images by sample, and failed rows for those that cannot be read."""

@@ -7,11 +7,13 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from synood_ray import logs
+from synood_ray import logs, used
 from synood_ray.config.settings import LogSettings
 from synood_ray.errors import UserError
+from synood_ray.farm.reports import UnitReport
 from synood_ray.storage import layout
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
@@ -72,6 +74,11 @@ class made_once(functools.cached_property[_Made]):  # noqa: N801 - used as funct
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         with self._making:
             return super().__get__(instance, owner)
+
+
+def told(report: UnitReport) -> UnitReport:
+    """The report with what this process has used by now."""
+    return replace(report, used=used.take())
 
 
 def logged(method: _Method) -> _Method:

@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.config.settings import Settings
-from synood_ray.farm.actors.named import Named, logged, made_once
+from synood_ray.farm.actors.named import Named, logged, made_once, told
 from synood_ray.farm.reports import NAMES, UnitReport, reasons
 from synood_ray.logs import heard
 from synood_ray.models.classifier import TIMM
@@ -120,7 +120,7 @@ class SamplerActor(Named):
         """
         part = layout.part_key(unit, retry)
         if self.store.exists(part):  # one small question before minutes of work: two drivers may share a run
-            return UnitReport(unit, len(tasks), found=True)
+            return told(UnitReport(unit, len(tasks), found=True))
         described = self._prompts(unit, retry, tasks)
         contexts = {
             key: Context(
@@ -140,7 +140,7 @@ class SamplerActor(Named):
         accepted, failed = sum(row.accepted for row in rows), sum(row.failed for row in rows)
         answers = describer.answers if describer else []
         shown = [row for row in rows if not row.failed]
-        return UnitReport(
+        report = UnitReport(
             unit,
             len(rows),
             accepted,
@@ -157,6 +157,7 @@ class SamplerActor(Named):
             stored=len(data),
             proposals=self._named(rows, contexts),
         )
+        return told(report)
 
     def _named(self, rows: list[SampleRow], contexts: dict[str, Context]) -> dict[str, tuple[int, int]]:
         """Of samples of a thing that the describer was to name, those that another name stands in, and all."""

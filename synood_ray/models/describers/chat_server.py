@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 
-from synood_ray import waits
+from synood_ray import used, waits
 from synood_ray.errors import Unavailable, UserError, printable
 from synood_ray.locations import without_credentials
 from synood_ray.models.describers.answers import Answer
@@ -153,6 +153,7 @@ class ChatServer:
                 self._answered = asked
                 self._taken |= asked.keys()
                 self._left_out |= left_out - self._taken  # one that it has taken before was too much this once
+                _count_tokens(reply)
                 return _answer_in(reply)
 
     async def _persist(self, client: httpx.AsyncClient, method: str, path: str, body: dict[str, Any] | None) -> Any:
@@ -252,6 +253,15 @@ class ChatServer:
             text = text.replace(secret, "…")
         text = " ".join(printable(without_credentials(text)).split())
         return text if len(text) <= LONGEST_WORDS else f"{text[:LONGEST_WORDS]}…"
+
+
+def _count_tokens(reply: Any) -> None:
+    """As the server counts them, if it does."""
+    usage = reply.get("usage") if isinstance(reply, dict) else None
+    for name, direction in (("prompt_tokens", "read"), ("completion_tokens", "written")):
+        count = usage.get(name) if isinstance(usage, dict) else None
+        if isinstance(count, int) and count > 0:
+            used.add("synood_describer_tokens", direction, count)
 
 
 def _answer_in(reply: Any) -> Answer:

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from synood_ray import used
 from synood_ray.config.settings import DescriberSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import is_folder, is_hub_id, resolve
@@ -77,6 +78,8 @@ class VllmDescriber:
             if len(chats) == 1:
                 return [Answer("", f"vLLM refuses the question: {' '.join(str(error).split())}")]
             return [self._ask([image], [question], sampling)[0] for image, question in zip(images, asked, strict=True)]
+        used.add("synood_describer_tokens", "read", sum(len(output.prompt_token_ids or ()) for output in outputs))
+        used.add("synood_describer_tokens", "written", sum(len(output.outputs[0].token_ids) for output in outputs))
         return [Answer(output.outputs[0].text) for output in outputs]
 
     def _finish_others(self) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 from synood_ray.errors import UserError
 from synood_ray.extras import missing_extra
 from synood_ray.storage.stores.base import Store
+from synood_ray.storage.stores.counted import CountedStore
 
 
 class Opener(Protocol):
@@ -54,6 +55,6 @@ def open_store(uri: str, *, write: bool = True, patient: bool = False) -> Store:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise UserError(f"{uri}: this kind of location is not supported; use a local folder or one of {known}")
     try:
-        return opener(uri, write=write, patient=patient)
+        return CountedStore(opener(uri, write=write, patient=patient))
     except ModuleNotFoundError as error:
         raise missing_extra(error) or error from error

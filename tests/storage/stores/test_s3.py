@@ -16,6 +16,7 @@ from synood_ray import waits
 from synood_ray.errors import UserError
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import NotFound, Put, StoreUnavailable
+from synood_ray.storage.stores.counted import CountedStore
 from synood_ray.storage.stores.s3 import S3Store
 from tests.faultproxy import Fault, FaultProxy
 from tests.storage.conftest import BUCKET, use_s3
@@ -233,8 +234,8 @@ def test_the_region_of_the_standard_variable(moto_uri: str, monkeypatch: pytest.
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
     store = open_store(moto_uri)
-    assert isinstance(store, S3Store)
-    assert store._client.meta.region_name == "eu-central-1"
+    assert isinstance(store, CountedStore) and isinstance(store.inner, S3Store)
+    assert store.inner._client.meta.region_name == "eu-central-1"
 
 
 def test_a_write_that_must_be_refused_is_and_leaves_nothing(remote: S3Store) -> None:
