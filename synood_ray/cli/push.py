@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 from functools import partial
+from typing import TYPE_CHECKING
 
 from synood_ray.cli.command import RUN, Arguments, Command
-from synood_ray.errors import UserError
+from synood_ray.errors import UserError, counted
+
+if TYPE_CHECKING:
+    from synood_ray.storage.left_out import LeftOut
+    from synood_ray.storage.run import Run
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 
@@ -30,11 +35,20 @@ def run(arguments: Arguments) -> int:
     from synood_ray.storage.stores import open_store
 
     made = Run.open(open_store(options["run"], write=False))
-    files = dataset_files(made, licence)
+    left = _left_out(made, options)
+    files = dataset_files(made, licence, left.keys)
     detector = any(True for _ in made.store.list(DETECTOR))
+    if left.keys or left.unmatched:
+        keys = (key for table in made.rows(["source_key"]) for key in table["source_key"].to_pylist())
+        samples = sum(key in left.keys for key in keys)
+        print(f"{left}; {counted(samples, 'sample')} of {made.record.planned:,} stay here")
     seen = "public" if "public" in options else "private"
     print(f"dataset {repo}, {seen}, licence {licence or 'not given yet (--license)'}:", *sizes(files), sep="\n")
-    print(f"detector {repo}, {seen}" if detector else "no detector: the run is not fine-tuned")
+    if detector and left.listed:
+        print("no detector: it was trained on samples of sources that the list leaves out")
+        detector = False
+    else:
+        print(f"detector {repo}, {seen}" if detector else "no detector: the run is not fine-tuned")
     if not real:
         print("nothing was sent; --yes sends it")
         return 0
@@ -52,6 +66,31 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
+def _left_out(run: Run, options: dict[str, str]) -> LeftOut:
+    """What of the run does not go. Raises UserError."""
+    from synood_ray.config.settings import from_stored
+    from synood_ray.data.reader import ImageReader
+    from synood_ray.storage.left_out import LeftOut, alike, listed, read_list
+
+    out, unmatched, near = frozenset[str](), (), frozenset[str]()
+    if "leave-out" in options:
+        lines = read_list(options["leave-out"])
+        out, unmatched = listed(run.sources(), lines, ImageReader(from_stored(run.config).data).read)
+    if "distinct-sources" in options:
+        near = alike(run, _distance(options["distinct-sources"]), out)
+    return LeftOut(out, near, unmatched)
+
+
+def _distance(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise UserError(f"--distinct-sources: must be a CLIP distance between 0 and 1, such as 0.02, not {text!r}")
+    return value
+
+
 COMMAND = Command(
     "push",
     "Put a published run and its detector on the Hugging Face Hub; says what would go, and sends it with --yes.",
@@ -61,6 +100,10 @@ COMMAND = Command(
         "--to NAME": "USER/NAME of the dataset repository, and of the detector's model repository; made if need be",
         "--license ID": "the Hub's name of the licence of the images, such as cc-by-4.0; stands in the card",
         "--public": "make new repositories public (default: private)",
+        "--leave-out FILE": "leave out the samples of sources that a text file names: a key (dog/3.jpg), a pattern "
+        "(dog/*) or a SHA-256 of the image file a line; a detector that was trained on them stays too",
+        "--distinct-sources D": "leave out the samples of sources nearer than this CLIP distance to another of their "
+        "class, such as 0.02 (of a fine-tuned run)",
         "--yes": "send it",
     },
     needs=("run", "to"),

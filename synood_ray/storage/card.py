@@ -71,7 +71,8 @@ def _text(record: RunRecord, manifest: dict[str, Any], more: dict[str, Any]) -> 
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
         **more,
     }
-    counts = "\n".join(f"| {n} | {manifest[n]} |" for n in ("planned", "accepted", "rejected", "failed", "quarantined"))
+    names = ("planned", "accepted", "rejected", "failed", "quarantined", "left_out")
+    counts = "\n".join(f"| {name.replace('_', ' ')} | {manifest[name]} |" for name in names if name in manifest)
     settings = dict(counted_fields(record.config))
     config = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
     packages = ", ".join(f"{name} {version}" for name, version in sorted(record.packages.items()))

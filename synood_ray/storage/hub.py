@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from synood_ray.errors import Unavailable, UserError, first_line
 from synood_ray.storage import layout
 from synood_ray.storage.card import hub_card
+from synood_ray.storage.parts import sample_schema, to_parquet
 from synood_ray.storage.run import Run
 from synood_ray.storage.stored_file import StoredFile
 
@@ -33,18 +40,50 @@ class Upload:
     open: Callable[[], bytes | BinaryIO]
 
 
-def dataset_files(run: Run, licence: str) -> list[Upload]:
+def dataset_files(run: Run, licence: str, without: frozenset[str] = frozenset()) -> list[Upload]:
     """The shards, then what tells of them, the card last: whoever sees a card sees all that it speaks of.
 
+    without: keys of sources whose samples do not go; shards, manifest and card are made anew then, and what an
+    evaluation measured with all samples stays here.
     Raises UserError if the run is not published or a shard is not there as it was.
     """
     manifest = run.published()
     run.check_shards()
-    found = [_stored(run, shard["path"], shard["bytes"]) for shard in manifest["shards"]]
-    for key in _BESIDE:
-        if run.store.exists(key):
-            found.append(_held(key, run.store.get(key)))
-    return [*found, _held(layout.CARD, hub_card(run.record, manifest, licence).encode())]
+    if without:
+        found, manifest = _sifted(run, manifest, without)
+        beside = [_held(layout.MANIFEST, f"{json.dumps(manifest, sort_keys=True, indent=1)}\n".encode())]
+        left = [layout.RUN, layout.CALIBRATION]
+    else:
+        found = [_stored(run, shard["path"], shard["bytes"]) for shard in manifest["shards"]]
+        beside, left = [], list(_BESIDE)
+    beside += [_held(key, run.store.get(key)) for key in left if run.store.exists(key)]
+    return [*found, *beside, _held(layout.CARD, hub_card(run.record, manifest, licence).encode())]
+
+
+def _sifted(run: Run, manifest: dict[str, Any], without: frozenset[str]) -> tuple[list[Upload], dict[str, Any]]:
+    """Shards without these sources' samples, and the manifest of them. Each is made twice: for its size, and to go."""
+    out, counts = pa.array(sorted(without)), Counter[str]()
+
+    def rows(shard: dict[str, Any]) -> pa.Table:
+        table = run.table(shard)
+        table = table.filter(pc.invert(pc.is_in(table.column("source_key"), value_set=out)))
+        return table.cast(sample_schema(run.classes))
+
+    files, shards = [], []
+    for shard in manifest["shards"]:
+        table = rows(shard)
+        data = to_parquet(table)
+        counts["failed"] += pc.sum(table.column("failed")).as_py() or 0
+        counts["accepted"] += pc.sum(table.column("accepted")).as_py() or 0
+        counts["rows"] += len(table)
+        digest = hashlib.sha256(data).hexdigest()
+        shards.append({**shard, "rows": len(table), "bytes": len(data), "sha256": digest})
+        files.append(Upload(shard["path"], len(data), lambda shard=shard: to_parquet(rows(shard))))
+    accepted, failed = counts["accepted"], counts["failed"]
+    changed = {name: value for name, value in manifest.items() if name != "diversity"}
+    changed |= {"shards": shards, "accepted": accepted, "failed": failed, "left_out_sources": len(without)}
+    changed["left_out"] = sum(shard["rows"] for shard in manifest["shards"]) - counts["rows"]
+    return files, changed | {"rejected": counts["rows"] - accepted - failed}
 
 
 def push_files(repo: str, files: Iterable[Upload], *, private: bool, api: HfApi) -> str:

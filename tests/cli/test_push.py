@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from synood_ray.cli.main import main
+from synood_ray.storage.hub import dataset_files
+from synood_ray.storage.run import Run
 from tests.detection.fake_hub import FakeHub, environment, fake_hub
 from tests.training.run_folder import make_run, make_settings
 
@@ -66,6 +68,36 @@ def test_dataset_and_detector_arrive(hub: FakeHub, tmp_path: Path) -> None:
     assert "detector.json" in model and "datasets/me/set" in model["README.md"].decode()
 
 
+def test_sources_of_an_opt_out_list_stay_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = make_settings(tmp_path, "none")
+    run = Run.open(make_run(settings))
+    keys = [row.source_key for row in run.samples()]
+    (tmp_path / "list.txt").write_text(f"{keys[0]}\n{keys[1]}\nnobody.png\n")
+    arguments = ["push", "--run", settings.output, "--to", "me/set", "--leave-out", str(tmp_path / "list.txt")]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = "left out: 2 sources of the list, 0 near another one; 1 line of the list match no source ('nobody.png')"
+    assert lines[0] == f"{told}; 2 samples of {len(keys)} stay here"
+    assert [line.split()[1] for line in lines[2:5]] == [
+        "data/train-00000-of-00001.parquet",
+        "manifest.json",
+        "run.json",
+    ]
+
+    files = {one.path: one for one in dataset_files(run, "", frozenset(keys[:2]))}
+    contents = {path: one.open() for path, one in files.items()}
+    shard, manifest = contents["data/train-00000-of-00001.parquet"], json.loads(contents["manifest.json"])
+    assert all(len(contents[path]) == one.size for path, one in files.items())
+    table = pq.read_table(io.BytesIO(shard))
+    assert table.column("source_key").to_pylist() == keys[2:] and b"huggingface" in table.schema.metadata
+    (entry,) = manifest["shards"]
+    assert entry["sha256"] == hashlib.sha256(shard).hexdigest() and entry["rows"] == len(keys) - 2
+    assert manifest["accepted"] == sum(table.column("accepted").to_pylist()) and manifest["left_out"] == 2
+    assert sum(manifest[kind] for kind in ("accepted", "rejected", "failed")) == len(keys) - 2
+    assert "| left out | 2 |" in contents["README.md"].decode()
+    assert not any(key.encode() in content for key in keys[:2] for content in contents.values())
+
+
 def test_the_hubs_refusals_are_one_line(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, "none")
     make_run(settings)
@@ -87,6 +119,22 @@ def test_the_hubs_refusals_are_one_line(tmp_path: Path) -> None:
 def test_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str) -> None:
     assert main(["push", "--run", str(tmp_path), *options]) == 2
     assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (["--leave-out", "/nowhere/list"], "--leave-out /nowhere/list: cannot be read as text"),
+        (["--distinct-sources", "2"], "--distinct-sources: must be a CLIP distance between 0 and 1"),
+        (["--distinct-sources", "0.1"], "--distinct-sources: "),
+    ],
+)
+def test_wrong_filters(tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str], told: str) -> None:
+    settings = make_settings(tmp_path, "none")
+    make_run(settings)
+    assert main(["push", "--run", settings.output, "--to", "me/set", *option]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"error: {told}") and not said.out
 
 
 def test_a_run_that_is_going_is_not_shared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
