@@ -6,6 +6,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
+
+Used = Mapping[str, Mapping[str, int]]
+"""Metric -> label -> how much. JSON can hold it, like all that observers are told."""
 
 _lock = threading.Lock()
 _counts: Counter[tuple[str, str]] = Counter()
@@ -17,9 +21,12 @@ def add(metric: str, label: str, count: int = 1) -> None:
         _counts[metric, label] += count
 
 
-def take() -> dict[tuple[str, str], int]:
-    """What was added since this was called last, by metric and label: everything is told once."""
+def take() -> Used:
+    """What was added since this was called last: everything is told once."""
+    found: dict[str, dict[str, int]] = {}
     with _lock:
-        found = {which: count for which, count in _counts.items() if count}
+        for (metric, label), count in _counts.items():
+            if count:
+                found.setdefault(metric, {})[label] = count
         _counts.clear()
     return found

@@ -72,7 +72,7 @@ def _left_out(run: Run, options: dict[str, str]) -> LeftOut:
     from synood_ray.data.reader import ImageReader
     from synood_ray.storage.left_out import LeftOut, alike, listed, read_list
 
-    out, unmatched, near = frozenset[str](), (), frozenset[str]()
+    out, near, unmatched = frozenset[str](), frozenset[str](), tuple[str, ...]()
     if "leave-out" in options:
         lines = read_list(options["leave-out"])
         out, unmatched = listed(run.sources(), lines, ImageReader(from_stored(run.config).data).read)

@@ -193,10 +193,11 @@ class Metrics:
         elif isinstance(event, WorkerReplaced):
             self._count("synood_replaced_workers", role=event.role)
 
-    def _take(self, counts: Mapping[tuple[str, str], int]) -> None:
+    def _take(self, counts: used.Used) -> None:
         """What some process has used: each metric has one label of its own."""
-        for (name, value), count in counts.items():
-            self._count(name, count, **{TABLE[name].labels[0]: value})
+        for name, by_label in counts.items():
+            for value, count in by_label.items():
+                self._count(name, count, **{TABLE[name].labels[0]: value})
 
     def _count(self, name: str, value: float = 1, **tags: str) -> None:
         if value > 0:  # Ray refuses to add nothing

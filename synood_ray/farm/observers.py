@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from synood_ray import used
 from synood_ray.farm.queue import Counts
 from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.waits import Kind
@@ -237,7 +238,7 @@ class WaitEnded(Event):
 class Used(Event):
     """What a worker's process has used beside what its units' reports tell (`synood_ray.used`)."""
 
-    used: Mapping[tuple[str, str], int]
+    used: used.Used
 
 
 @dataclass(frozen=True, slots=True)

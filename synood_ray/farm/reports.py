@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from synood_ray import used
 from synood_ray.errors import UserError
 from synood_ray.records import SampleRow
 
@@ -44,7 +45,7 @@ class UnitReport:
     denoiser_calls: int = 0
     stored: int = 0
     proposals: dict[str, tuple[int, int]] = field(default_factory=dict)
-    used: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    used: used.Used = field(default_factory=dict)
 
     def __str__(self) -> str:
         """A line for the worker's log."""

@@ -24,7 +24,7 @@ class Heard(NamedTuple):
     """Of an actor's process: what it waits for (`waits.current`), and what it has used (`used.take`)."""
 
     waits: list[tuple[str, str]]
-    used: dict[tuple[str, str], int]
+    used: used.Used
 
 
 def waits_of(actor: Any) -> Heard:

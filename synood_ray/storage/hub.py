@@ -69,6 +69,9 @@ def _sifted(run: Run, manifest: dict[str, Any], without: frozenset[str]) -> tupl
         table = table.filter(pc.invert(pc.is_in(table.column("source_key"), value_set=out)))
         return table.cast(sample_schema(run.classes))
 
+    def made(shard: dict[str, Any]) -> Callable[[], bytes]:
+        return lambda: to_parquet(rows(shard))
+
     files, shards = [], []
     for shard in manifest["shards"]:
         table = rows(shard)
@@ -78,7 +81,7 @@ def _sifted(run: Run, manifest: dict[str, Any], without: frozenset[str]) -> tupl
         counts["rows"] += len(table)
         digest = hashlib.sha256(data).hexdigest()
         shards.append({**shard, "rows": len(table), "bytes": len(data), "sha256": digest})
-        files.append(Upload(shard["path"], len(data), lambda shard=shard: to_parquet(rows(shard))))
+        files.append(Upload(shard["path"], len(data), made(shard)))
     accepted, failed = counts["accepted"], counts["failed"]
     changed = {name: value for name, value in manifest.items() if name != "diversity"}
     changed |= {"shards": shards, "accepted": accepted, "failed": failed, "left_out_sources": len(without)}

@@ -126,11 +126,11 @@ def test_sizes_are_those_of_the_latest_tick() -> None:
 
 def test_what_processes_use_is_told_once_by_whoever_reports() -> None:
     """A worker with a unit, even one that is not its first; one between units; the driver itself."""
-    read, tokens = ("synood_store_bytes", "read"), ("synood_describer_tokens", "written")
-    used.add(*read, 5)
+    used.add("synood_store_bytes", "read", 5)
+    told = {"synood_store_bytes": {"read": 100}, "synood_describer_tokens": {"written": 7}}
     kinds = recorded(
-        sampled(0, UnitReport(0, 4, used={read: 100, tokens: 7}), first=False),
-        Used({tokens: 3}),
+        sampled(0, UnitReport(0, 4, used=told), first=False),
+        Used({"synood_describer_tokens": {"written": 3}}),
         Tick(Snapshot(units={}, samples=Totals(), actors={})),
         Tick(Snapshot(units={}, samples=Totals(), actors={})),
     )
