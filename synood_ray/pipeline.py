@@ -15,6 +15,7 @@ from synood_ray.config.paths import check_models, check_output
 from synood_ray.config.settings import Settings
 from synood_ray.errors import Unavailable, UserError, counted
 from synood_ray.farm.actors.describer import keys
+from synood_ray.farm.cluster import check_reachable
 from synood_ray.farm.observers import Event, Observer, StageBegan, StageEnded
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.reports import BOXES, NAMES
@@ -188,6 +189,7 @@ def _plan(settings: Settings, store: Store, run: Run | None, say: Say) -> tuple[
     from synood_ray.data.masks import check_masks
 
     load_candidates(settings.labels)  # a wrong file is the user's to fix, before anything is written or loaded
+    check_reachable()  # and so is a cluster that is not there
     commits = find_commits(settings, say) if run is None else run.record.commits
     selection = _select(settings, say)
     check_prompts(settings.prompts, [info.name for info in selection.classes])

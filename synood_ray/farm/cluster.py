@@ -38,8 +38,7 @@ def connect(about: Mapping[str, str] | None = None) -> str:
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = "local" if is_local() else "auto"
-    if address == "auto":
-        check_address(os.environ.get("RAY_ADDRESS") or "auto")
+    check_reachable()
     try:
         context = _init(address, about or {})
     except Exception as error:
@@ -47,6 +46,12 @@ def connect(about: Mapping[str, str] | None = None) -> str:
     joined = "joined the cluster" if address == "auto" else "started on this machine"
     dashboard = f", dashboard at http://{context.dashboard_url}" if context.dashboard_url else ""
     return f"Ray {ray.__version__} {joined}{dashboard}"
+
+
+def check_reachable() -> None:
+    """Raise UserError, in seconds and before Ray is imported where possible, if the cluster to join does not answer."""
+    if not is_local():
+        check_address(os.environ.get("RAY_ADDRESS") or "auto")
 
 
 def is_local() -> bool:

@@ -58,3 +58,11 @@ def test_no_run_there(tmp_path: Path, job: str) -> None:
 @pytest.mark.parametrize("job", ["synthesize", "finetune", "evaluate", "status", "benchmark", "serve"])
 def test_help(job: str) -> None:
     assert "--" in run(job, "--help").stdout
+
+
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    """Said before images are selected, and before there is a run."""
+    result = run("synthesize", "--output", tmp_path / "run", code=2, RAY_ADDRESS="127.0.0.1:1")
+    assert "RAY_ADDRESS: no Ray cluster answers at 127.0.0.1:1" in result.stderr
+    assert not result.stdout, "the error is the first line that is printed"
+    assert not (tmp_path / "run").exists()
