@@ -24,6 +24,7 @@ from tools.mini_world.check_semantic import seen_by_clip as by_clip
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from benchmarks.presence import Presence
     from synood_ray.models.inpainters.base import Inpainter
 
 SETS, CLASSES = 8, 6
@@ -74,29 +75,32 @@ def of_few(settings: Settings, classes: Sequence[str]) -> Settings:
     return Settings.model_validate(values)
 
 
-def benchmark(settings: Settings, sets: int = SETS) -> tuple[dict[str, Figures], list[Target]]:
+def benchmark(settings: Settings, sets: int = SETS) -> tuple[dict[str, Any], list[Target]]:
     """Figures of the check with all classes and, as means, with few; targets. One engine is opened, last, because
     vLLM binds this process's threads."""
+    from benchmarks.presence import Presence
     from synood_ray.models.describers import open_describer
     from synood_ray.models.images import from_png
 
     every = _made(settings)
     few = [_made(of_few(settings, classes), every.run.inpainter) for classes in sets_of_few(sets)]
+    presence = Presence(every.run.inpainter)
     describer = open_describer(settings.describer)
 
     def shows(pngs: list[bytes], subjects: list[str]) -> list[bool | None]:
         return describer.shows([from_png(png) for png in pngs], subjects)
 
     try:
-        figures = {"all classes": _figures(every, shows, describer)}
-        each = [_figures(made, shows, describer) for made in few]
+        figures = {"all classes": _figures(every, shows, describer, presence)}
+        each = [_figures(made, shows, describer, presence) for made in few]
     finally:
         describer.close()
     figures[f"{CLASSES} classes, mean of {len(few)}"] = {
         rule: {what: float(np.mean([one[rule][what] for one in each])) for what in each[0][rule]} for rule in RULES
     }
     show(figures)
-    return figures, targets(figures)
+    told = Target("a subject is there or not: right on held-out scenes", presence.right, 0.98)
+    return {**figures, "presence": presence.right}, [*targets(figures), told]
 
 
 def targets(figures: dict[str, Figures]) -> list[Target]:
@@ -106,6 +110,7 @@ def targets(figures: dict[str, Figures]) -> list[Target]:
         now = rules[RULES[0]]
         found += [Target(f"semantic check, {who}: {what}", now[what], 0.9) for what in ("precision", "recall")]
         found.append(Target(f"referee sure of an ID name, {who}", now["sure_of_an_id_name"], 0.03, "most"))
+        found.append(Target(f"a subject is there, {who}", now["subject_is_there"], 0.9))
     return found
 
 
@@ -136,7 +141,7 @@ def _made(settings: Settings, inpainter: Inpainter | None = None) -> Made:
     return Made(run, checks, recorded.samples, clip)
 
 
-def _figures(made: Made, shows: Shows, describer: Any) -> Figures:
+def _figures(made: Made, shows: Shows, describer: Any, presence: Presence) -> Figures:
     from benchmarks.teaching.looks import sure
     from tools.mini_world.check_inpainting import load_referee
 
@@ -152,13 +157,15 @@ def _figures(made: Made, shows: Shows, describer: Any) -> Figures:
         alone = precision_recall(clip, some.subject)
         verdicts = checks.judge(*made.samples, shows)
         pngs = [png for png, verdict in zip(made.samples[2], verdicts, strict=True) if not verdict.reason]
+        accepted = _pixels(pngs)
         found[rule] = {
             "accepted": len(pngs) / len(verdicts),
             "still_shown_to_clip": sum(verdict.reason == "clip" for verdict in verdicts) / len(verdicts),
             **known,
             "clip_alone_precision": alone["precision"],
             "clip_alone_recall": alone["recall"],
-            "sure_of_an_id_name": sure(referee, _pixels(pngs)) if pngs else 0.0,
+            "sure_of_an_id_name": sure(referee, accepted),
+            "subject_is_there": presence.share(accepted),
         }
     return found
 

@@ -18,11 +18,14 @@ def run(arguments: Arguments) -> int:
     if images not in _WHERE:
         raise UserError(f"--images {images!r}: one of {', '.join(_WHERE)}")
     sheet = Path(options["sheet"]) if "sheet" in options else None
-    if sheet and (sheet.suffix.lower() != ".png" or not sheet.absolute().parent.is_dir()):
-        raise UserError(f"--sheet {sheet}: name a .png file in a folder that exists")
+    if sheet and (sheet.suffix.lower() not in (".png", ".jpg") or not sheet.absolute().parent.is_dir()):
+        raise UserError(f"--sheet {sheet}: name a .png or .jpg file in a folder that exists")
+    samples = options.get("samples", "18")
+    if not (samples.isascii() and samples.isdigit() and 1 <= int(samples) <= 480):
+        raise UserError(f"--samples {samples!r}: give 1 to 480")
 
     from synood_ray.report.page import put_page, render
-    from synood_ray.report.sheet import sheet_png
+    from synood_ray.report.sheet import sheet_file
     from synood_ray.storage import layout
     from synood_ray.storage.run import Run
     from synood_ray.storage.stores import open_store
@@ -30,7 +33,7 @@ def run(arguments: Arguments) -> int:
     made = Run.open(open_store(options["run"], write=False))
     settings = arguments.over(made.config)
     if sheet:
-        sheet.write_bytes(sheet_png(made, settings))
+        sheet.write_bytes(sheet_file(made, settings, sheet.suffix.lower(), int(samples)))
         print(f"sheet: {sheet}")
         return 0
     uri = options.get("to", f"{options['run'].rstrip('/')}/{layout.REPORT}".rstrip("/"))
@@ -54,7 +57,8 @@ COMMAND = Command(
         "larger ones of all samples, in images/ beside it",
         "--to URI": "where the page goes, a folder or s3:// location (default: report/ in the run)",
         "--open": "show it in the browser; of a run on s3://, a copy on this machine",
-        "--sheet FILE.png": "instead of the page, write a contact sheet: sources, and what was made of them",
+        "--sheet FILE.png": "instead of the page, a contact sheet (or FILE.jpg): sources, and what was made of them",
+        "--samples N": "accepted samples on the sheet, nobody's choice (default: 18)",
     },
     needs=("run",),
     examples=("--run runs/demo --open", "--run s3://runs/imagenet --images folder --to pages/imagenet"),

@@ -21,19 +21,21 @@ from synood_ray.storage.run import Run
 CELL, GAP, LINE = 112, 10, 14
 """Pixels: side of a picture, distance between them, height of a line of text."""
 
+FORMATS = {".png": "PNG", ".jpg": "JPEG"}
+_NARROW, _WIDE = 9, 12  # columns of up to two rows, of more
 _LINES, _LETTERS = 3, 19
 _PAPER, _INK, _SOFT, _NOTHING = "#ffffff", "#1f2328", "#646b75", "#e5e6e8"
 
 
-def draw_sheet(run: Run, settings: Settings, columns: int = 9, rows: int = 2) -> Image.Image:
-    """Up to ``columns`` x ``rows`` accepted samples, every class once before any comes again, not picked.
+def draw_sheet(run: Run, settings: Settings, count: int = 18) -> Image.Image:
+    """So many accepted samples, every class once before any comes again, in the order of a hash: nobody picked them.
 
     Each: the source and its class, the result and what it was to be ("half duck, half owl"), or its margin where its
     policy names nothing. Raises UserError if no sample is accepted yet.
     """
     samples = Samples(run, published=run.status().published)
     order = samples.mixed()
-    order = order[samples.column("accepted")[order]][: columns * rows]
+    order = order[samples.column("accepted")[order]][:count]
     if not len(order):
         raise UserError(f"{run.uri}: no sample is accepted yet, so there is nothing to draw")
     table = samples.table.take(order).to_pylist()
@@ -41,7 +43,8 @@ def draw_sheet(run: Run, settings: Settings, columns: int = 9, rows: int = 2) ->
     made = {position: image for position, image, _ in samples.pictures(order)}
     sources = {source.key: source for source in run.sources()}
     loader = SourceLoader(settings)
-    columns, rows = min(columns, len(order)), -(-len(order) // columns)
+    columns = min(_WIDE if count > 2 * _NARROW else _NARROW, len(order))
+    rows = -(-len(order) // columns)
     height = 2 * CELL + (2 + max(map(len, captions))) * LINE + 2 * GAP
     sheet = Image.new("RGB", (columns * (CELL + GAP) + GAP, rows * height + GAP), _PAPER)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
@@ -65,10 +68,10 @@ def caption(row: Mapping[str, Any]) -> str:
     return painted(row["policy"], row["names"], row["weight"]) or f"margin {row['margin']:+.2f}"
 
 
-def sheet_png(run: Run, settings: Settings) -> bytes:
-    """The sheet as a PNG file."""
+def sheet_file(run: Run, settings: Settings, suffix: str, count: int) -> bytes:
+    """The sheet as a file of one of the `FORMATS`, by its suffix."""
     buffer = io.BytesIO()
-    draw_sheet(run, settings).save(buffer, "PNG", optimize=True)
+    draw_sheet(run, settings, count).save(buffer, FORMATS[suffix], optimize=True, quality=88)
     return buffer.getvalue()
 
 

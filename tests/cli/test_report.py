@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from synood_ray.cli.main import main
+from synood_ray.report.sheet import CELL, GAP
 from synood_ray.storage.stores import open_store
 from tests.storage.conftest import moto_endpoint, moto_uri  # noqa: F401
 from tests.training.run_folder import make_run, make_settings
@@ -44,6 +45,9 @@ def test_elsewhere_with_a_folder_of_pictures(tmp_path: Path) -> None:
     assert main(["report", "--run", settings.output, "--images", "folder", "--to", str(target)]) == 0
     assert (target / "index.html").is_file() and len(list(target.rglob("*.webp"))) == 10
     assert not (Path(settings.output) / "report").exists()
+    small = tmp_path / "two.jpg"
+    assert main(["report", "--run", settings.output, "--sheet", str(small), "--samples", "2"]) == 0
+    assert Image.open(small).format == "JPEG" and Image.open(small).width == 2 * (CELL + GAP) + GAP
 
 
 def test_of_a_run_on_s3(
@@ -78,8 +82,12 @@ def test_a_contact_sheet(tmp_path: Path) -> None:
     ("options", "told"),
     [
         (["--images", "beside"], "--images 'beside': one of page, folder"),
-        (["--sheet", "sheet.gif"], "--sheet sheet.gif: name a .png file"),
-        (["--sheet", "nowhere/sheet.png"], "--sheet nowhere/sheet.png: name a .png file in a folder that exists"),
+        (["--sheet", "sheet.gif"], "--sheet sheet.gif: name a .png or .jpg file"),
+        (["--sheet", "sheet.png", "--samples", "0"], "--samples '0': give 1 to 480"),
+        (
+            ["--sheet", "nowhere/sheet.png"],
+            "--sheet nowhere/sheet.png: name a .png or .jpg file in a folder",
+        ),
         (["--sampling.rounds", "3"], "sampling.rounds: was fixed when the run was made"),
     ],
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from PIL import Image
 from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.describer import DescriberActor
 from synood_ray.farm.actors.sampler import SamplerActor
+from synood_ray.farm.actors.scorer import RemoteScorer, ScorerActor
 from synood_ray.farm.reports import BOXES, NAMES, Totals
 from synood_ray.records import Box, SampleTask, SourceImage
 from synood_ray.sampling.produce import Models
@@ -101,3 +104,11 @@ def test_names_and_boxes_are_asked_for_once_stored_and_painted(
     totals.add(report, sampled=True)
     assert totals.proposals == {BOXES: (1, 2), NAMES: (2, 6)}
     models.engine.close()
+
+
+def test_the_gate_can_ask_a_scorer_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda found: found, is_initialized=bool))
+    actor = ScorerActor(Settings().model_dump(), str(tmp_path), CLASSES)
+    actor.scorer = SimpleNamespace(encode_names=texts)  # type: ignore[assignment]
+    remote = RemoteScorer([SimpleNamespace(call=SimpleNamespace(remote=actor.call))])
+    assert torch.equal(remote.encode_names(["owl", "jackal"]), texts(["owl", "jackal"]))
