@@ -51,13 +51,23 @@ class Side:
         from synood_ray.farm.plan import Plan
         from synood_ray.farm.pool import Pool
         from synood_ray.storage import layout
-        from synood_ray.storage.sources import encode_sources
+        from synood_ray.storage.record import check_or_create_run
+        from synood_ray.storage.sources import encode_sources, sources_digest
         from synood_ray.storage.stores import open_store
 
         farm, names = settings.farm, [info.name for info in selection.classes]
         output = str(folder)
-        open_store(output).put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
+        store = open_store(output)
         self.plan = Plan(selection.sources, per_image=1000, unit_size=farm.unit_size, seed=settings.seed)
+        check_or_create_run(  # workers look for it
+            store,
+            settings,
+            id_manifest_sha256=sources_digest(selection.sources),
+            planned=self.plan.samples,
+            units=len(self.plan),
+            classes=names,
+        )
+        store.put_new(layout.CALIBRATION_MANIFEST, encode_sources(selection.calibration))
         self.describer = DescriberActor(settings.model_dump(mode="json"), output)
         arguments = settings.model_dump(mode="json"), output, names
         self.pools = [Pool("sampler", SamplerActor, farm.samplers, (*arguments, []), farm.in_flight)]
