@@ -36,6 +36,7 @@ print(look_up("scorer", "me/clip", None))
 
 LOAD = """
 import sys
+import torch
 from synood_ray.config.settings import InpainterSettings, ScorerSettings
 from synood_ray.models.clip import ClipModel
 from synood_ray.models.hub import cached
@@ -43,7 +44,8 @@ from synood_ray.models.inpainters import open_inpainter
 
 commit, folder = sys.argv[1:]
 taken = ClipModel(ScorerSettings(model="hf-hub:me/clip", pretrained=None, revision=commit, device="cpu"))
-print(taken.identity == ClipModel(ScorerSettings(model=folder, device="cpu")).identity)
+here = ClipModel(ScorerSettings(model=folder, device="cpu"))
+print(all(map(torch.equal, taken.model.state_dict().values(), here.model.state_dict().values())))
 open_inpainter(InpainterSettings(model="me/inpainter", revision=commit, device="cpu"))
 print(cached("me/clip", commit), cached("me/clip", None), cached("me/inpainter", commit))
 """
