@@ -1,21 +1,20 @@
 """The online detector under load on loopback, beside calls of the same detector in this process.
 
-Three ways in turn, over and over, each with the same encoded images: in this process, in batches; posted as forms of a
-batch, by a few clients; posted one by one, by many. All of them may use every core: torch has as many threads here as
-the replica has CPUs, and what the clients do weighs on the service.
+Four ways in turn, over and over, with the same encoded images: forms of a batch, posted by a few clients, beside batches
+in this process; single images, posted by many clients, beside calls with one. torch has as many threads here as the
+replica has CPUs, and what the clients do weighs on the service.
 """
 
 from __future__ import annotations
 
 import http.client
 import itertools
-import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,9 @@ from benchmarks.local_cluster import local_cluster
 from benchmarks.targets import Target
 from synood_ray.config.serving import ServingSettings
 from synood_ray.config.settings import Settings
+
+if TYPE_CHECKING:
+    from synood_ray import Detector
 
 BATCH = 32
 CLIENTS = {"forms": 3, "singles": 32}
@@ -38,13 +40,8 @@ class Post(NamedTuple):
     kind: str
 
 
-def benchmark(
-    settings: Settings, run: str, images: int = 384, blocks: int = 16, cores: int | None = None
-) -> dict[str, Any]:
-    """run: a run with a detector. images: of one block, those that the settings name, over and over. cores: of both.
-
-    Ratios are of images a second, a pair a block; latency: seconds of a request, p50 and p95 over all blocks.
-    """
+def benchmark(settings: Settings, run: str, images: int = 384, blocks: int = 16, cores: int = 1) -> dict[str, Any]:
+    """Start the service of a run's detector and `measure` it. cores: of the replica, and threads of this process."""
     import torch
 
     from synood_ray import Detector
@@ -52,39 +49,47 @@ def benchmark(
 
     run = str(Path(run).absolute()) if Path(run).exists() else run
     find_detector(run)
-    cores = cores or os.cpu_count() or 1
     data, served = _images(settings, images), _served(settings, cores)
-    posts = {
-        "forms": [_form(data[at : at + BATCH]) for at in range(0, images, BATCH)],
-        "singles": [Post(one, "image/any") for one in data],
-    }
-    rates: dict[str, list[float]] = {name: [] for name in ("in_process", *posts)}
-    seconds: dict[str, list[list[float]]] = {name: [] for name in posts}
     before = torch.get_num_threads()
     torch.set_num_threads(cores)
     try:
         with local_cluster(cores):
             bring_up(run, served, settings.log, lambda line: print(line, flush=True))
-            detector = Detector.load(run)
-            for _ in range(1 + blocks):
-                begin = time.perf_counter()
-                detector(data, batch_size=BATCH)
-                rates["in_process"].append(images / (time.perf_counter() - begin))
-                for name, several in posts.items():
-                    taken, lasted = _load(served, several, CLIENTS[name])
-                    rates[name].append(images / lasted)
-                    seconds[name].append(taken)
+            return {"cores": cores, **measure(served, Detector.load(run), data, blocks)}
     finally:
         torch.set_num_threads(before)
-    after_the_first = {name: found[1:] for name, found in rates.items()}  # whose caches were cold
+
+
+def measure(
+    served: ServingSettings, detector: Detector, data: list[bytes], blocks: int, clients: Mapping[str, int] = CLIENTS
+) -> dict[str, Any]:
+    """A service beside its detector in this process. data: the encoded images of one block, a multiple of `BATCH`.
+
+    Ratios are of images a second, a pair a block; latency: seconds of a request, p50 and p95 over all blocks.
+    """
+    posts = {
+        "forms": [_form(data[at : at + BATCH]) for at in range(0, len(data), BATCH)],
+        "singles": [Post(one, "image/any") for one in data],
+    }
+    sizes = {"forms": BATCH, "singles": 1}
+    ours: dict[str, list[float]] = {name: [] for name in posts}
+    bare: dict[str, list[float]] = {name: [] for name in posts}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in posts}
+    for _ in range(1 + blocks):
+        for name, several in posts.items():
+            begin = time.perf_counter()
+            for at in range(0, len(data), sizes[name]):
+                detector(data[at : at + sizes[name]])
+            bare[name].append(len(data) / (time.perf_counter() - begin))
+            taken, lasted = _load(served, several, clients[name])
+            ours[name].append(len(data) / lasted)
+            seconds[name].append(taken)
     return {
-        "images": images,
-        "cores": cores,
-        "clients": CLIENTS,
-        "latency": {name: _quantiles(found[1:]) for name, found in seconds.items()},
-        "over_in_process": {
-            name: compare(after_the_first[name], after_the_first["in_process"]).as_dict() for name in posts
-        },
+        "images": len(data),
+        "clients": dict(clients),
+        # without the first block, whose caches were cold
+        "latency": {name: _quantiles(taken[1:]) for name, taken in seconds.items()},
+        "over_in_process": {name: compare(ours[name][1:], bare[name][1:]).as_dict() for name in posts},
     }
 
 

@@ -60,6 +60,9 @@ class ServingSettings(Section):
         ge=1,
     )
     queue: int = operational(64, "requests that wait for a replica; the next is answered 503; -1: any number", ge=-1)
+    timeout: float = operational(
+        60.0, "seconds from a request's beginning to its answer, its sending and waiting included; then 408", gt=0.0
+    )
     replicas: ReplicaSettings = ReplicaSettings()
 
     @model_validator(mode="after")

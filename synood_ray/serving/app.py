@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 from ray import serve
@@ -25,13 +27,18 @@ NAME = "synood"
 
 
 class Arguments(BaseModel):
-    """``args`` of an application in a Serve config file. serving.host and serving.port are that file's, not these."""
+    """``args`` of an application in a Serve config file. serving.host, port and timeout are that file's
+    http_options, not these."""
 
     model_config = ConfigDict(extra="forbid")
 
     run: str
     serving: ServingSettings = ServingSettings()
     log: LogSettings = LogSettings()
+
+
+def _images(parts: Sequence[Sequence[np.ndarray]]) -> int:
+    return sum(map(len, parts))
 
 
 @serve.deployment(name="detector")
@@ -41,6 +48,7 @@ class Replica:
 
     def __init__(self, arguments: Arguments) -> None:
         logs.configure(arguments.log, run=arguments.run, worker=serve.get_replica_context().replica_id.unique_id)
+        torch.set_num_threads(max(1, int(arguments.serving.replicas.cpus)))
         detector = load_detector(arguments.run, arguments.serving)
         metrics = ServingMetrics(run_name(arguments.run))
         gathering: Any = self.together  # Serve's decorator adds what its type does not say
@@ -49,10 +57,11 @@ class Replica:
         self.service = Service(detector, arguments.run, arguments.serving, metrics, self.together)
         self.service.warm_up()
 
-    @serve.batch
-    async def together(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
-        """Called with one square, by many at once; gets them as a list."""
-        return await self.service.batch(squares)
+    @serve.batch(max_concurrent_batches=2, batch_size_fn=_images)
+    async def together(self, parts: list[list[np.ndarray]]) -> list[list[Verdict | Refused]]:
+        """Called with a list of squares, by many at once; gets such lists. While it judges some, others gather."""
+        verdicts = iter(await self.service.batch([square for part in parts for square in part]))
+        return [list(itertools.islice(verdicts, len(part))) for part in parts]
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return web(self.service)

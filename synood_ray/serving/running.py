@@ -71,7 +71,8 @@ def bring_up(run: str, settings: ServingSettings, log: LogSettings, say: Callabl
 
     await_room([[replica_need(settings.replicas)] * max(1, settings.replicas.min)], say)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    serve.start(http_options={"host": settings.host, "port": settings.port})
+    listens = {"host": settings.host, "port": settings.port, "request_timeout_s": settings.timeout}
+    serve.start(http_options=listens)
     _check_ours(settings)
     application = build(Arguments(run=run, serving=settings, log=log).model_dump(mode="json"))
     serve.run_many([serve.RunTarget(application, name=NAME, route_prefix="/")], wait_for_applications_running=False)

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -61,13 +61,16 @@ def load_detector(run: str, settings: ServingSettings) -> Detector:
         raise UserError(f"serving.recall: {error}") from error
 
 
-Together = Callable[[np.ndarray], Awaitable[Verdict | Refused]]
+Together = Callable[[list[np.ndarray]], Awaitable[list[Verdict | Refused]]]
+AT_ONCE = 8
+"""Pictures that are decoded in one go: few, so that small requests get their turn among large ones."""
 
 
 class Service:
     """Judges encoded images. A picture that cannot be judged is its own affair, never its neighbours'.
 
-    together: gathers squares that come at about the same time, and gives them to `batch`.
+    together: gathers squares that come at about the same time, at most `serving.batch_size` in a call, and gives them
+    to `batch`.
     """
 
     def __init__(
@@ -86,31 +89,49 @@ class Service:
 
     async def judge(self, pictures: Sequence[Picture], *, explain: bool) -> list[Judgement | Refused]:
         """Each picture's judgement, or why there is none, in order."""
-        return await asyncio.gather(*(self._judge(picture, explain) for picture in pictures))
+        decoded = await self._run(self._decoders, self._decode, _parts(pictures, AT_ONCE))
+        squares = [one for one in decoded if not isinstance(one, Refused)]
+        found = await asyncio.gather(*map(self._together, _parts(squares, self.settings.batch_size)))
+        verdicts = [one for part in found for one in part]
+        reasons = await self._run(self._model, self._explain, _parts(squares, 1)) if explain else [None] * len(squares)
+        judged = iter(zip(verdicts, reasons, strict=True))
+        return [
+            one if isinstance(one, Refused) else self._judgement(picture.name, *next(judged))
+            for picture, one in zip(pictures, decoded, strict=True)
+        ]
 
-    async def _judge(self, picture: Picture, explain: bool) -> Judgement | Refused:
-        loop, limit = asyncio.get_running_loop(), self.settings.max_pixels
-        try:
-            square = await loop.run_in_executor(self._decoders, decode_square, picture.data, self._side, limit)
-        except Refused as refused:
-            return refused
-        found = await self._together(square)
+    async def batch(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
+        """Judge squares [side, side, 3] uint8 at once; a verdict or a refusal each, in order."""
+        self.metrics.batch(len(squares))
+        return await self._run(self._model, self._verdicts, [squares])
+
+    async def _run(self, pool: ThreadPoolExecutor, work: Callable[[Any], list[Any]], parts: list[Any]) -> list[Any]:
+        """What work makes of the parts, in threads of a pool, as one list."""
+        loop = asyncio.get_running_loop()
+        found = await asyncio.gather(*(loop.run_in_executor(pool, work, part) for part in parts))
+        return [one for part in found for one in part]
+
+    def _decode(self, pictures: Sequence[Picture]) -> list[np.ndarray | Refused]:
+        found: list[np.ndarray | Refused] = []
+        for picture in pictures:
+            try:
+                found.append(decode_square(picture.data, self._side, self.settings.max_pixels))
+            except Refused as refused:
+                found.append(refused)
+        return found
+
+    def _judgement(self, name: str, found: Verdict | Refused, explanation: Explanation | None) -> Judgement | Refused:
         if isinstance(found, Refused):
             return found
         return Judgement(
-            name=picture.name,
+            name=name,
             score=found.score,
             is_ood=found.is_ood,
             threshold=self.detector.description.threshold,
             class_=found.name,
             probability=found.probability,
-            explanation=await loop.run_in_executor(self._model, self._explain, square) if explain else None,
+            explanation=explanation,
         )
-
-    async def batch(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
-        """Judge squares [side, side, 3] uint8 at once; a verdict or a refusal each, in order."""
-        self.metrics.batch(len(squares))
-        return await asyncio.get_running_loop().run_in_executor(self._model, self._verdicts, squares)
 
     def _verdicts(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
         try:
@@ -121,8 +142,14 @@ class Service:
             log.error("an image was not judged: %s", first_line(error))
             return [Refused(500, "The image's score is no number; the detector is damaged.")]
 
-    def _explain(self, square: np.ndarray) -> Explanation:
-        found = dataclasses.asdict(self.detector.explain(square))
+    def _explain(self, squares: list[np.ndarray]) -> list[Explanation | None]:
+        return [self._explanation(square) for square in squares]
+
+    def _explanation(self, square: np.ndarray) -> Explanation | None:
+        try:
+            found = dataclasses.asdict(self.detector.explain(square))
+        except ValueError:  # no number: its verdict says so
+            return None
         return Explanation(**{name: found[name] for name in Explanation.model_fields})
 
     def about(self) -> About:
@@ -146,3 +173,8 @@ class Service:
 def _one_by_one(output: DetectorOutput) -> list[Verdict]:
     scores, ood, shares = output.score.tolist(), output.is_ood.tolist(), output.probability.tolist()
     return [Verdict(*one) for one in zip(scores, ood, output.name, shares, strict=True)]
+
+
+def _parts(whole: Sequence[Any], size: int) -> list[Any]:
+    """Cut into so many each, the last one shorter."""
+    return [whole[at : at + size] for at in range(0, len(whole), size)]

@@ -97,7 +97,8 @@ def test_the_detector_is_looked_for_before_anything_starts(tmp_path: Path) -> No
     assert find_detector(folder) == find_detector(str(tmp_path)) == {}  # a detector's folder, and one that holds it
     stored = find_detector(str(Path(__file__).parents[1] / "old_runs" / "0.1.0"))
     assert parse(COMMAND, ["--run", "old", "--serving.port", "81"]).over(stored).serving == ServingSettings(port=81)
-    assert load_detector(folder, ServingSettings()).description.class_names == ["cat", "dog"]
+    for run in (folder, f"hf-hub:{folder}"):  # the Hub's own loader takes a folder for a repository too
+        assert load_detector(run, ServingSettings()).description.class_names == ["cat", "dog"]
     with pytest.raises(UserError, match=r"serving\.recall: this detector has not kept"):
         load_detector(folder, ServingSettings(recall=0.9))
 

@@ -21,7 +21,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from benchmarks import serving
 from synood_ray import Detector
+from synood_ray.config.serving import ServingSettings
 from tests.installing import save_mini_detector
 from tests.jobs.conftest import run, start
 
@@ -147,6 +149,14 @@ def test_too_many_at_a_time(served: Served) -> None:
         statuses = list(clients.map(send, range(24)))
     assert set(statuses) == {200, 503}
     assert statuses.count(200) >= 6
+
+
+def test_the_benchmark_measures_it(served: Served) -> None:
+    settings = ServingSettings(port=int(served.address.rpartition(":")[2]))
+    data = [served.images[i % 6] for i in range(serving.BATCH)]
+    found = serving.measure(settings, served.detector, data, blocks=1, clients={"forms": 1, "singles": 2})
+    assert all(0 < found["latency"][name]["p50"] <= found["latency"][name]["p95"] for name in found["clients"])
+    assert serving.targets(found)[0].value == found["over_in_process"]["forms"]["ratio"] > 0
 
 
 def test_the_numbers_of_all_that(served: Served) -> None:

@@ -38,8 +38,8 @@ class World:
         metrics = ServingMetrics("demo", self.recorded)
         self.service = Service(self.detector, "runs/demo", ServingSettings(**settings), metrics, self._alone)
 
-    async def _alone(self, square: np.ndarray) -> Verdict | Refused:
-        return (await self.service.batch([square]))[0]
+    async def _alone(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
+        return await self.service.batch(squares)
 
     def client(self, **more: Any) -> TestClient:
         return TestClient(web(self.service), **more)
