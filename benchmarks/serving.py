@@ -1,8 +1,8 @@
 """The online detector under load on loopback, beside calls of the same detector in this process.
 
-Four ways in turn, over and over, with the same encoded images: forms of a batch, posted by a few clients, beside batches
-in this process; single images, posted by many clients, beside calls with one. torch has as many threads here as the
-replica has CPUs, and what the clients do weighs on the service.
+Four ways in turn, over and over, with the same encoded images: forms of a batch, posted by a few clients, beside
+batches in this process; single images, posted by many clients, beside calls with one. torch has as many threads here
+as the replica has CPUs, and what the clients do weighs on the service.
 """
 
 from __future__ import annotations
