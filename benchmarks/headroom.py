@@ -4,12 +4,14 @@ Each learns from the ID images alone, and from real near-OOD images of half A be
 any generator makes). Read on the validation images of half B, which nobody has learned from. What a variant has over
 the projector is its headroom. Scores look at features of the tower as it was trained.
 
-    python -m benchmarks.headroom
+    python -m benchmarks.headroom [HEAD…]
 """
 
 from __future__ import annotations
 
 import copy
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +72,12 @@ class Tower:
         return copy.deepcopy(torch.nn.Sequential(end, self.trunk.global_pool, self.head))
 
 
-def benchmark(settings: Settings, seeds: int = 1) -> dict[str, Any]:
+def benchmark(settings: Settings, heads: Sequence[int] = HEADS, seeds: int = 1) -> dict[str, Any]:
     """Returns variant -> ``ID only``, ``oracle`` -> score -> ``near`` (AUROC, draws' ends) and ``far``; and what each
     has over the projector with the same images."""
     world = open_world(settings, None, test=False)
     total: dict[tuple[str, str, str], list[np.ndarray]] = {}
-    for head in HEADS:
+    for head in heads:
         clip = open_head(settings, head)
         for seed in range(seeds):
             for key, drawn in _one(clip, world, settings, seed).items():
@@ -159,7 +161,6 @@ def _train(
 
     training = settings.training
     late = tower.late().requires_grad_(False)
-    before = tower.late().requires_grad_(False)
     texts = [text.clone() for text in frozen_texts]
     projector = projectors.Projector(frozen_texts[0].shape[1], seed=seed)
     groups: list[dict[str, Any]] = [{"params": list(projector.parameters()), "lr": training.lr}]
@@ -174,7 +175,9 @@ def _train(
     weights = torch.ones(len(early))
     if some:
         weights[len(known.early) :] = training.ood_weight * len(known.early) / some
-    frozen_text = torch.cat(frozen_texts)
+    with torch.no_grad():
+        frozen = torch.cat([late(part) for part in early.split(BATCH)])  # features of the tower as it was
+        before = (LOGIT_SCALE * F.normalize(frozen, dim=-1) @ torch.cat(frozen_texts).T).log_softmax(-1)
     generator = torch.Generator().manual_seed(seed)
     for epoch in range(training.epochs):
         for batch in torch.randperm(len(early), generator=generator).split(training.batch_size):
@@ -183,10 +186,9 @@ def _train(
             for group in optimiser.param_groups:
                 group.setdefault("first", group["lr"])
                 group["lr"] = group["first"] * rate
-            with torch.no_grad():
-                was = (LOGIT_SCALE * F.normalize(before(early[batch]), dim=-1) @ frozen_text.T).log_softmax(-1)
+            features, was = late(early[batch]) if learning else frozen[batch], before[batch]
             text = F.normalize(torch.cat(texts), dim=-1)
-            log_share = (LOGIT_SCALE * projector(late(early[batch])) @ text.T).log_softmax(-1)
+            log_share = (LOGIT_SCALE * projector(features) @ text.T).log_softmax(-1)
             named = log_share.gather(1, targets[batch].clamp(min=0).unsqueeze(1)).squeeze(1)
             negative = log_share[:, len(texts[0]) :].logsumexp(-1)
             loss = -(weights[batch] * torch.where(targets[batch] < 0, negative, named)).sum()
@@ -225,4 +227,4 @@ def show(found: dict[str, Any]) -> None:
 if __name__ == "__main__":
     from synood_ray.cli.layers import load_preset, resolve
 
-    show(benchmark(resolve([load_preset("mini")])[0]))
+    show(benchmark(resolve([load_preset("mini")])[0], [int(head) for head in sys.argv[1:]] or HEADS))
