@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -89,19 +89,30 @@ def _sifted(run: Run, manifest: dict[str, Any], without: frozenset[str]) -> tupl
     return files, changed | {"rejected": counts["rows"] - accepted - failed}
 
 
-def push_files(repo: str, files: Iterable[Upload], *, private: bool, api: HfApi) -> str:
+def _ours(name: str) -> bool:
+    """Whether a file of a repository is of a push, by its name."""
+    return layout.is_shard(name) or name in _BESIDE
+
+
+def push_files(repo: str, files: Sequence[Upload], *, private: bool, api: HfApi) -> str:
     """Make the dataset repository if there is none and commit the files; returns its address.
 
-    Files that the Hub has already are not sent again. Raises UserError or Unavailable as `hub_errors` does.
+    Files that the Hub has already are not sent again. What an earlier push has left there and this one does not have,
+    shards of another number or an evaluation, goes with the last commit: the card speaks of all shards that are there.
+    Raises UserError or Unavailable as `hub_errors` does.
     """
-    from huggingface_hub import CommitOperationAdd
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     def ask() -> str:
         url = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-        left = iter(files)
-        while some := list(islice(left, _A_COMMIT)):
+        names, left = {one.path for one in files}, iter(files)
+        older = [name for name in api.list_repo_files(repo, repo_type="dataset") if _ours(name) and name not in names]
+        some = list(islice(left, _A_COMMIT))
+        while some:
             added = [CommitOperationAdd(one.path, cast(Any, one.open())) for one in some]
-            api.create_commit(repo, added, repo_type="dataset", commit_message=_message(added))
+            some = list(islice(left, _A_COMMIT))
+            gone = [] if some else [CommitOperationDelete(name) for name in older]
+            api.create_commit(repo, [*added, *gone], repo_type="dataset", commit_message=_message(added))
         return str(url)
 
     return hub_errors(repo, ask)

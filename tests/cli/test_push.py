@@ -68,6 +68,26 @@ def test_dataset_and_detector_arrive(hub: FakeHub, tmp_path: Path) -> None:
     assert "detector.json" in model and "datasets/me/set" in model["README.md"].decode()
 
 
+@pytest.mark.real
+def test_what_an_earlier_push_has_left_goes(hub: FakeHub, tmp_path: Path) -> None:
+    """Shards of another number, which the card's pattern would take along, and what their samples were measured to be;
+    what somebody else has put there stays."""
+    older = {"data/train-00000-of-00002.parquet": b"1", "data/train-00001-of-00002.parquet": b"2"}
+    hub.commits["datasets/me/set"] = [{**older, "evaluation.json": b"{}", "data/notes.txt": b"mine"}]
+    hub.private["datasets/me/set"] = True
+    settings = make_settings(tmp_path, "none")
+    make_run(settings)
+    arguments = ("--run", settings.output, "--to", "me/set", "--license", "other", "--yes")
+    done = push(hub.url, tmp_path / "home", *arguments)
+    assert done.returncode == 0, done.stderr
+    found = hub.commits["datasets/me/set"][-1]
+    assert [name for name in sorted(found) if name.startswith("data/")] == [
+        "data/notes.txt",
+        "data/train-00000-of-00001.parquet",
+    ]
+    assert "evaluation.json" not in found and "README.md" in found
+
+
 def test_sources_of_an_opt_out_list_stay_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = make_settings(tmp_path, "none")
     run = Run.open(make_run(settings))

@@ -85,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                elif line["key"] == "deletedFile":
+                    del files[line["value"]["path"]]
             commits[name].append(files)
             made = commit_id(len(commits[name]))
             self._json({"commitUrl": f"{self.server.url}/{name}/commit/{made}", "commitOid": made, "hookOutput": ""})
@@ -114,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._json({"error": "Entry not found"}, 404, "EntryNotFound", commit=commit_id(numbers[revision]))
             return
-        about = path.removeprefix("/api/models/")
+        about = path.removeprefix("/api/").removeprefix("models/")
         name, tree, revision = about.partition("/tree/" if "/tree/" in about else "/revision/")
         if name in self.server.commits:
             self._about(name, revision or "main", as_tree="tree" in tree)
@@ -128,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in numbers:
             self._json({"error": f"Invalid rev id: {revision}"}, 404, "RevisionNotFound")
             return
-        files = commits[numbers[revision] - 1]
+        files = commits[numbers[revision] - 1] if commits else {}
         if as_tree:
             hashes = {file: hashlib.sha1(data).hexdigest() for file, data in files.items()}
             self._json([{"type": "file", "path": f, "size": len(files[f]), "oid": hashes[f]} for f in files])
