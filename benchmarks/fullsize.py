@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from synood_ray.cli.layers import load_preset, resolve
-from synood_ray.config.settings import ScorerSettings, Settings
+from synood_ray.config.models import ScorerSettings
+from synood_ray.config.settings import Settings
 
 if TYPE_CHECKING:
     from synood_ray.models.inpainters.base import Inpainter

@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmarks.comparison import Interval, interval
 from benchmarks.targets import Target, show_figure
-from synood_ray.config.settings import ScorerSettings, Settings
+from synood_ray.config.models import ScorerSettings
+from synood_ray.config.settings import Settings
 from synood_ray.sampling.recipes import RECIPES
 
 if TYPE_CHECKING:

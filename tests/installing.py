@@ -27,7 +27,7 @@ def save_mini_detector(folder: Path) -> list[str]:
     import torch
     from PIL import Image
 
-    from synood_ray.config.settings import ScorerSettings
+    from synood_ray.config.models import ScorerSettings
     from synood_ray.detection.description import DetectorDescription
     from synood_ray.detection.detector import Detector
     from synood_ray.detection.projector import Projector

@@ -12,7 +12,7 @@ import yaml
 from synood_ray.cli.command import LOGGING, Command
 from synood_ray.cli.layers import DEFAULT_PRESET, load_preset
 from synood_ray.cli.tree import Leaf, did_you_mean, leaves, sections, within
-from synood_ray.config.settings import ScoreName
+from synood_ray.config.models import ScoreName
 from synood_ray.errors import UserError
 from synood_ray.scores import SCORES
 

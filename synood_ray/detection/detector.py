@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synood_ray.config.settings import ScorerSettings
+from synood_ray.config.models import ScorerSettings
 from synood_ray.detection.description import DESCRIPTION, FOLDER, TRAIN_AGAIN, DetectorDescription
 from synood_ray.detection.hub import CARD, OnHub
 from synood_ray.errors import UserError

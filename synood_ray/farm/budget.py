@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from synood_ray.config.settings import FarmSettings
+from synood_ray.config.pools import FarmSettings
 from synood_ray.farm.observers import Event, Tick, UnitDone
 
 

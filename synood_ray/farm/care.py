@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synood_ray.config.settings import FarmSettings
+from synood_ray.config.pools import FarmSettings
 from synood_ray.errors import UserError
 from synood_ray.farm.calls import Calls
 from synood_ray.farm.cluster import draining_nodes

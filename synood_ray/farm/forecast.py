@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from synood_ray.config.settings import FarmSettings, PoolSettings
+from synood_ray.config.pools import FarmSettings, PoolSettings
 from synood_ray.farm.observers import StageName
 
 

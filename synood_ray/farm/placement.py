@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from synood_ray.config.pools import PoolSettings
 from synood_ray.config.serving import ReplicaSettings
-from synood_ray.config.settings import PoolSettings, Settings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 
 TRAINER, REPLICA = "training worker", "replica"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple
 
-from synood_ray.config.settings import PoolSettings
+from synood_ray.config.pools import PoolSettings
 from synood_ray.farm.observers import ActorCounts, KindChanged, Observer, WorkerCreated, WorkerLeft
 from synood_ray.farm.queue import Lease
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from statistics import fmean, median
 
-from synood_ray.config.settings import PoolSettings
+from synood_ray.config.pools import PoolSettings
 
 STRAGGLER = 3.0
 """A unit in progress for this many times the median is a straggler."""

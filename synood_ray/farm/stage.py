@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from synood_ray.config.settings import FarmSettings
+from synood_ray.config.pools import FarmSettings
 from synood_ray.farm.observers import StageName
 from synood_ray.farm.pool import Pool, Worker
 from synood_ray.farm.queue import Lease, UnitQueue

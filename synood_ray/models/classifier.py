@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synood_ray.config.settings import ScorerSettings
+from synood_ray.config.models import ScorerSettings
 from synood_ray.errors import UserError, first_line
 from synood_ray.locations import is_folder, resolve
 from synood_ray.models.clip import ClipModel, Preprocess

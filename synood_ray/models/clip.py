@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from synood_ray.config.settings import ScorerSettings
+from synood_ray.config.models import ScorerSettings
 from synood_ray.errors import UserError, first_line
 from synood_ray.locations import is_folder, resolve
 from synood_ray.models.devices import choose_device, choose_dtype

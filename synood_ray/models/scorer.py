@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from synood_ray.config.settings import ScorerSettings
+from synood_ray.config.models import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.models.classifier import TIMM, Classifier, ClipClassifier, TimmClassifier
 from synood_ray.models.clip import ClipModel

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from synood_ray.config.settings import LabelSettings
+from synood_ray.config.models import LabelSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import resolve
 from synood_ray.negatives.wordnet import Kind, comparable, id_forms, load_wordnet, once

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import fullsize
 from synood_ray.cli.layers import load_preset, resolve
-from synood_ray.config.settings import InpainterSettings
+from synood_ray.config.models import InpainterSettings
 from synood_ray.models.inpainters import open_inpainter
 from tests.detection.tiny_clip import TINY
 

@@ -9,7 +9,7 @@ import pytest
 from synood_ray.cli import synthesize as command
 from synood_ray.cli.arguments import parse
 from synood_ray.cli.guard import main_guard
-from synood_ray.config.settings import FarmSettings
+from synood_ray.config.pools import FarmSettings
 from synood_ray.farm import cluster
 from synood_ray.farm.forecast import Rates, forecast
 from synood_ray.farm.placement import Node

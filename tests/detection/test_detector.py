@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from synood_ray import Detector
-from synood_ray.config.settings import ScorerSettings
+from synood_ray.config.models import ScorerSettings
 from synood_ray.detection.description import DetectorDescription
 from synood_ray.detection.projector import Projector
 from synood_ray.errors import UserError

@@ -12,7 +12,7 @@ USE = """
 import diffusers
 import torch
 
-from synood_ray.config.settings import InpainterSettings
+from synood_ray.config.models import InpainterSettings
 from synood_ray.models.inpainters import open_inpainter, take_apart
 from synood_ray.models.inpainters.base import Pass
 

@@ -16,7 +16,7 @@ from typing import get_args
 import torch
 
 from synood_ray import Detector
-from synood_ray.config.settings import ScoreName
+from synood_ray.config.models import ScoreName
 from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.models.scorer import Scorer
 from synood_ray.report.page import write_report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synood_ray.config.settings import FarmSettings
+from synood_ray.config.pools import FarmSettings
 from synood_ray.farm import budget
 from synood_ray.farm.budget import Budget, BudgetSpentError
 from synood_ray.farm.observers import ActorCounts, Snapshot, Tick

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import ray
 
-from synood_ray.config.settings import LogSettings, PoolSettings, Settings
+from synood_ray.config.pools import PoolSettings
+from synood_ray.config.settings import LogSettings, Settings
 from synood_ray.farm.actors.named import Named, logged
 from synood_ray.farm.driver import Driver
 from synood_ray.farm.metrics import Metrics

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from synood_ray.config.settings import PoolSettings, Settings
+from synood_ray.config.pools import PoolSettings
+from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.farm.observers import Event, KindChanged, Tick
 from synood_ray.farm.placement import Node, check_any, needs_of

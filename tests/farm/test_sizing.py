@@ -6,7 +6,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from synood_ray.config.settings import PoolSettings
+from synood_ray.config.pools import PoolSettings
 from synood_ray.farm.sizing import STRAGGLER, WORTHWHILE, Pace, wanted
 
 

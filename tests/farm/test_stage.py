@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from synood_ray.config.settings import FarmSettings
+from synood_ray.config.pools import FarmSettings
 from synood_ray.farm.others import Others
 from synood_ray.farm.queue import State
 from synood_ray.farm.retry import WHOLE, Retry

@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from synood_ray.config.settings import ScorerSettings
+from synood_ray.config.models import ScorerSettings
 from synood_ray.models.clip import ClipModel
 from tests.detection.tiny_clip import save_tiny_clip
 

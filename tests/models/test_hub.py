@@ -37,7 +37,7 @@ print(look_up("scorer", "me/clip", None))
 LOAD = """
 import sys
 import torch
-from synood_ray.config.settings import InpainterSettings, ScorerSettings
+from synood_ray.config.models import InpainterSettings, ScorerSettings
 from synood_ray.models.clip import ClipModel
 from synood_ray.models.hub import cached
 from synood_ray.models.inpainters import open_inpainter

@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 
-from synood_ray.config.settings import ScorerSettings
+from synood_ray.config.models import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.models.classifier import TimmClassifier
 from synood_ray.models.clip import _needs_quick_gelu, resizing

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from synood_ray.config.settings import LabelSettings
+from synood_ray.config.models import LabelSettings
 from synood_ray.errors import UserError
 from synood_ray.negatives.mining import KINDS, Candidates, NegativeLabels, load_candidates, mine, pair
 from synood_ray.scores.base import ROWS

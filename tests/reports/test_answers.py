@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.models.describers.answers import Answer, parse_yes_no
 from synood_ray.models.describers.base import clean_answers
 from tests.reports.table import rows

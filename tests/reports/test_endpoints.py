@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.errors import Unavailable, UserError
 from synood_ray.models.describers.endpoint import EndpointDescriber
 from tests.chat_server import ChatProcess, chat_process

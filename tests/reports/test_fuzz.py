@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from synood_ray.cli.layers import given as one_setting
 from synood_ray.cli.layers import resolve
 from synood_ray.cli.tree import leaves
-from synood_ray.config.settings import DataSettings, DescriberSettings
+from synood_ray.config.models import DescriberSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.files import is_hidden, wrong_key
 from synood_ray.data.masks import mask_address
 from synood_ray.data.names import asked_about, coinciding, complaint, names_in, readable

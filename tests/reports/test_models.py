@@ -12,7 +12,7 @@ import open_clip
 import pytest
 import torch
 
-from synood_ray.config.settings import ScorerSettings
+from synood_ray.config.models import ScorerSettings
 from synood_ray.errors import UserError
 from synood_ray.logs import heard
 from synood_ray.models.clip import ClipModel, Preprocess, _needs_quick_gelu

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from synood_ray.config.settings import DataSettings, DescriberSettings, ScorerSettings
+from synood_ray.config.models import DescriberSettings, ScorerSettings
+from synood_ray.config.settings import DataSettings
 from synood_ray.data.names import asked_about
 from synood_ray.data.selection import select
 from synood_ray.data.source import open_source

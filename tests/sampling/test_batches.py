@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from synood_ray.config.settings import InpainterSettings
+from synood_ray.config.models import InpainterSettings
 from synood_ray.sampling.batches import arithmetic, filled, full_size, in_full
 
 

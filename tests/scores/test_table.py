@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 import torch
 
-from synood_ray.config.settings import EvaluationSettings, ScoreName
+from synood_ray.config.models import ScoreName
+from synood_ray.config.settings import EvaluationSettings
 from synood_ray.scores import FALLBACK, SCORES, IdImages, Need, ScoreInput, lacking
 
 

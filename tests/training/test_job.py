@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from synood_ray import Detector
-from synood_ray.config.settings import ScorerSettings, Settings
+from synood_ray.config.models import ScorerSettings
+from synood_ray.config.settings import Settings
 from synood_ray.detection.description import is_stale
 from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.detection.sets import encode_own_images

@@ -42,7 +42,7 @@ def load_bench(seed: int = 0) -> Bench:
     from safetensors.torch import load_file
     from torch.nn import functional as F
 
-    from synood_ray.config.settings import LabelSettings
+    from synood_ray.config.models import LabelSettings
     from synood_ray.negatives.mining import load_candidates, mine
 
     folder = f"local-dir:{model_path('clip')}"
@@ -80,7 +80,7 @@ def rows() -> list[Row]:
     import torch
     from torch.nn import functional as F
 
-    from synood_ray.config.settings import ScorerSettings
+    from synood_ray.config.models import ScorerSettings
     from synood_ray.models.scorer import Scorer
 
     bench = load_bench()

@@ -129,7 +129,7 @@ def diversity(pipeline: Any, data: Images, encode: Any) -> float:
 
 def load_referee() -> tuple[Any, list[str]]:
     """The classifier that says what an inpainting shows, and its names: ID, then near."""
-    from synood_ray.config.settings import ScorerSettings
+    from synood_ray.config.models import ScorerSettings
     from synood_ray.mini.world import load_world
     from synood_ray.models.classifier import TIMM, TimmClassifier
 

@@ -82,7 +82,7 @@ def ask(describer: Describer, scenes: KnownScenes) -> Answers:
 
 def rows() -> list[Row]:
     """The figures of the miniature world's table, for ``tools.mini_world.check``."""
-    from synood_ray.config.settings import DescriberSettings
+    from synood_ray.config.models import DescriberSettings
     from synood_ray.models.describers import open_describer
     from tools.mini_world.check import Row, at_least, at_most, megabytes
 

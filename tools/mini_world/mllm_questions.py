@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from tools.mini_world.mllm_build import IMAGE_TOKENS
 from tools.mini_world.mllm_data import LabelledScenes, SceneSource
 

@@ -205,7 +205,7 @@ class Trainer:
         from diffusers import AutoencoderKL
         from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-        from synood_ray.config.settings import InpainterSettings
+        from synood_ray.config.models import InpainterSettings
         from synood_ray.models.inpainters import open_inpainter
         from tools.mini_world.scenes import SceneComposer
 

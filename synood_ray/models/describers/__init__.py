@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.models.describers.base import Describer
 from synood_ray.models.describers.contexts import TokenCounter, count_clip_tokens
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.data.names import asked_about
 from synood_ray.models.describers.answers import LONGEST, Answer, named, quoted
 from synood_ray.models.describers.contexts import TokenCounter, clean_context

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.errors import UserError
 from synood_ray.models.describers.answers import Answer, parse_yes_no
 from synood_ray.models.describers.base import Context, clean_answers, presentable, questions

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from PIL import Image
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.data import files
 from synood_ray.errors import UserError
 from synood_ray.models.describers.answers import Answer

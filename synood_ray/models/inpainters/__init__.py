@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from synood_ray.config.settings import InpainterSettings
+from synood_ray.config.models import InpainterSettings
 from synood_ray.errors import UserError
 from synood_ray.locations import is_folder, resolve
 from synood_ray.models.devices import choose_denoiser_dtype, choose_device, choose_dtype

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from synood_ray.config.settings import InpainterSettings
+from synood_ray.config.models import InpainterSettings
 from synood_ray.errors import UserError
 from synood_ray.models.devices import choose_denoiser_dtype, choose_device, choose_dtype
 from synood_ray.models.inpainters.base import Canvas, Inpainter, Pass, Prompts

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.records import SourceImage
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.models.describers.answers import LONGEST, Answer, parse_yes_no, readable
 from synood_ray.models.describers.base import Context, clean_answers
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.errors import UserError
 from synood_ray.models.describers import open_describer
 from synood_ray.models.describers.answers import Answer

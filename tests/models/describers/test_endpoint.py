@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.mini import model_path
 from synood_ray.models.describers import open_describer
 from tools.mini_world.check_mllm import ask, bundled_scenes

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from synood_ray import waits
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.errors import Unavailable, UserError
 from synood_ray.models.describers import open_describer
 from synood_ray.models.describers.base import Context

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from synood_ray.config.settings import DescriberSettings
+from synood_ray.config.models import DescriberSettings
 from synood_ray.models.describers import open_describer
 from synood_ray.models.describers.base import Describer, EngineDeadError
 from tools.mini_world.check_mllm import ask, bundled_scenes

@@ -9,7 +9,7 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from benchmarks.fullsize import SOLVER, clip_tokenizer
-from synood_ray.config.settings import InpainterSettings
+from synood_ray.config.models import InpainterSettings
 from synood_ray.models.inpainters import take_apart
 from synood_ray.models.inpainters.base import Pass, Prompts
 from synood_ray.models.inpainters.sdxl import StableDiffusionXL

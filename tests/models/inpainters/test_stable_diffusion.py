@@ -5,7 +5,7 @@ import diffusers
 import pytest
 import torch
 
-from synood_ray.config.settings import InpainterSettings
+from synood_ray.config.models import InpainterSettings
 from synood_ray.errors import UserError
 from synood_ray.models.inpainters import open_inpainter, take_apart
 from synood_ray.models.inpainters.base import Pass, Prompts

@@ -3,8 +3,9 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from synood_ray.config.models import DescriberSettings
 from synood_ray.config.sampling import PolicyName
-from synood_ray.config.settings import DescriberSettings, Settings
+from synood_ray.config.settings import Settings
 from synood_ray.models.describers.base import Context
 from synood_ray.models.inpainters.base import Prompts
 from synood_ray.records import SourceImage
