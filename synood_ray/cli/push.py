@@ -10,7 +10,7 @@ from synood_ray.cli.command import RUN, Arguments, Command
 from synood_ray.errors import UserError, counted
 
 if TYPE_CHECKING:
-    from synood_ray.storage.left_out import LeftOut
+    from synood_ray.data.left_out import LeftOut
     from synood_ray.storage.run import Run
 
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.-]*")
@@ -69,8 +69,8 @@ def run(arguments: Arguments) -> int:
 def _left_out(run: Run, options: dict[str, str]) -> LeftOut:
     """What of the run does not go. Raises UserError."""
     from synood_ray.config.settings import from_stored
+    from synood_ray.data.left_out import LeftOut, alike, listed, read_list
     from synood_ray.data.reader import ImageReader
-    from synood_ray.storage.left_out import LeftOut, alike, listed, read_list
 
     out, near, unmatched = frozenset[str](), frozenset[str](), tuple[str, ...]()
     if "leave-out" in options:

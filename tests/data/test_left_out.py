@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from synood_ray.data.left_out import alike, listed, read_list
 from synood_ray.errors import UserError
 from synood_ray.records import SourceImage
 from synood_ray.storage import layout
-from synood_ray.storage.left_out import alike, listed, read_list
 from synood_ray.storage.run import Run
 from synood_ray.storage.sources import encode_sources
-from synood_ray.storage.stores.base import Store
+from synood_ray.storage.stores import open_store
 from tests.storage.builders import make_run, make_sources
 
 SOURCES = make_sources(6)
@@ -73,7 +73,8 @@ def test_a_list_is_text_with_something_in_it(tmp_path: Path) -> None:
             read_list(str(wrong))
 
 
-def test_near_duplicates_among_the_sources_of_a_class(folder: Store) -> None:
+def test_near_duplicates_among_the_sources_of_a_class(tmp_path: Path) -> None:
+    folder = open_store(str(tmp_path / "run"))
     """0 and 3 are of one class and alike, and so are 1 and 4; 2 is like 0, but of another class."""
     make_run(folder, samples=6)
     folder.put_new(layout.ID_MANIFEST, encode_sources(SOURCES))
