@@ -85,7 +85,7 @@ def test_a_scrape_shows_the_numbers_of_a_run(tmp_path: Path) -> None:
         ("synood_units", "sample", "quarantined"): 1,
         ("synood_samples_total", "accepted"): 36,
         ("synood_prompts_total",): 40,
-        ("synood_failed_attempts_total", "sample"): 4,
+        ("synood_failed_attempts_total", "ValueError", "sample"): 4,
         ("synood_quarantined_units_total", "sample"): 1,
         ("synood_unit_seconds_count", "sample"): 9,
     }

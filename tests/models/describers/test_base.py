@@ -174,7 +174,8 @@ def test_a_question_that_is_refused_does_not_take_others_with_it(monkeypatch: py
         asked = [chat[0]["content"][1]["text"] for chat in chats]
         if "fox " * 400 in asked:
             raise ValueError("prompt\ntoo long")
-        return [SimpleNamespace(outputs=[SimpleNamespace(text=text)]) for text in asked]
+        outputs = [[SimpleNamespace(text=text, token_ids=[1])] for text in asked]
+        return [SimpleNamespace(prompt_token_ids=[1, 2], outputs=found) for found in outputs]
 
     describer, engine = broken(ValueError(), unfinished=0)
     monkeypatch.setattr(engine, "chat", chat)
