@@ -1,4 +1,4 @@
-"""Three minutes of chaos."""
+"""A minute of chaos; `python -m tests.cluster.chaos --minutes 30` is for whoever changes the farm or the storage."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.cluster.runs import ROOT
 pytestmark = pytest.mark.real
 
 
-def test_three_minutes() -> None:
-    command = [sys.executable, "-m", "tests.cluster.chaos", "--minutes", "3", "--seed", "3"]
+def test_a_minute() -> None:
+    command = [sys.executable, "-m", "tests.cluster.chaos", "--minutes", "1", "--seed", "3"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=1200)
     assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-4000:]
