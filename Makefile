@@ -35,7 +35,7 @@ demo: install
 		--evaluation.detectors.official_released_settings $(RUN)-released
 
 check: install lint
-	$(BIN)/python -m pytest -m "not real and not slow and not install"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not real and not slow and not install"
 
 test: install lint
 	$(BIN)/python -m pytest

@@ -47,7 +47,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _whole_or_less_than_one(gpus: float) -> float:
-    if gpus > 1 and gpus != int(gpus):
+    if gpus > 1 and not gpus.is_integer():  # infinity is none either
         raise ValueError(f"must be an integer, or less than 1 for a share of one GPU, not {gpus:g}")
     return gpus
 

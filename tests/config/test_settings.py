@@ -24,7 +24,7 @@ def test_no_two_settings_differ_only_by_their_section_name() -> None:
     assert not set(leaves()) & set(sections())
 
 
-@pytest.mark.parametrize("leaf", leaves().values(), ids=str)
+@pytest.mark.parametrize("leaf", leaves().values(), ids=lambda leaf: leaf.path)
 def test_defaults_are_valid(leaf: Leaf) -> None:
     assert leaf.check(leaf.default, "default") == leaf.default
 
