@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 
 def operational(default: Any, description: str, *, secret: bool = False, **limits: Any) -> Any:
@@ -86,3 +86,16 @@ class Section(BaseModel):
     """Base of all sections: unknown keys are refused, values are checked on assignment too."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class Sized(Section):
+    """A section with the fewest and the most of something."""
+
+    min: int
+    max: int
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is larger than max ({self.max})")
+        return self

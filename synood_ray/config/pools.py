@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from synood_ray.config.fields import Gpus, Section, operational
+from synood_ray.config.fields import Gpus, Section, Sized, operational
 
 
 def _number(text: str) -> float | None:
@@ -16,7 +16,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-class PoolSettings(Section):
+class PoolSettings(Sized):
     """Size and machine needs of one pool of actors."""
 
     min: int = operational(0, "fewest actors while the stage has work", ge=0)
@@ -56,12 +56,6 @@ class PoolSettings(Section):
     def _kinds_can_be_read(self) -> PoolSettings:
         for name, text in self.kinds.items():
             self._of_kind(name, text)
-        return self
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> PoolSettings:
-        if self.min > self.max:
-            raise ValueError(f"min ({self.min}) is larger than max ({self.max})")
         return self
 
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from synood_ray.config.fields import Device, Gpus, Section, operational
+from synood_ray.config.fields import Device, Gpus, Section, Sized, operational
 
 
-class ReplicaSettings(Section):
+class ReplicaSettings(Sized):
     """How many copies of the detector there are, and what each asks of its machine."""
 
     min: int = operational(1, "replicas while there is nothing to do", ge=0)
@@ -23,12 +23,6 @@ class ReplicaSettings(Section):
     labels: dict[str, str] = operational(
         {}, "Ray node labels a replica asks for, such as ray.io/market-type: on-demand"
     )
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> ReplicaSettings:
-        if self.min > self.max:
-            raise ValueError(f"min ({self.min}) is larger than max ({self.max})")
-        return self
 
 
 class ServingSettings(Section):

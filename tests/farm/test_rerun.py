@@ -28,20 +28,11 @@ from synood_ray.storage.stores.base import Store
 from synood_ray.storage.watch import Watch
 from synood_ray.storage.where import parse_where
 from tests.cluster.runs import contents
-from tests.farm.local_ray import make_images, use_local_ray
+from tests.farm.conftest import SAMPLES
 from tests.farm.stubs import stub_actors
 from tests.storage.test_damage import replaced
 
-SAMPLES, UNITS = 16, 4
 SOME = "key in ('00000000', '00000001', '00000009')"
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    use_local_ray(monkeypatch)
-    farm = {"unit_size": 4, "max_attempts": 2}
-    data = {"uri": str(make_images(tmp_path / "images", SAMPLES + 4)), "per_class": 100}
-    return Settings.model_validate({"data": data, "output": str(tmp_path / "run"), "limit": SAMPLES, "farm": farm})
 
 
 def call(

@@ -18,18 +18,8 @@ from synood_ray.storage.run import Run
 from synood_ray.storage.shards import read_manifest
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
-from tests.farm.local_ray import make_images, use_local_ray
+from tests.farm.conftest import SAMPLES, UNITS
 from tests.farm.stubs import stub_actors
-
-SAMPLES, UNITS = 16, 4
-
-
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    use_local_ray(monkeypatch)
-    farm = {"unit_size": 4, "max_attempts": 2}
-    data = {"uri": str(make_images(tmp_path / "images", SAMPLES + 4)), "per_class": 100}
-    return Settings.model_validate({"data": data, "output": str(tmp_path / "run"), "limit": SAMPLES, "farm": farm})
 
 
 def call(

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from synood_ray import used
-from synood_ray.storage.stores.base import Entry, NotFound, Put, Store
+from synood_ray.errors import Unavailable, UserError
+from synood_ray.storage.stores.base import Entry, Put, Store
 
 
 class CountedStore(Store):
-    """Does what `inner` does, and adds operations, errors (but not that something is not there) and bytes to `used`."""
+    """Does what `inner` does, and adds operations, errors and bytes to `used`."""
 
     def __init__(self, inner: Store) -> None:
         self.inner, self.uri = inner, inner.uri
@@ -60,8 +61,6 @@ def _counted(operation: str) -> Iterator[None]:
     used.add("synood_store_operations", operation)
     try:
         yield
-    except (NotFound, GeneratorExit):
-        raise
-    except Exception:
+    except (Unavailable, UserError, OSError):  # as stores fail; `NotFound` is an answer, and anything else a defect
         used.add("synood_store_errors", operation)
         raise
