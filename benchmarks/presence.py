@@ -2,11 +2,13 @@
 
 It learns from the bundled scenes, each with its subject and with the subject taken out: where its box was, the soft
 background is filled in from the edges. Both go through the VAE, as samples come out of it. It is judged on scenes of
-other files, among them styles that it never saw.
+other files, among them styles that it never saw. ``python -m benchmarks.presence RUN`` looks at a run's samples.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -116,3 +118,30 @@ def _train(net: Any, images: Tensor, there: Tensor) -> None:
         optimiser.step()
         schedule.step()
     net.eval()
+
+
+def main(uri: str) -> None:
+    """Print in what share of a run's samples a subject is there, by what became of them."""
+    import numpy as np
+    import torch
+
+    from synood_ray.config.settings import from_stored
+    from synood_ray.models.images import from_png
+    from synood_ray.models.inpainters import open_inpainter
+    from synood_ray.storage.run import Run
+    from synood_ray.storage.stores import open_store
+
+    run = Run.open(open_store(uri, write=False))
+    presence = Presence(open_inpainter(from_stored(run.config).inpainter))
+    pictures: dict[str, list[Tensor]] = defaultdict(list)
+    for row in run.samples():
+        for kind, png in ((row.reject_reason or "accepted", row.image), ("companions", row.companion)):
+            if png is not None:
+                pictures[kind].append(torch.from_numpy(np.array(from_png(png))).permute(2, 0, 1))
+    print(f"right on held-out scenes: {presence.right:.3f}")
+    for kind, images in sorted(pictures.items()):
+        print(f"{kind}: {presence.share(torch.stack(images)):.3f} of {len(images)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

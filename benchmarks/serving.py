@@ -45,7 +45,7 @@ def benchmark(settings: Settings, run: str, images: int = 384, blocks: int = 16,
     import torch
 
     from synood_ray import Detector
-    from synood_ray.serving.running import bring_up, find_detector
+    from synood_ray.serving.running import deploy, find_detector, start
 
     run = str(Path(run).absolute()) if Path(run).exists() else run
     find_detector(run)
@@ -54,7 +54,8 @@ def benchmark(settings: Settings, run: str, images: int = 384, blocks: int = 16,
     torch.set_num_threads(cores)
     try:
         with local_cluster(cores):
-            bring_up(run, served, settings.log, lambda line: print(line, flush=True))
+            start(served, lambda line: print(line, flush=True))
+            deploy(run, served, settings.log, lambda line: print(line, flush=True))
             return {"cores": cores, **measure(served, Detector.load(run), data, blocks)}
     finally:
         torch.set_num_threads(before)

@@ -10,7 +10,10 @@ MINI = "mini://"
 
 
 def resolve(location: str) -> str:
-    """Turn ``mini://data/id_train.parquet`` into a path of this installation; return anything else unchanged."""
+    """Turn ``mini://data/id_train.parquet`` into a path of this installation, and ``~/x`` into one of the home folder;
+    return anything else unchanged."""
+    if location.startswith("~"):
+        return str(Path(location).expanduser())
     if not location.startswith(MINI):
         return location
     return str(Path(__file__).parent / "mini" / location.removeprefix(MINI))

@@ -28,7 +28,7 @@ from synood_ray.sampling.checks import asks_describer
 from synood_ray.sampling.proposals import check_proposals
 from synood_ray.sampling.relatives import check_prompts
 from synood_ray.storage import layout, reruns
-from synood_ray.storage.progress import RunStatus, given_up, run_status, scan
+from synood_ray.storage.progress import RunStatus, run_status, scan
 from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import ROWS_PER_SHARD, Unfinished, is_finished, publish
 from synood_ray.storage.record import check_or_create_run, check_settings, check_vacant, withdraw
@@ -262,13 +262,14 @@ def _drive(
 
     Without any, Ray is not started.
     """
-    found = scan(store, len(plan))
-    committed = len(found.committed)
+    prompts, parts = scan(store, len(plan), "prompts"), scan(store, len(plan))
+    committed = len(parts.committed)
     if retry:  # first: whatever ends this call early, the next one then publishes what is new
         announce_retries(store, {unit: again.number for unit, again in retry.items() if again.number})
     elif committed:
         say(f"resuming: {committed} of {len(plan)} units are committed")
-    if not retry and committed + len(given_up(store, len(plan)) - {*found.committed.tolist()}) == len(plan):
+    given_up = (prompts.quarantined | parts.quarantined).difference(parts.committed.tolist())
+    if not retry and committed + len(given_up) == len(plan):
         return 0, {}
     from synood_ray.farm.actors import REAL
     from synood_ray.farm.budget import BudgetSpentError
@@ -283,7 +284,7 @@ def _drive(
     say(connect(about_run(settings)))
     if not is_local():
         check_models(settings)
-    describes = asks_describer(settings) or len(scan(store, len(plan), "prompts").committed) < len(plan)
+    describes = asks_describer(settings) or len(prompts.committed) < len(plan)
     await_room(needs_of(settings, describes=describes), say)
     size: dict[str, int] = {"samples": plan.samples, "unit_size": settings.farm.unit_size}
     earlier = partial(_outcomes, store) if committed and not retry else None

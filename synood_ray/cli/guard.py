@@ -16,8 +16,10 @@ from synood_ray.errors import Unavailable, UserError, printable
 from synood_ray.extras import missing_extra
 from synood_ray.locations import without_credentials
 
-DONE, WRONG_INPUT, QUARANTINED, UNAVAILABLE, NOTHING_ACCEPTED, UNFINISHED, INTERRUPTED = 0, 2, 3, 4, 5, 6, 130
-"""Exit codes of every command. UNFINISHED: a budget is spent, or units are left; the same command goes on."""
+DONE, DEFECT, WRONG_INPUT, QUARANTINED, UNAVAILABLE, NOTHING_ACCEPTED, UNFINISHED = range(7)
+INTERRUPTED = 130
+"""Exit codes of every command. DEFECT: ours, with a traceback. UNFINISHED: a budget is spent, or units are left; the
+same command goes on."""
 CLOSING = 5.0
 """Seconds in which an interrupted command leaves its Ray cluster."""
 
@@ -34,12 +36,22 @@ def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> 
         try:
             return signals.code(main(arguments) or DONE)
         except BaseException as error:
-            # Libraries make errors of their own of an interrupt; Ray's own handler leaves with the signal's number.
-            by_ray = isinstance(error, SystemExit) and error.code == signal.SIGTERM
-            if not (signals.came or by_ray or isinstance(error, KeyboardInterrupt)):
+            # Libraries make errors of their own of an interrupt.
+            if not signals.came and exit_code(error) != INTERRUPTED:
                 return _code_of(error, arguments)
             signals.say()
             return INTERRUPTED
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code that an error comes to which leaves a command."""
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == signal.SIGTERM):
+        return INTERRUPTED  # Ray's own handler of SIGTERM leaves with the signal's number
+    if isinstance(error, ModuleNotFoundError) and missing_extra(error) is not None:
+        return WRONG_INPUT
+    if isinstance(error, UserError):
+        return WRONG_INPUT
+    return UNAVAILABLE if isinstance(error, Unavailable) else DEFECT
 
 
 def _code_of(error: BaseException, arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from synood_ray.locations import without_credentials
 
 def run(arguments: Arguments) -> int:
     from synood_ray.farm.cluster import connect, is_local
-    from synood_ray.serving.running import bring_up, check_port, find_detector, stay, take_down
+    from synood_ray.serving.running import check_port, deploy, find_detector, start, stay, take_down
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -22,8 +22,9 @@ def run(arguments: Arguments) -> int:
     if is_local():
         check_port(settings)
     say(connect())
+    start(settings, say)
     try:
-        bring_up(uri, settings, arguments.settings.log, say)
+        deploy(uri, settings, arguments.settings.log, say)
         where = "" if is_local() else ", on every machine of the cluster with a replica"
         address = f"http://{settings.host}:{settings.port}"
         say(f"{without_credentials(named)}: served at {address}{where}")

@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Any
 from synood_ray.cli.command import ALL, START, Arguments, Command
 from synood_ray.cli.guard import (
     DONE,
-    INTERRUPTED,
     NOTHING_ACCEPTED,
     QUARANTINED,
-    UNAVAILABLE,
     UNFINISHED,
-    WRONG_INPUT,
+    exit_code,
 )
 from synood_ray.cli.help import show, width
 from synood_ray.cli.tree import leaves, value_of
 from synood_ray.config.settings import Settings
-from synood_ray.errors import Unavailable, UserError, counted, first_line, printable
+from synood_ray.errors import UserError, counted, first_line, printable
 from synood_ray.locations import without_credentials
 
 if TYPE_CHECKING:
@@ -40,8 +38,6 @@ REJECTED = {
     "duplicate": "are nearly the same as another of their class (sampling.distinct, sampling.per_image)",
 }
 """Reasons of rejected samples in words, with the settings that matter."""
-_ENDS = {UserError: WRONG_INPUT, Unavailable: UNAVAILABLE, KeyboardInterrupt: INTERRUPTED, SystemExit: INTERRUPTED}
-_DEFECT = 1
 _REASONS = 3  # told at most
 _FEW = 0.25  # of a run's samples: with fewer accepted, the reasons are told
 
@@ -69,8 +65,7 @@ def run(arguments: Arguments, **more: Any) -> int:
     try:
         result = synthesize(settings, say=say, retry_failed=retry, rerun=rerun, **more)
     except BaseException as error:
-        code = next((code for kind, code in _ENDS.items() if isinstance(error, kind)), _DEFECT)
-        _tell_end(settings, say, {"exit_code": code, "error": without_credentials(first_line(error))})
+        _tell_end(settings, say, {"exit_code": exit_code(error), "error": without_credentials(first_line(error))})
         raise
     code = _summary(settings, result)
     _tell_end(settings, say, {"exit_code": code, **result.status.asdict()})

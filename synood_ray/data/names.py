@@ -13,7 +13,9 @@ SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "val
 _SPLIT_FILE = re.compile(r"(?:.*/)?(train|test|val|dev|eval|holdout)[a-z]{0,7}(?:[-_.\d].*)?\.parquet", re.IGNORECASE)
 _ID = re.compile(r"(?:class|cls|category|cat|label|group|id|n|c)?[\s_.-]*\d+|[0-9a-f]{8,}|[0-9a-f-]{36}")
 _NUMBERED = re.compile(r"\d+[\s_.-]+(?=[^\W\d_])")  # "002.Laysan_Albatross"
-_SIZE = re.compile(r"\d+\s*[x×]\s*\d+(@\d+x)?", re.IGNORECASE)  # "256x256", "48x48@2x": folders of icons and thumbnails
+_SIZE = re.compile(
+    r"\d{2,}\s*[x×]\s*\d{2,}(@\d+x)?", re.IGNORECASE
+)  # "256x256", "48x48@2x": folders of icons and thumbnails
 _MARKED = re.compile(r".+#\d+", re.DOTALL)
 _BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 _BETWEEN = re.compile(r"\s*[,;/|]\s*|\s+or\s+", re.IGNORECASE)
@@ -33,7 +35,10 @@ def complaint(keys: Sequence[str], place: str) -> str | None:
     if numbers := [key for key in keys if not any(letter.isalpha() for letter in key)]:
         return f"has classes that are numbers, not names ({some(numbers)}); {cure}"
     if sizes := [key for key in keys if _SIZE.fullmatch(key.strip())]:
-        return f"has folders that are sizes, not classes ({some(sizes)}); give one of them, such as {place}/{sizes[-1]}"
+        return (
+            f"has folders that are sizes, not classes ({some(sizes)}); give one of them, such as {place}/{sizes[-1]}, "
+            "or set data.class_names to keys if they are called so"
+        )
     if keys and all(_ID.fullmatch(key.strip().casefold()) for key in keys):
         return f"has classes that are ids, not names ({some(keys)}); {cure}"
     return None

@@ -206,7 +206,9 @@ def _inputs(
     scorer = settings.clip
     inputs: dict[str, Any] = {
         "evaluation": settings.evaluation.model_dump(mode="json"),
-        "scorer": {name: getattr(scorer, name) for name in ("model", "pretrained", "templates", "temperature")},
+        "scorer": {
+            name: getattr(scorer, name) for name in ("model", "pretrained", "revision", "templates", "temperature")
+        },
         "labels": settings.labels.model_dump(mode="json"),
         "sets": {name: _digest(source.listing()) for name, source in sources.items()},
         "samples": run.digest(),

@@ -67,14 +67,12 @@ def _init(address: str, about: Mapping[str, str]) -> Any:
     answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
 
     def start() -> None:
-        import ray
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
-        from ray.job_config import JobConfig
-
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         try:
+            import ray
+            from ray.job_config import JobConfig
+
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
             context = ray.init(address=address, job_config=JobConfig(metadata=dict(about)), **quiet)
-            global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")  # long words; `Losses` has few
             answers.put((context, None))
         except BaseException as error:
             answers.put((None, error))

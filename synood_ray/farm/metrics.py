@@ -159,8 +159,11 @@ class Metrics:
         self._take(used.take())
 
     def _beat(self) -> None:
+        before = time.monotonic()
         while not self._ended.wait(BEAT):
-            self.wait(BEAT)
+            now = time.monotonic()
+            self.wait(now - before)
+            before = now
 
     def wait(self, seconds: float) -> None:
         """So much time has passed: count it for everything that is waited for now."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
-from synood_ray.locations import is_hub_id, resolve
+from synood_ray.locations import is_folder, is_hub_id
 from synood_ray.models.describers import chosen
 
 HF_HUB = "hf-hub:"
@@ -35,7 +35,7 @@ def hub_models(settings: Settings) -> dict[str, str]:
             named[section] = name.removeprefix(HF_HUB)
     found = {}
     for section, model in named.items():
-        if Path(resolve(model)).expanduser().is_dir():
+        if is_folder(model):
             continue
         if not is_hub_id(model):
             raise UserError(f"{section}.model: there is no folder {model}")
@@ -69,19 +69,13 @@ def look_up(section: str, model: str, revision: str | None) -> str | None:
 
 def cached(model: str, revision: str | None) -> str | None:
     """The commit that a revision stood at when the model was fetched to this machine; None if it is not here."""
-    from huggingface_hub import scan_cache_dir
-    from huggingface_hub.errors import CacheNotFound
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        repos = scan_cache_dir().repos
-    except CacheNotFound:
+        return Path(snapshot_download(model, revision=revision, local_files_only=True)).name
+    except LocalEntryNotFoundError:
         return None
-    for repo in repos:
-        if (repo.repo_id, repo.repo_type) == (model, "model"):
-            for kept in repo.revisions:
-                if (revision or "main") in (*kept.refs, kept.commit_hash):
-                    return kept.commit_hash
-    return None
 
 
 def find_commits(settings: Settings, say: Callable[[str], None]) -> dict[str, str]:

@@ -56,7 +56,7 @@ def negative_labels(settings: Settings, store: Store, class_names: list[str], cl
         labels, about = NegativeLabels.from_bytes(kept), _about(kept)
     if _LABELS in about:
         check_labels(json.loads(about[_LABELS]), settings)
-    if about.get(_CLIP, clip.identity) != clip.identity and not _gives(labels, settings, clip):
+    if _CLIP in about and about[_CLIP] != clip.identity and not _gives(labels, settings, clip):
         raise UserError(
             f"{store.uri}/{layout.NEGATIVES}: was made by another CLIP than {settings.clip.model!r}; go on with that "
             "one (detector.model where a classifier scores), or remove the file: it is made anew"

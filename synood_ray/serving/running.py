@@ -61,11 +61,11 @@ def check_port(settings: ServingSettings) -> None:
         raise UserError(f"serving.port: cannot listen on {host}:{port} ({why}); choose another") from error
 
 
-def bring_up(run: str, settings: ServingSettings, log: LogSettings, say: Callable[[str], None]) -> None:
-    """Start Serve and the application on the cluster that is connected; returns when replicas answer.
+def start(settings: ServingSettings, say: Callable[[str], None]) -> None:
+    """Start Serve on the cluster that is connected, without the application.
 
-    What is waited for is said. Raises UserError for what a replica finds wrong, for replicas that have no place, and
-    where Ray Serve is there already for something else.
+    What is waited for is said. Raises UserError for replicas that have no place, and where Ray Serve is there already
+    for something else.
     """
     from ray import serve
 
@@ -73,19 +73,29 @@ def bring_up(run: str, settings: ServingSettings, log: LogSettings, say: Callabl
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     listens = {"host": settings.host, "port": settings.port, "request_timeout_s": settings.timeout}
     serve.start(http_options=listens)
-    _check_ours(settings)
+    _check_free(settings)
+
+
+def deploy(run: str, settings: ServingSettings, log: LogSettings, say: Callable[[str], None]) -> None:
+    """Start the application; returns when replicas answer. Raises UserError for what a replica finds wrong."""
+    from ray import serve
+
     application = build(Arguments(run=run, serving=settings, log=log).model_dump(mode="json"))
     serve.run_many([serve.RunTarget(application, name=NAME, route_prefix="/")], wait_for_applications_running=False)
     _await_replicas(settings.replicas.min, say)
     _client().wait_for_proxies_serving()
 
 
-def _check_ours(settings: ServingSettings) -> None:
-    """Raise UserError if this Serve was started for something else."""
+def _check_free(settings: ServingSettings) -> None:
+    """Raise UserError if this Serve has an application, which is somebody else's, or listens elsewhere."""
     from ray import serve
 
-    if taken := [name for name in serve.status().applications if name != NAME]:
-        raise UserError(f"this cluster's Ray Serve has another application already ({', '.join(taken)})")
+    found = serve.status().applications
+    if taken := [name for name, application in found.items() if application.status != "DELETING"]:
+        raise UserError(
+            f"this cluster's Ray Serve has an application already ({', '.join(taken)}); end that (serve shutdown), or "
+            "take another cluster"
+        )
     there = _client().http_config
     host, port = there.host, there.port
     if (host, port) != (settings.host, settings.port):

@@ -109,6 +109,6 @@ def identity(settings: Settings) -> dict[str, Any]:
     values = {f"training.{k}": v for k, v in settings.training.model_dump(mode="json").items() if k not in operational}
     values[SCORE] = settings.detector.score
     values["training.revision"] = _REVISION.get(settings.training.recipe, 1)
-    for name in ("model", "pretrained", "templates", "temperature"):
+    for name in ("model", "pretrained", "revision", "templates", "temperature"):
         values[f"scorer.{name}"] = getattr(settings.clip, name)
     return values | {"labels.groups": settings.labels.groups, "seed": settings.seed}

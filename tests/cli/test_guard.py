@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from synood_ray.cli.guard import main_guard
+from synood_ray.cli.guard import exit_code, main_guard
 from synood_ray.cli.main import main
 from synood_ray.errors import Unavailable, UserError
 from synood_ray.storage.stores.base import StoreUnavailable
@@ -117,6 +117,18 @@ def test_a_package_of_an_extra_that_is_not_there_is_one_line(capsys: pytest.Capt
     assert "synood_ray[cpu]" in capsys.readouterr().err
     with pytest.raises(ModuleNotFoundError):
         guard(needs("synood_ray.typo"))
+
+
+def test_what_is_told_of_the_end_is_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """`farm.on_finish` is told by `exit_code` what the process will end with."""
+    errors = [UserError("x"), Unavailable("x"), ModuleNotFoundError(name="ray"), KeyboardInterrupt()]
+    for error in errors:
+
+        def main(argv: list[str], error: BaseException = error) -> int:
+            raise error
+
+        assert guard(main) == exit_code(error)
+    assert exit_code(ZeroDivisionError()) == 1
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

@@ -117,6 +117,7 @@ def test_parquet_labels_that_are_no_names(tmp_path: Path, labels: list, kind: pa
         ["golden_retriever", "pug"],
         ["golden retriever", "pug"],
     ),
+    ("trial", "a car called 4x4", "a name like others", ["4x4", "sedan"], ["4x4", "sedan"]),
     ("trial", "names in another script", "names like others", ["犬", "猫"], ["犬", "猫"]),
     ("trial", "two ImageNet wnids", "their curated names", ["n01440764", "n01443537"], ["tench", "goldfish"]),
 )

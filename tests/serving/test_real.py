@@ -193,6 +193,24 @@ def test_a_port_in_use_is_told_before_ray_starts(served: Served) -> None:
     assert refused.stderr.startswith("error: serving.port: cannot listen on 127.0.0.1") and not refused.stdout
 
 
+def test_a_second_one_is_refused_and_the_first_one_stays(served: Served) -> None:
+    """On the same cluster, and on another port: neither does it take the place, nor does its end end the first."""
+    (port,) = served.home.glob("ray/session_latest/gcs_server_port_*")
+    cluster = {"RAY_ADDRESS": f"127.0.0.1:{port.read_text().strip()}", "RAY_AUTH_MODE": "token"}
+    ended = run(
+        "serve",
+        "--run",
+        served.folder,
+        "--serving.replicas.cpus",
+        "0.1",
+        code=2,
+        RAY_TMPDIR=str(served.home),
+        **cluster,
+    )
+    assert "Ray Serve has an application already (synood)" in ended.stderr and ended.stderr.startswith("error: ")
+    assert httpx.get(f"{served.address}/healthz", timeout=60).json() == {"status": "ok"}
+
+
 def test_sigterm_ends_it(served: Served) -> None:
     served.process.send_signal(signal.SIGTERM)
     out, err = served.process.communicate(timeout=60)

@@ -69,8 +69,10 @@ class PairPolicy:
         draw = chance(seed, self.name)
         across, beside = draw.random() < self.prompts.across, draw.random() < self.prompts.context
         related = self.relatives.partners[source.label]
-        others = [label for label in self.relatives.strangers(source.label) if classes[label] != source.name]
-        partner = draw.choice(others or related if across else related)
+        if across:
+            strangers = self.relatives.strangers(source.label)
+            related = [label for label in strangers if classes[label] != source.name] or related
+        partner = draw.choice(related)
         names, weight = (source.name, classes[partner]), self.way.weight(self.prompts)
         own, other = (fill_prompt(self.settings, words(name, context, beside)) for name in names)
         prompt = self.way.told(own, other, weight)
