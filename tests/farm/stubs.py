@@ -34,8 +34,8 @@ def stub_actors(
 class Faults:
     """Fails where it is told to: "error-U" at unit U always, "once-U" the first time, "die-U" dies once.
 
-    "undescribed-U": the prompts of unit U cannot be made. "bad-K": sample K fails, unless it is retried;
-    "bad-K-always": also then.
+    "hang-U": does not come to an end the first time. "undescribed-U": the prompts of unit U cannot be made.
+    "bad-K": sample K fails, unless it is retried; "bad-K-always": also then.
     "mute-K-N": sample K gets no prompt before its retry N. "vain": no sample is accepted.
     """
 
@@ -46,13 +46,15 @@ class Faults:
     def fail(self, unit: int) -> None:
         for fault in self.faults:
             kind, _, number = fault.partition("-")
-            if kind not in ("error", "once", "die") or int(number) != unit:
+            if kind not in ("error", "once", "die", "hang") or int(number) != unit:
                 continue
             first = self.store.put_new(f"faults/{fault}", os.urandom(8)).name == "CREATED"
             if kind == "error" or (kind == "once" and first):
                 raise ValueError(f"unit {unit} does not work")
             if kind == "die" and first:
                 os._exit(1)
+            if kind == "hang" and first:
+                time.sleep(3600)
 
 
 class StubDescriber(Faults):
