@@ -34,6 +34,7 @@ def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
     """Returns set -> score -> variant -> metric -> one value per seed. UserError where there is no published run."""
     from synood_ray.detection.evaluate import evaluate
     from synood_ray.detection.methods import Method
+    from synood_ray.detection.run_images import RunImages
     from synood_ray.detection.sets import encode_sets, open_sets
     from synood_ray.models.clip import ClipModel
     from synood_ray.negatives.stored import negative_labels
@@ -59,7 +60,7 @@ def benchmark(settings: Settings, run: str, seeds: int = 3) -> dict[str, Any]:
                 asked = settings.model_copy(update={"detector": settings.detector.model_copy(update={"score": score})})
                 detector = detector_of(tuned, replace(data, training=chosen), clip, negatives, asked, made.classes)
                 methods[f"{score}, {name}, {seed}"] = Method(detector.score_features, detector.id_logits)
-    id_set, ood_sets = encode_sets(made, settings, sources, clip, lambda line: None)
+    id_set, ood_sets = encode_sets(RunImages(made, settings, clip, lambda line: None), sources)
     found = evaluate(id_set, ood_sets, methods, draws=0)["sets"]
 
     def values(where: str, score: str, variant: str) -> dict[str, list[float]]:

@@ -25,7 +25,8 @@ from synood_ray.detection.methods import (
     frozen_methods,
 )
 from synood_ray.detection.metrics import METRICS, bootstrap, interval, ood_metrics, threshold_at
-from synood_ray.detection.sets import Say, TestSet, encode_own_images, encode_sets, open_sets
+from synood_ray.detection.run_images import RunImages, Say
+from synood_ray.detection.sets import TestSet, encode_sets, open_sets
 from synood_ray.detection.warnings import result_warnings, run_warnings
 from synood_ray.errors import UserError
 from synood_ray.locations import public
@@ -162,9 +163,9 @@ def run_evaluation(
 
     clip = ClipModel(settings.clip)
     negatives = negative_labels(settings, store, record.classes, clip)
-    own_images = functools.partial(encode_own_images, run, settings, clip, say)
+    own = RunImages(run, settings, clip, say)
     csp = functools.partial(csp_labels, settings, store, record.classes, clip)
-    frozen = settings, clip, record.classes, negatives.features, own_images
+    frozen = settings, clip, record.classes, negatives.features, own.learned_from
     methods, left_out = frozen_methods(*frozen, lambda: csp().features)
     trained, left_alone = controls(run, settings, clip, negatives) if controls else ({}, [])
     again = trained.pop(OURS, None)
@@ -176,13 +177,13 @@ def run_evaluation(
     notes += left_out + left_alone
     if not methods:
         raise UserError(f"evaluation.scores: nothing is left to measure ({'; '.join(notes)})")
-    id_set, ood_sets = encode_sets(run, settings, sources, clip, say)
+    id_set, ood_sets = encode_sets(own, sources)
     if "id" not in sources:
         notes.append("ID test: the held-out calibration images (evaluation.id_test is not set); thresholds saw them")
     notes += [note for one in (id_set, *ood_sets.values()) for note in one.notes]
     result = evaluate(id_set, ood_sets, methods, settings.evaluation.bootstrap, settings.seed)
     if settings.evaluation.artefacts:
-        result["artefacts"], why_not = measure_artefacts(run, settings, clip, methods, say)
+        result["artefacts"], why_not = measure_artefacts(own, methods)
         notes += [why_not] if why_not else []
     names = {name: [info.name for info in one.classes] for name, one in sources.items() if name in result["sets"]}
     result["blind"] = blind_check(run, negatives.words, names)

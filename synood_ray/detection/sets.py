@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +16,13 @@ from synood_ray.data.images import UNLABELLED, ClassInfo, display_name
 from synood_ray.data.likeness import copies, thumbnail
 from synood_ray.data.source import open_source
 from synood_ray.detection.contamination import own_thumbnails, without_id_classes
-from synood_ray.detection.kept import images_key, read_features
 from synood_ray.detection.protocols import PROTOCOLS, Place
+from synood_ray.detection.run_images import Encoded, RunImages
 from synood_ray.errors import UserError
-from synood_ray.records import SourceImage
 from synood_ray.storage.record import RunRecord
-from synood_ray.storage.run import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from synood_ray.detection.detector import ImageEncoder
-    from synood_ray.models.clip import ClipModel
-
-Say = Callable[[str], None]
-"""Called with a line about what is being done."""
 
 
 @dataclass(frozen=True)
@@ -128,40 +120,35 @@ def _of_tests(settings: Settings) -> DataSettings:
     return settings.data.model_copy(update={"where": settings.evaluation.where})
 
 
-def encode_sets(
-    run: Run, settings: Settings, sources: Mapping[str, Any], clip: ClipModel, say: Say
-) -> tuple[TestSet, dict[str, TestSet]]:
+def encode_sets(own: RunImages, sources: Mapping[str, Any]) -> tuple[TestSet, dict[str, TestSet]]:
     """The features of `open_sets`: the ID test (the calibration images if none is set), and the others by name."""
-    own = own_thumbnails(run, settings) if sources else []
-    ood_sets = {
-        name: _encode(run, settings, name, source, own, clip, say) for name, source in sources.items() if name != "id"
-    }
-    return _id_set(run, settings, sources, own, clip, say), ood_sets
+    thumbnails = own_thumbnails(own.run, own.settings) if sources else []
+    sets = {name: _encode(own, name, source, thumbnails) for name, source in sources.items()}
+    id_set = sets.pop("id", None)
+    return id_set or _of_calibration(own.calibration), sets
 
 
-def _encode(
-    run: Run, settings: Settings, name: str, source: Any, own: list[np.ndarray], clip: ImageEncoder, say: Say
-) -> TestSet:
-    """own: thumbnails of the run's images, which are no test images.
+def _encode(own: RunImages, name: str, source: Any, own_thumbnails: list[np.ndarray]) -> TestSet:
+    """own_thumbnails: of the run's images, which are no test images.
 
     A protocol's sets stay whole, so that its figures can be compared: what does not belong into them is only told.
     """
     from synood_ray.detection.features import encode_sources
 
-    scan = source.scan()
+    settings, say, scan = own.settings, own.say, source.scan()
     whole = settings.evaluation.protocol is not None
     fate = "stay, as the protocol has them" if whole else "are left out"
     images, notes = scan.images, [f"{name}: {note}" for note in source.notes]
     if name.startswith(("near/", "far/")):
-        foreign, note = without_id_classes(source, images, run.classes)
+        foreign, note = without_id_classes(source, images, own.run.classes)
         notes += [f"{name}: {note} {fate}"] if note else []
         images = images if whole else foreign
     say(f"{name}: encoding {len(images)} images")
     thumbnails: list[np.ndarray] = []
     features, kept, _ = encode_sources(
-        clip, settings.data, images, seen=lambda picture: thumbnails.append(thumbnail(picture))
+        own.clip, settings.data, images, seen=lambda picture: thumbnails.append(thumbnail(picture))
     )
-    copied = copies(thumbnails, own)
+    copied = copies(thumbnails, own_thumbnails)
     if copied:
         notes.append(f"{name}: {len(copied)} images that are copies of the run's own {fate}")
         keep = [place for place in range(len(kept)) if whole or place not in copied]
@@ -176,47 +163,7 @@ def _encode(
     return TestSet(features, classes, len(scan.images) - len(kept) + len(scan.skips), tuple(notes))
 
 
-def _id_set(
-    run: Run, settings: Settings, sources: Mapping[str, Any], own: list[np.ndarray], clip: ClipModel, say: Say
-) -> TestSet:
-    if "id" in sources:
-        return _encode(run, settings, "id", sources["id"], own, clip, say)
-    features, labels, skipped = _own_images(run, settings, "calibration", "id", clip, say)
-    if not len(labels):
+def _of_calibration(images: Encoded) -> TestSet:
+    if not len(images.labels):
         raise UserError("evaluation.id_test is not set and the run's calibration images are gone; name a test set")
-    return TestSet(features, labels, skipped)
-
-
-def encode_own_images(run: Run, settings: Settings, clip: ClipModel, say: Say) -> tuple[Tensor, Tensor, Tensor]:
-    """The run's own images, as far as they are kept or can still be read: features [N, D] and labels [N] of the ID
-    images it was made from, and features [H, D] of the held-out ones. Raises UserError if there are no longer two of
-    the latter."""
-    import torch
-
-    features, labels, _ = _own_images(run, settings, "id", "the run's ID images", clip, say)
-    return features, torch.from_numpy(labels), encode_held_out(run, settings, clip, say)
-
-
-def encode_held_out(run: Run, settings: Settings, clip: ClipModel, say: Say) -> Tensor:
-    """Features [H, D] of the run's held-out images. Raises UserError if there are no longer two of them."""
-    held_out, _, _ = _own_images(run, settings, "calibration", "held-out images", clip, say)
-    if len(held_out) < 2:
-        raise UserError(f"{run.uri}: the run's calibration images are gone, which scores and thresholds are set on")
-    return held_out
-
-
-def _own_images(
-    run: Run, settings: Settings, which: str, name: str, clip: ClipModel, say: Say
-) -> tuple[Tensor, np.ndarray, int]:
-    """Features, labels, and how many images could not be read. which: what the run keeps them as (`images_key`)."""
-    from synood_ray.detection.features import encode_sources
-
-    sources: Sequence[SourceImage] = run.sources() if which == "id" else run.held_out()
-    kept = read_features(run.store, images_key(run.store, clip))
-    if kept is not None:
-        features, used, skipped = kept[which], list(sources), 0
-    else:
-        say(f"{name}: encoding {len(sources)} images")
-        features, used, skips = encode_sources(clip, settings.data, list(sources))
-        skipped = len(skips)
-    return features, np.array([image.label for image in used], dtype=np.int64), skipped
+    return TestSet(images.features, images.labels, images.skipped)

@@ -12,6 +12,7 @@ from synood_ray.detection.artefacts import measure_artefacts
 from synood_ray.detection.evaluate import run_evaluation
 from synood_ray.detection.features import encode_pictures, encode_sources
 from synood_ray.detection.methods import Method
+from synood_ray.detection.run_images import RunImages
 from synood_ray.models.clip import ClipModel
 from synood_ray.models.images import from_png, to_png
 from synood_ray.models.inpainters import open_inpainter
@@ -58,7 +59,7 @@ def test_shares_are_those_of_the_regenerated_images_below_the_threshold(store: S
     }
     lowest = (real @ direction).min()  # keeps all three, as 95 % of three is more than two
     expected = float(((features @ direction) < lowest).double().mean())
-    found, note = measure_artefacts(run, settings, clip, methods, silent)
+    found, note = measure_artefacts(RunImages(run, settings, clip, silent), methods)
     assert found == {"images": 2, "called_ood": {"one": 0.5, "both": 1.0, "frozen": expected}}
     assert note == ""
 
@@ -76,10 +77,10 @@ def test_it_is_left_out_where_it_cannot_be_had_and_the_notes_say_so(store: Store
     changed = settings.model_copy(deep=True)
     changed.sampling.recipe = "official"
     expected = "artefacts: not measured (recipe official regenerates no ID images)"
-    assert measure_artefacts(run, changed, clip, {}, silent) == (None, expected)
+    assert measure_artefacts(RunImages(run, changed, clip, silent), {}) == (None, expected)
     changed = settings.model_copy(deep=True)
     changed.inpainter.model = str(Path(settings.output) / "nothing here")
-    found, note = measure_artefacts(run, changed, clip, {}, silent)
+    found, note = measure_artefacts(RunImages(run, changed, clip, silent), {})
     assert found is None and note.startswith("artefacts: not measured (inpainter.model")
     changed.evaluation.artefacts = 0
     assert "artefacts" not in run_evaluation(store, changed)

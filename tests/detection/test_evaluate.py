@@ -14,6 +14,7 @@ from synood_ray.detection.evaluate import evaluate, run_evaluation
 from synood_ray.detection.methods import Method, frozen_methods
 from synood_ray.detection.metrics import METRICS, bootstrap, interval, ood_metrics
 from synood_ray.detection.projector import Projector
+from synood_ray.detection.run_images import RunImages
 from synood_ray.detection.sets import TestSet, encode_sets, open_sets
 from synood_ray.errors import UserError
 from synood_ray.models.clip import ClipModel
@@ -235,7 +236,7 @@ def test_other_detectors_are_compared_by_name(store: Store, settings: Settings, 
     assert listed["official"] == f"detector of {tmp_path / 'other'}, training recipe official, score neglabel"
     assert "NeurIPS 2022" in listed["mcm"]
     made = Run.open(store)
-    images = encode_sets(made, settings, open_sets(settings, made.record), clip, lambda line: None)
+    images = encode_sets(RunImages(made, settings, clip, lambda line: None), open_sets(settings, made.record))
     scores = [other.score_features(one.features).double() for one in (images[0], images[1]["near/mixed"])]
     assert found["sets"]["near/mixed"]["official"] == pytest.approx(ood_metrics(*scores))
 

@@ -7,7 +7,7 @@ import torch
 
 from synood_ray.config import Settings
 from synood_ray.detection.methods import frozen_methods
-from synood_ray.detection.sets import encode_own_images
+from synood_ray.detection.run_images import RunImages
 from synood_ray.errors import UserError
 from synood_ray.farm.preparing import open_scorer
 from synood_ray.negatives.csp import csp_labels
@@ -46,8 +46,8 @@ def test_a_runs_scorer_learns_from_its_id_images_once(store: Store, settings: Se
     assert clip is not None
     settings.evaluation.scores = ["fused"]
     negatives = NegativeLabels.from_bytes(store.get(layout.NEGATIVES)).features
-    own = encode_own_images(Run.open(store), settings, clip, lambda line: None)
-    methods, notes = frozen_methods(settings, clip, NAMES, negatives, lambda: own, pytest.fail)
+    own = RunImages(Run.open(store), settings, clip, lambda line: None)
+    methods, notes = frozen_methods(settings, clip, NAMES, negatives, own.learned_from, pytest.fail)
     assert not notes
     assert torch.allclose(methods["fused"].score(clip.encode_images(images)), score, rtol=1e-3, atol=1e-2)
 

@@ -13,7 +13,7 @@ from synood_ray.config.models import ScorerSettings
 from synood_ray.config.settings import Settings
 from synood_ray.detection.description import is_stale
 from synood_ray.detection.evaluate import run_evaluation
-from synood_ray.detection.sets import encode_own_images
+from synood_ray.detection.run_images import RunImages
 from synood_ray.errors import UserError
 from synood_ray.models.clip import ClipModel, ClipOnDemand
 from synood_ray.negatives.stored import negative_labels
@@ -308,8 +308,8 @@ def test_a_second_training_loads_no_clip_and_needs_no_ray(
 def test_the_runs_own_images_are_read_from_what_is_kept_even_if_they_are_gone(store: Store, settings: Settings) -> None:
     train(store, settings)
     shutil.rmtree(settings.data.uri)
-    own = encode_own_images(Run.open(store), settings, ClipModel(settings.scorer), pytest.fail)
-    assert [len(part) for part in own] == [12, 12, 3]
+    own = RunImages(Run.open(store), settings, ClipModel(settings.scorer), pytest.fail)
+    assert [len(part) for part in own.learned_from()] == [12, 12, 3]
 
 
 def test_features_of_another_clip_or_other_samples_are_not_taken(
