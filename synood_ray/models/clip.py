@@ -134,12 +134,40 @@ class ClipOnDemand:
         return self.loaded.encode_classes(names, templates)
 
 
+_WEIGHTS = (".safetensors", ".bin", ".pth")
+_PREFERRED = (
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+)
+"""The weights that open_clip takes of a folder: the first of these, or else one of whatever weights there are."""
+_SAID = (".json", ".txt", ".model")
+"""Ends of the names of configurations, and of what tokenizers are made of."""
+
+
 def _folder_identity(folder: str, dtype: torch.dtype) -> str:
-    """Of a model in a folder: sha256 over the names and contents of its files and the data type."""
-    digest = hashlib.sha256(str(dtype).encode())
-    for file in sorted(path for path in Path(folder).iterdir() if path.is_file()):
-        digest.update(f"{file.name} {file.stat().st_size} ".encode())
-        with file.open("rb") as opened:
+    """Of a model in a folder: sha256 over the data type and over names and contents of the weights that are loaded, the
+    configuration and the tokenizer. Other weights beside them and what is written about it do not matter."""
+    files = {path.name: path for path in Path(folder).iterdir() if path.is_file()}
+    weights = [name for name in files if name.endswith(_WEIGHTS)]
+    taken = [name for name in _PREFERRED if name in files][:1] or weights
+    names = sorted({*taken, *(name for name in files if name.endswith(_SAID))})
+    looked = ((files[name], files[name].stat()) for name in names)
+    return _files_identity(tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in looked), str(dtype))
+
+
+@functools.lru_cache(8)
+def _files_identity(files: tuple[tuple[Path, int, int], ...], dtype: str) -> str:
+    """files: with sizes and times of change, so that a process reads each once."""
+    digest = hashlib.sha256(dtype.encode())
+    for path, size, _ in files:
+        digest.update(f"{path.name} {size} ".encode())
+        with path.open("rb") as opened:
             while block := opened.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
