@@ -140,6 +140,10 @@ class InpainterSettings(Section):
     compile: bool = operational(False, "torch.compile the denoiser (GPU; minutes of start-up, faster steps)")
 
 
+TIMM = "timm:"
+"""Before the name or folder of a classifier."""
+
+
 class ScorerSettings(Section):
     """The CLIP whose OOD score draws the boundary."""
 
@@ -155,6 +159,11 @@ class ScorerSettings(Section):
     dtype: DType = Field("auto", description="auto: float32 (scores are compared with a threshold)")
     device: Device = operational("auto", "auto: a GPU if there is one")
     placement: Literal["local", "actor"] = operational("local", "inside every sampler, or one shared actor pool")
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether the model is no CLIP but a classifier of timm's, which has no text tower."""
+        return self.model.startswith(TIMM)
 
     @property
     def name(self) -> str:

@@ -149,7 +149,7 @@ class Settings(Section):
     def clip(self) -> ScorerSettings:
         """The CLIP of negative labels, fine-tuning and evaluation: the scorer's, or the detector's own where a
         classifier scores. Raises UserError if there is none, or if there are two."""
-        if not self.scorer.model.startswith("timm:"):
+        if not self.scorer.is_classifier:
             if self.detector.model not in (None, self.scorer.model):
                 raise UserError("detector.model is for runs that a classifier scores; this one has scorer.model's CLIP")
             return self.scorer

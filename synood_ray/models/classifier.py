@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
-from synood_ray.config.models import ScorerSettings
+from synood_ray.config.models import TIMM, ScorerSettings
 from synood_ray.errors import UserError, first_line
 from synood_ray.locations import is_folder, resolve
 from synood_ray.models.clip import ClipModel, Preprocess
@@ -16,8 +16,6 @@ from synood_ray.scores import ScoreInput
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-TIMM = "timm:"
 
 
 class Classifier(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from synood_ray.config.models import TIMM
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.locations import is_folder, is_hub_id
@@ -17,7 +18,6 @@ from synood_ray.models.describers import chosen
 HF_HUB = "hf-hub:"
 """How open_clip and timm mark a model of the Hub."""
 
-_TIMM = "timm:"
 _SECONDS = 10.0
 
 
@@ -30,7 +30,7 @@ def hub_models(settings: Settings) -> dict[str, str]:
     if chosen(settings.describer) == "model":
         named["describer"] = settings.describer.model
     for section, model in (("scorer", settings.scorer.model), ("detector", settings.detector.model or "")):
-        name = model.removeprefix(_TIMM)
+        name = model.removeprefix(TIMM)
         if name.startswith(HF_HUB) or "/" in name:  # others are architectures, whose weights a tag names
             named[section] = name.removeprefix(HF_HUB)
     found = {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from synood_ray.config.models import ScorerSettings
 from synood_ray.errors import UserError
-from synood_ray.models.classifier import TIMM, Classifier, ClipClassifier, TimmClassifier
+from synood_ray.models.classifier import Classifier, ClipClassifier, TimmClassifier
 from synood_ray.models.clip import ClipModel
 from synood_ray.scores import SCORES, ScoreInput, State
 
@@ -59,7 +59,7 @@ class Scorer:
         self.classifier: Classifier
         if not SCORES[settings.score].differentiable:
             raise UserError(f"scorer.score {settings.score!r} has no gradient, which sampling follows; choose another")
-        if settings.model.startswith(TIMM):
+        if settings.is_classifier:
             if SCORES[settings.score].needs:
                 raise UserError(f"scorer.score {settings.score!r} needs a CLIP, but scorer.model names a classifier")
             self.classifier = TimmClassifier(settings, class_names)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
+from synood_ray.config.models import TIMM
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.locations import public
@@ -79,7 +80,7 @@ def fixed_labels(run: Run) -> dict[str, Any] | None:
             about = _about(first + run.store.get_range(layout.NEGATIVES, 8, header_length(first)))
         if _LABELS in about:
             return json.loads(about[_LABELS])  # type: ignore[no-any-return]
-        if not run.config["scorer"]["model"].startswith("timm:"):  # the samplers mined them, with the run's settings
+        if not run.config["scorer"]["model"].startswith(TIMM):  # the samplers mined them, with the run's settings
             return {name: value for name, value in run.config["labels"].items() if name in FIXED}
     return None
 

@@ -16,10 +16,10 @@ EXEMPLARS = 16
 """ID images of a class that are kept at most."""
 
 
-def exemplars(features: Tensor, labels: Tensor, each: int = EXEMPLARS) -> dict[str, Tensor]:
+def exemplars(features: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """What `class_margin` needs of ID features [N, D] with labels [N].
 
-    origin [D]: mean of all. exemplars [E, D]: the first images of every class, at most `each`, as unit vectors from the
+    origin [D]: mean of all. exemplars [E, D]: the first `EXEMPLARS` images of every class, as unit vectors from the
     origin; exemplar_classes [E] int64: their classes, numbered from 0 without gaps.
     """
     import torch
@@ -29,14 +29,14 @@ def exemplars(features: Tensor, labels: Tensor, each: int = EXEMPLARS) -> dict[s
     order = index.argsort(stable=True)
     counts = index.bincount()
     place = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[index[order]]
-    kept = order[place < each]
+    kept = order[place < EXEMPLARS]
     origin = features.mean(0)
     unit = F.normalize(features[kept] - origin, dim=-1)
     return {"origin": origin, "exemplars": unit, "exemplar_classes": index[kept]}
 
 
-def class_margin(features: Tensor, state: Mapping[str, Tensor], sharpness: float = SHARPNESS) -> Tensor:
-    """log d_1 - log d_2, over the sharpness, of features [B, D]: in units of a cosine, at least 0.
+def class_margin(features: Tensor, state: Mapping[str, Tensor]) -> Tensor:
+    """log d_1 - log d_2, over `SHARPNESS` s, of features [B, D]: in units of a cosine, at least 0.
 
     d_1 and d_2 are the two largest of the classes' densities, means over a class's exemplars e of exp(s cos(x, e)),
     both seen from the origin. Of a single class it is log d_1 alone. Images that lie between two classes are near-OOD
@@ -45,9 +45,9 @@ def class_margin(features: Tensor, state: Mapping[str, Tensor], sharpness: float
     """
     from torch.nn import functional as F
 
-    kernel = (sharpness * F.normalize(features - state["origin"], dim=-1) @ state["exemplars"].T).exp()
+    kernel = (SHARPNESS * F.normalize(features - state["origin"], dim=-1) @ state["exemplars"].T).exp()
     classes = state["exemplar_classes"].long()
     counts = classes.bincount()
     densities = kernel.new_zeros(len(kernel), len(counts)).index_add(1, classes, kernel) / counts
-    nearest = densities.topk(min(2, len(counts)), dim=-1).values.log() / sharpness
+    nearest = densities.topk(min(2, len(counts)), dim=-1).values.log() / SHARPNESS
     return nearest[:, 0] - nearest[:, 1] if len(counts) > 1 else nearest[:, 0]

@@ -99,13 +99,15 @@ def control_methods(
     notes: list[str] = []
     trained_on: dict[str, Examples] = {}
     for name, control in CONTROLS.items():
-        examples = RECIPES[without.recipe](control.images(data, negatives, seeds[0]), without).projector_examples
+        first = control.images(data, negatives, seeds[0])
+        examples = RECIPES[without.recipe](first, without).projector_examples
         twin = next((other for other, its in trained_on.items() if _alike(its, examples)), None)
         if twin:
             notes.append(f"{name}: left out, recipe {without.recipe} would train it on the same as {twin}")
             continue
         trained_on[name] = examples
-        made = [trained(control.images(data, negatives, seed), without, seed, control.what) for seed in seeds]
+        images = [first, *(control.images(data, negatives, seed) for seed in seeds[1:])]
+        made = [trained(one, without, seed, control.what) for one, seed in zip(images, seeds, strict=True)]
         found[name] = replace(made[0], again=tuple(made[1:]))
     others = [trained(data, training, seed, "") for seed in seeds[1:]]
     if others:

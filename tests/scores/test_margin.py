@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from synood_ray.scores import SCORES, IdImages, ScoreInput
-from synood_ray.scores.margin import class_margin, exemplars
+from synood_ray.scores.margin import EXEMPLARS, class_margin, exemplars
 
 ANGLES = [0.0, 10, 100, 120, 240, 250, 245]
 LABELS = torch.tensor([5, 5, 7, 7, 9, 9, 9])
@@ -40,10 +40,10 @@ def test_between_two_classes_it_is_lowest() -> None:
 
 
 def test_a_class_keeps_its_first_images_whatever_the_order_of_classes() -> None:
-    features = plane(*range(0, 60, 10))
-    state = exemplars(features, torch.tensor([3, 1, 3, 1, 3, 3]), each=2)
-    expected = (features - features.mean(0))[[1, 3, 0, 2]]
-    assert state["exemplar_classes"].tolist() == [0, 0, 1, 1]
+    features = plane(*range(0, 60, 3))
+    state = exemplars(features, torch.tensor([3, 1, 3, 1, *[3] * 16]))
+    expected = (features - features.mean(0))[[1, 3, 0, 2, *range(4, 18)]]
+    assert state["exemplar_classes"].tolist() == [0, 0, *[1] * EXEMPLARS]
     assert torch.allclose(state["exemplars"], expected / expected.norm(dim=1, keepdim=True))
 
 

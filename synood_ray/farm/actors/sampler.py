@@ -11,7 +11,6 @@ from synood_ray.config.settings import Settings
 from synood_ray.farm.actors.named import Named, logged, made_once, told
 from synood_ray.farm.reports import NAMES, UnitReport, reasons
 from synood_ray.logs import heard
-from synood_ray.models.classifier import TIMM
 from synood_ray.models.describers.base import Context
 from synood_ray.records import SampleRow, SampleTask
 from synood_ray.sampling.produce import Models, produce
@@ -78,7 +77,7 @@ class SamplerActor(Named):
         with intact(self.store, layout.RELATIVES):  # stored when the scorer was opened
             related = Relatives.from_json(self.store.get(layout.RELATIVES))
         parts = self.inpainter, self.scorer, calibration, self.negative_words, related
-        has_text = not self.settings.scorer.model.startswith(TIMM)
+        has_text = not self.settings.scorer.is_classifier
         names = self.scorer.encode_names if has_text and names_wanted(self.settings) else None
         return Models(self.settings, self.class_names, *parts, texts=names)
 
