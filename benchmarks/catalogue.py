@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.heads import HEADS
 from benchmarks.targets import Target, print_targets
 from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
@@ -27,6 +28,7 @@ NAMES = {
 }
 FULL_SIZE = ("sd2", "sdxl")
 SAMPLES = 460
+MOST_SEEDS = 99
 MINI = "mini://data/"
 
 
@@ -47,6 +49,8 @@ def check(names: list[str], settings: Settings, options: Mapping[str, str]) -> N
         if model not in FULL_SIZE:
             raise UserError(f"--models {model!r} is not a full-size model; there are {', '.join(FULL_SIZE)}")
     _samples(options)
+    _count(options, "heads", len(HEADS))
+    _count(options, "seeds", MOST_SEEDS)
     for option in ("json", "plot"):
         if option in options and not Path(options[option]).absolute().parent.is_dir():
             raise UserError(f"--{option} {options[option]}: its folder does not exist")
@@ -74,7 +78,8 @@ def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, 
     if name == "detector":
         from benchmarks import detector
 
-        measured = detector.show(detector.benchmark(settings, test="test" in options))
+        heads, seeds = range(_count(options, "heads", len(HEADS))), _count(options, "seeds", MOST_SEEDS)
+        measured = detector.show(detector.benchmark(settings, "test" in options, heads, seeds))
         return _with_targets(name, measured, detector.targets(measured, settings.detector.score))
     if name == "teaching":
         from benchmarks import teaching
@@ -114,6 +119,13 @@ def _samples(options: Mapping[str, str]) -> int:
     text = options.get("samples", str(SAMPLES))
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= SAMPLES):
         raise UserError(f"--samples {text!r}: give 1 to {SAMPLES}, which is four of an image of every class")
+    return int(text)
+
+
+def _count(options: Mapping[str, str], name: str, most: int) -> int:
+    text = options.get(name, "3")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= most):
+        raise UserError(f"--{name} {text!r}: give 1 to {most}")
     return int(text)
 
 

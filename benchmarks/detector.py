@@ -2,22 +2,26 @@
 three training seeds, intervals over classes, and the shipped detector beside the best of all baselines.
 
 Settings are chosen on the validation sets; the test sets are read with ``--test`` only, and every reading is written
-down (`benchmarks.teaching.READS`).
+down (`benchmarks.teaching.READS`). Images and what is measured are kept under build/, so that it can be stopped and
+goes on; a reading that goes on is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.draws import draw, span
 from benchmarks.heads import HEADS, score_functions
+from benchmarks.parts import Part, Parts
 from benchmarks.regimes import REGIMES, SETS, Regime, look, make_images, open_regime
 from benchmarks.targets import Target
 from benchmarks.teaching import PAPER, count_reads, note_reading
-from benchmarks.teaching.images import RELEASED
+from benchmarks.teaching.images import RELEASED, ImageSet
 from benchmarks.teaching.methods import FAR_ONLY, ID_ONLY, MIXUP, Seen, Trainee, trainees
 from synood_ray.config.settings import Settings
 
@@ -41,37 +45,45 @@ Row = tuple[str, str]
 
 @dataclass
 class Total:
-    """Sums over heads and seeds, by set and row."""
+    """Sums over heads and seeds, by set, row and metric."""
 
-    values: dict[tuple[str, Row], Drawn]
-    counts: dict[tuple[str, Row], int]
+    values: Part
+    counts: dict[tuple[str, ...], int]
 
-    def add(self, where: str, row: Row, drawn: Drawn) -> None:
-        before = self.values.get((where, row))
-        self.values[where, row] = drawn if before is None else {m: before[m] + drawn[m] for m in METRICS}
-        self.counts[where, row] = self.counts.get((where, row), 0) + 1
+    def add(self, part: Part) -> None:
+        for key, drawn in part.items():
+            self.values[key] = drawn + self.values.get(key, 0.0)
+            self.counts[key] = self.counts.get(key, 0) + 1
 
     def means(self) -> dict[str, dict[Row, Drawn]]:
         """Set -> row -> draws, means over heads and seeds."""
         found: dict[str, dict[Row, Drawn]] = {name: {} for name in SETS}
-        for (where, row), drawn in self.values.items():
-            found[where][row] = {m: drawn[m] / self.counts[where, row] for m in METRICS}
+        for key, drawn in self.values.items():
+            where, variant, score, metric = key
+            found[where].setdefault((variant, score), {})[metric] = drawn / self.counts[key]
         return found
 
 
-def benchmark(settings: Settings, test: bool = False, seeds: int = SEEDS, draws: int = DRAWS) -> dict[str, Any]:
+def benchmark(
+    settings: Settings, test: bool = False, heads: Sequence[int] = HEADS, seeds: int = SEEDS, draws: int = DRAWS
+) -> dict[str, Any]:
     """Returns ``rows``: regime -> set -> variant -> score -> metric -> {value, low, high}; ``ahead``: regime -> set ->
     the best baseline's name and what the shipped detector has over it, paired; ``test_reads``."""
-    reads = note_reading() if test else count_reads()
+    split = "test" if test else "val"
+    parts = Parts("detector", settings, split, draws)
+    reads = note_reading() if test and not parts.begun else count_reads()
     result: dict[str, Any] = {"rows": {}, "ahead": {}, "test_reads": reads}
     for name, preset in REGIMES.items():
-        regime = open_regime(settings, preset, "test" if test else "val")
+        regime = open_regime(settings, preset, split)
         made = make_images(regime)
         print(f"{name}: {', '.join(f'{len(one)} {what}' for what, one in made.items())}", flush=True)
         total = Total({}, {})
-        for head in HEADS:
-            seen, tests = look(regime, made, head)
-            _measure_head(regime, seen, tests, seeds, draws, total)
+        for head in heads:
+            measure = Measure(regime, made, head, draws)
+            total.add(parts.part(f"{name}, head {head}, {FROZEN}", measure.frozen))
+            for seed in range(seeds):
+                trained = functools.partial(measure.trained, seed)
+                total.add(parts.part(f"{name}, head {head}, seed {seed}", trained))
             print(f"{name}: head {head} measured", flush=True)
         means = total.means()
         result["rows"][name] = {where: _as_json(rows) for where, rows in means.items()}
@@ -79,28 +91,44 @@ def benchmark(settings: Settings, test: bool = False, seeds: int = SEEDS, draws:
     return result
 
 
-def _measure_head(regime: Regime, seen: Seen, tests: dict[str, Tensor], seeds: int, draws: int, total: Total) -> None:
-    """The frozen CLIP by every score, then what is trained, by `TRAINED_SCORES`, once for each seed."""
-    from synood_ray.training.finetune import fine_tune
+class Measure:
+    """One head's measurements, by set, variant, score and metric; it encodes nothing before it is asked for one."""
 
-    settings = regime.settings
-    options = {"temperature": settings.clip.temperature, "groups": settings.labels.groups}
-    own = (seen.sources, seen.labels, seen.held_out)
-    classes = {name: np.array([image.label for image in images]) for name, images in regime.tests.items()}
+    def __init__(self, regime: Regime, made: dict[str, ImageSet], head: int, draws: int) -> None:
+        self.regime, self.made, self.head, self.draws = regime, made, head, draws
+        self.classes = {name: np.array([image.label for image in images]) for name, images in regime.tests.items()}
 
-    def measure(variant: str, projector: Any, negative_text: Tensor, wanted: tuple[str, ...] | None) -> None:
+    @functools.cached_property
+    def seen(self) -> tuple[Seen, dict[str, Tensor]]:
+        return look(self.regime, self.made, self.head)
+
+    def frozen(self) -> Part:
+        """The frozen CLIP by every score."""
+        return self._of(FROZEN, None, self.seen[0].negatives.features, None)
+
+    def trained(self, seed: int) -> Part:
+        """What is trained with a seed, by `TRAINED_SCORES`."""
+        from synood_ray.training.finetune import fine_tune
+
+        found: Part = {}
+        for variant, trainee in _variants(self.seen[0], self.regime.settings, seed).items():
+            tuned = fine_tune(trainee.data, trainee.settings, seed)
+            found |= self._of(variant, tuned.projector, tuned.negative_text, TRAINED_SCORES)
+        return found
+
+    def _of(self, variant: str, projector: Any, negative_text: Tensor, wanted: tuple[str, ...] | None) -> Part:
+        seen, tests = self.seen
+        settings, classes = self.regime.settings, self.classes
+        options = {"temperature": settings.clip.temperature, "groups": settings.labels.groups}
+        own = (seen.sources, seen.labels, seen.held_out)
         functions = score_functions(projector, seen.id_text, negative_text, own, options)
+        found: Part = {}
         for score in wanted or functions:
             values = {name: functions[score](x).double().numpy() for name, x in tests.items()}
             for where in SETS:
-                drawn = _drawn(values["id"], classes["id"], values[where], classes[where], draws)
-                total.add(where, (variant, score), drawn)
-
-    measure(FROZEN, None, seen.negatives.features, None)
-    for seed in range(seeds):
-        for variant, trainee in _variants(seen, settings, seed).items():
-            tuned = fine_tune(trainee.data, trainee.settings, seed)
-            measure(variant, tuned.projector, tuned.negative_text, TRAINED_SCORES)
+                drawn = draw(values["id"], classes["id"], values[where], classes[where], METRICS, self.draws)
+                found |= {(where, variant, score, metric): each for metric, each in drawn.items()}
+        return found
 
 
 def _variants(seen: Seen, settings: Settings, seed: int) -> dict[str, Trainee]:
@@ -111,24 +139,10 @@ def _variants(seen: Seen, settings: Settings, seed: int) -> dict[str, Trainee]:
     return found | {name: all_of_them[long] for long, name in OFFICIAL.items() if long in all_of_them}
 
 
-def _drawn(known: np.ndarray, its: np.ndarray, unknown: np.ndarray, others: np.ndarray, draws: int) -> Drawn:
-    from synood_ray.detection.metrics import bootstrap, ood_metrics
-
-    plain, drawn = ood_metrics(known, unknown), bootstrap(known, its, unknown, others, draws)
-    return {metric: np.concatenate([[plain[metric]], drawn[metric]]) for metric in METRICS}
-
-
-def _span(values: np.ndarray) -> dict[str, float]:
-    from synood_ray.detection.metrics import interval
-
-    low, high = interval(values[1:])
-    return {"value": float(values[0]), "low": low, "high": high}
-
-
 def _as_json(rows: Mapping[Row, Drawn]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for (variant, score), drawn in rows.items():
-        found.setdefault(variant, {})[score] = {metric: _span(drawn[metric]) for metric in METRICS}
+        found.setdefault(variant, {})[score] = {metric: span(drawn[metric]) for metric in METRICS}
     return found
 
 
@@ -140,7 +154,7 @@ def _ahead(rows: Mapping[Row, Drawn], shipped: str) -> dict[str, Any]:
     best = max((row for row in baselines if row in rows), key=lambda row: rows[row]["auroc"][0])
     others = {"best baseline": best, "NegLabel": (FROZEN, PAPER), "ID images only": (ID_ONLY, shipped)}
     return {
-        what: {"row": ", ".join(row)} | {metric: _span(ours[metric] - rows[row][metric]) for metric in METRICS}
+        what: {"row": ", ".join(row)} | {metric: span(ours[metric] - rows[row][metric]) for metric in METRICS}
         for what, row in others.items()
     }
 

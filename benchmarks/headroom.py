@@ -1,4 +1,5 @@
-"""Whether more of the model is worth training: the projector, the texts along with it, the tower's head or last block.
+"""Whether more of the model is worth training: the projector, the texts along with it, the tower's head, last block or
+low-rank adapters (LoRA, Hu et al., ICLR 2022) in its last two stages and head.
 
 Each learns from the ID images alone, and from real near-OOD images of half A besides (the oracle: better images than
 any generator makes). Read on the validation images of half B, which nobody has learned from. What a variant has over
@@ -11,12 +12,13 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.draws import draw, span
 from benchmarks.heads import HEADS, open_head, score_functions
 from benchmarks.teaching.measure import DRAWS
 from benchmarks.teaching.world import World, open_world
@@ -29,17 +31,21 @@ if TYPE_CHECKING:
     from synood_ray.detection.projector import Projector
     from synood_ray.models.clip import ClipModel
 
-VARIANTS = ("projector", "projector and texts", "tower's head", "tower's last block and head")
+PROJECTOR, TEXTS = "projector", "projector and texts"
 SCORES = ("neglabel", "fused")
-TOWER_RATE, TEXT_RATE = 2e-4, 1e-3
-"""Adam's, of the tower's parameters and of text features; the projector has ``training.lr``."""
+TOWER_RATE, ADAPTER_RATE, TEXT_RATE = 2e-4, 1e-3, 1e-3
+"""Adam's, of the tower's parameters, of adapters and of text features; the projector has ``training.lr``."""
+
+RANK = 8
+STAGES = 2
+"""The tower's last stages, which low-rank adapters are put into; those before stay frozen."""
 
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class Images:
-    """What a head's trunk, up to the last block, makes of images: [N, …]; and their classes [N]."""
+    """What a head's trunk, up to the last `STAGES`, makes of images: [N, …]; and their classes [N]."""
 
     early: Tensor
     labels: Tensor
@@ -52,24 +58,74 @@ class Tower:
         visual = clip.model.visual
         self.trunk, self.head = visual.trunk, visual.head
         self.preprocess = clip.preprocess
-        self.last = len(self.trunk.blocks) - 1
+        self.first = len(self.trunk.blocks) - STAGES
 
     def early(self, images: Tensor) -> Tensor:
-        """What the last block sees of images [N, 3, H, W]."""
+        """What the last stages see of images [N, 3, H, W]."""
         import torch
 
         with torch.inference_mode():
             x = self.trunk.bn1(self.trunk.conv_stem(self.preprocess(images)))
-            for block in list(self.trunk.blocks)[: self.last]:
+            for block in list(self.trunk.blocks)[: self.first]:
                 x = block(x)
             return x.clone()
 
     def late(self) -> nn.Sequential:
-        """A copy of the rest: the last block with the trunk's end, and the head."""
+        """A frozen copy of the rest: the last stages with the trunk's end, the pooling, and the head."""
         import torch
 
-        end = torch.nn.Sequential(self.trunk.blocks[self.last], self.trunk.conv_head, self.trunk.bn2)
-        return copy.deepcopy(torch.nn.Sequential(end, self.trunk.global_pool, self.head))
+        end = torch.nn.Sequential(*self.trunk.blocks[self.first :], self.trunk.conv_head, self.trunk.bn2)
+        rest = torch.nn.Sequential(end, self.trunk.global_pool, self.head)
+        return copy.deepcopy(rest).requires_grad_(False)
+
+
+def _nothing(late: nn.Sequential, seed: int) -> list[nn.Parameter]:
+    return []
+
+
+def _head(late: nn.Sequential, seed: int) -> list[nn.Parameter]:
+    return list(late[2].requires_grad_().parameters())
+
+
+def _last_block_and_head(late: nn.Sequential, seed: int) -> list[nn.Parameter]:
+    block = list(late[0].children())[STAGES - 1 :]  # with the trunk's end
+    return [p for part in block for p in part.requires_grad_().parameters()] + _head(late, seed)
+
+
+def _adapters(late: nn.Sequential, seed: int) -> list[nn.Parameter]:
+    """Of rank `RANK`, put into every linear layer and every convolution of single pixels; they begin as nothing."""
+    import torch
+    from torch.nn.utils import parametrize
+
+    class LowRank(torch.nn.Module):
+        def __init__(self, weight: Tensor) -> None:
+            super().__init__()
+            down = torch.randn(RANK, weight[0].numel(), generator=generator) / weight[0].numel() ** 0.5
+            self.down, self.up = torch.nn.Parameter(down), torch.nn.Parameter(torch.zeros(len(weight), RANK))
+
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight + (self.up @ self.down).view_as(weight)
+
+    generator = torch.Generator().manual_seed(seed)
+    found: list[nn.Parameter] = []
+    for layer in list(late.modules()):
+        if isinstance(layer, torch.nn.Linear) or (
+            isinstance(layer, torch.nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
+        ):
+            adapter = LowRank(layer.weight)
+            parametrize.register_parametrization(layer, "weight", adapter)
+            found += adapter.parameters()
+    return found
+
+
+VARIANTS: dict[str, tuple[Callable[[nn.Sequential, int], list[nn.Parameter]], float]] = {
+    PROJECTOR: (_nothing, 0.0),
+    TEXTS: (_nothing, 0.0),
+    "tower's head": (_head, TOWER_RATE),
+    "tower's last block and head": (_last_block_and_head, TOWER_RATE),
+    "low-rank adapters": (_adapters, ADAPTER_RATE),
+}
+"""What learns beside the projector: by name, which of the tower's parameters, by a seed, and their rate."""
 
 
 def benchmark(settings: Settings, heads: Sequence[int] = HEADS, seeds: int = 1) -> dict[str, Any]:
@@ -86,8 +142,8 @@ def benchmark(settings: Settings, heads: Sequence[int] = HEADS, seeds: int = 1) 
     means = {key: np.mean(parts, axis=0) for key, parts in total.items()}
     result: dict[str, Any] = {}
     for (variant, images, score), drawn in means.items():
-        over = drawn - means[VARIANTS[0], images, score]
-        row = {"auroc": drawn[:, 0].tolist(), "over projector": [_span(values) for values in over]}
+        over = drawn - means[PROJECTOR, images, score]
+        row = {"auroc": drawn[:, 0].tolist(), "over projector": [span(values) for values in over]}
         result.setdefault(variant, {}).setdefault(images, {})[score] = row
     return result
 
@@ -96,7 +152,6 @@ def _one(clip: ClipModel, world: World, settings: Settings, seed: int) -> dict[t
     """(variant, images, score) -> AUROC [near and far, 1 + draws] of one head and seed."""
     import torch
 
-    from synood_ray.detection.metrics import bootstrap, ood_metrics
     from synood_ray.negatives.mining import load_candidates, mine
 
     tower = Tower(clip)
@@ -122,8 +177,7 @@ def _one(clip: ClipModel, world: World, settings: Settings, seed: int) -> dict[t
                 rows = []
                 for unknown, where in ((near, "near"), (far, "far")):
                     its, others = seen["id"].labels.numpy(), seen[where].labels.numpy()
-                    drawn = bootstrap(known, its, unknown, others, DRAWS)["auroc"]
-                    rows.append(np.concatenate([[ood_metrics(known, unknown)["auroc"]], drawn]))
+                    rows.append(draw(known, its, unknown, others, ("auroc",), DRAWS)["auroc"])
                 found[variant, images, score] = np.stack(rows)
     return found
 
@@ -160,14 +214,15 @@ def _train(
     from synood_ray.scores import LOGIT_SCALE
 
     training = settings.training
-    late = tower.late().requires_grad_(False)
+    late = tower.late()
     texts = [text.clone() for text in frozen_texts]
     projector = projectors.Projector(frozen_texts[0].shape[1], seed=seed)
     groups: list[dict[str, Any]] = [{"params": list(projector.parameters()), "lr": training.lr}]
-    if "texts" in variant:
+    if variant == TEXTS:
         groups.append({"params": [text.requires_grad_() for text in texts], "lr": TEXT_RATE})
-    learning = {"tower's head": [late[2]], "tower's last block and head": [late[0], late[2]]}.get(variant, [])
-    groups += [{"params": list(each.requires_grad_().parameters()), "lr": TOWER_RATE} for each in learning]
+    choose, rate_of_tower = VARIANTS[variant]
+    learning = choose(late, seed)
+    groups += [{"params": learning, "lr": rate_of_tower}] if learning else []
     optimiser = torch.optim.Adam(groups, weight_decay=training.weight_decay)
     early = known.early if outliers is None else torch.cat([known.early, outliers.early])
     some = len(early) - len(known.early)
@@ -198,13 +253,6 @@ def _train(
             optimiser.step()
     final = [F.normalize(text.detach(), dim=-1) for text in texts]
     return late.eval(), projector.eval().requires_grad_(False), (final[0], final[1])
-
-
-def _span(values: np.ndarray) -> dict[str, float]:
-    from synood_ray.detection.metrics import interval
-
-    low, high = interval(values[1:])
-    return {"value": float(values[0]), "low": low, "high": high}
 
 
 def show(found: dict[str, Any]) -> None:

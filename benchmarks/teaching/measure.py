@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.draws import draw, span
 from benchmarks.heads import score_functions
 from benchmarks.teaching.methods import ID_ONLY, Seen, Trainee
 from synood_ray.config.settings import Settings
@@ -84,15 +85,14 @@ def measure(
 
 
 def _figures(score: Callable[[Tensor], Tensor], test: Tests, seen: Seen, accuracy: float) -> Figures:
-    from synood_ray.detection.metrics import bootstrap, ood_metrics, threshold_at
+    from synood_ray.detection.metrics import ood_metrics, threshold_at
 
     known, near, far, held_out, made = (
         score(x).double().numpy() for x in (test.known, test.near, test.far, seen.held_out, seen.regenerated)
     )
-    plain, drawn = ood_metrics(known, near), bootstrap(known, test.known_labels, near, test.near_labels, DRAWS)
     further = ood_metrics(known, far)
     return Figures(
-        {metric: np.concatenate([[plain[metric]], drawn[metric]]) for metric in METRICS},
+        draw(known, test.known_labels, near, test.near_labels, METRICS, DRAWS),
         {metric: further[metric] for metric in METRICS},
         float((made < threshold_at(held_out)).mean()),
         accuracy,
@@ -101,16 +101,9 @@ def _figures(score: Callable[[Tensor], Tensor], test: Tests, seen: Seen, accurac
 
 def gain(figures: Mapping[Key, Figures], key: Key, over: str = ID_ONLY) -> dict[str, dict[str, float]]:
     """What a method has more than another one: metric -> value, low, high (95 %, the same classes drawn for both)."""
-    from synood_ray.detection.metrics import interval
-
     split, _, score = key
     other = figures[split, over, score].near
-    gains = {}
-    for metric, values in figures[key].near.items():
-        difference = values - other[metric]
-        low, high = interval(difference[1:])
-        gains[metric] = {"value": float(difference[0]), "low": low, "high": high}
-    return gains
+    return {metric: span(values - other[metric]) for metric, values in figures[key].near.items()}
 
 
 def as_json(figures: Figures) -> dict[str, Any]:

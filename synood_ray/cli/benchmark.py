@@ -41,6 +41,8 @@ COMMAND = Command(
         "--only NAMES": "benchmarks to run, comma separated (default: sampling)",
         "--json FILE": "write all figures there",
         "--samples N": "samples per recipe (sampling) or set of images (teaching); default: all, four a class",
+        "--heads N": "detector: how many CLIP heads (default: all three)",
+        "--seeds N": "detector: how often each head is trained (default: 3)",
         "--test": "teaching, detector: read the test sets, once settings are chosen; every reading is written down",
         "--run FOLDER": "the run of finetuning and serving (default: runs/demo)",
         "--plot FILE.png": "margin distributions of the sampling benchmark",

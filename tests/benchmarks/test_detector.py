@@ -28,7 +28,7 @@ def total() -> Total:
     for row, area in AREAS.items():
         for head in (-0.02, 0.02):  # two heads, whose mean is the area
             for where in SETS:
-                made.add(where, row, drawn(area + head, 0.1))
+                made.add({(where, *row, metric): each for metric, each in drawn(area + head, 0.1).items()})
     return made
 
 
