@@ -6,8 +6,15 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from synood_ray import used
+
+# The same cases each time, however long each takes: what fails is the change. `pytest --hypothesis-profile=explore`
+# looks for new ones.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 # Tests interrupt jobs. A shell that runs the tests in the background has SIGINT ignored, nohup SIGHUP, and children
 # inherit that.

@@ -82,7 +82,7 @@ SETTABLE = [leaf for leaf in leaves().values() if leaf.path != "preset"]
 
 
 @pytest.mark.parametrize("leaf", SETTABLE, ids=lambda leaf: leaf.path)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_every_field_can_be_set_on_the_command_line_and_in_a_file(leaf: Leaf, data: st.DataObject) -> None:
     value = data.draw(_values(leaf))
@@ -92,7 +92,6 @@ def test_every_field_can_be_set_on_the_command_line_and_in_a_file(leaf: Leaf, da
     assert leaf.check(read, "here") == value
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1))
 @example("a\x85b")
 def test_what_is_shown_can_be_read_back(text: str) -> None:

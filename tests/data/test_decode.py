@@ -75,7 +75,7 @@ ZOO = [encode(picture(24, 24), kind) for kind in ("JPEG", "PNG", "WEBP", "BMP", 
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_damage_never_raises_anything_else(draw: st.DataObject) -> None:
     data = bytearray(draw.draw(st.sampled_from(ZOO)))

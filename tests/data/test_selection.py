@@ -63,7 +63,7 @@ sizes = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(sizes, st.integers(1, 8), st.floats(0, 0.5), st.randoms(use_true_random=False))
 def test_the_chosen_are_the_best_that_decode(sizes: list, per_class: int, holdout: float, random: object) -> None:
     everything = Drawer(sizes)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synood_ray.farm import driver
@@ -32,7 +32,7 @@ def check_leases(found: driver.Driver) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32), samplers=st.integers(1, 4), slots=st.integers(1, 3), check=st.booleans())
 def test_whatever_happens_every_unit_is_done_in_good_time(seed: int, samplers: int, slots: int, check: bool) -> None:
     chance = random.Random(seed)

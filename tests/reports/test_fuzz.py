@@ -89,7 +89,7 @@ PIECES = st.sampled_from(
         "\x1b[31m",
     ]
 )
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 def words(text: str) -> int:
@@ -192,7 +192,7 @@ def test_parquet_schemas(kinds: list[tuple[pa.DataType, list[Any]]], labelled: b
 
 
 @reported("trial", "any value of any setting", "taken, or refused in one line that names it")
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(sorted(leaves())), WORDS | st.text(string.printable, max_size=12))
 def test_settings(path: str, value: str) -> None:
     if path == "preset":

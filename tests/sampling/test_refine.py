@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from synood_ray.config.sampling import SamplingSettings
@@ -50,7 +50,6 @@ def test_out_of_rounds_is_rejected_with_the_best_image() -> None:
     recipe=st.sampled_from(["newton", "fresh", "official"]),
     refine_every=st.integers(1, 3),
 )
-@settings(deadline=None)
 def test_every_batch_is_full_and_little_is_in_hand(batch_size: int, count: int, recipe: str, refine_every: int) -> None:
     inpainter, scorer = LinearInpainter(), BentScorer()
     sampling = SamplingSettings.model_validate(
