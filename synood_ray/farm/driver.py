@@ -349,7 +349,8 @@ class Driver:
         import ray
 
         # While Ray looks for a place for it, calls fail after two seconds each: these are no further deaths.
-        waiting = worker.place is None and isinstance(error, ray.exceptions.ActorUnavailableError)
+        placed = worker.place is not None or worker.ready  # ready: where it is has yet to be told
+        waiting = not placed and isinstance(error, ray.exceptions.ActorUnavailableError)
         leases = stage.queue.release(worker.name)
         if not waiting:
             self.losses.add(worker, (lease.unit for lease in leases), error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,4 +23,4 @@ def test_on_demand_takes_over_where_there_is_no_spot(tmp_path: Path) -> None:
         log = tmp_path / "log"
         ended = command.start(log, {"RAY_ADDRESS": nodes.address}).wait(timeout=200)
         assert ended == 0, log.read_text()[-4000:]
-        assert "sampler-0 found no machine of kind spot in 2 s: on-demand is asked for" in log.read_text()
+        assert re.search(r"sampler-0 found no machine of kind spot in \d+ s: on-demand is asked for", log.read_text())

@@ -92,13 +92,10 @@ class Handle:
         if method == "__ray_call__":
             (function,) = arguments
             here = Place(str(self.node), "", str(self.node))
-            work, seconds = (lambda: here if function is place_of else function(self.actor)), 0.0
+            work = (lambda: here) if function is place_of else functools.partial(function, self.actor)
         else:
-            work, seconds = (
-                functools.partial(getattr(self.actor, method), *arguments),
-                ray.seconds(self, method, arguments),
-            )
-        call = Call(self, work, inf if self.node is None else ray.now + seconds)
+            work = functools.partial(getattr(self.actor, method), *arguments)
+        call = Call(self, work, inf if self.node is None else ray.now + ray.seconds(self, method, arguments))
         self.calls.append(call)
         if call.due <= ray.now:
             call.finish()

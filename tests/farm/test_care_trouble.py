@@ -13,7 +13,7 @@ from synood_ray.farm.observers import Event, WorkerLost
 from synood_ray.storage import layout
 from synood_ray.storage.stores.base import Store, StoreUnavailable
 from tests.farm.clockwork import Told, complete, first, make, sampled, sampling
-from tests.farm.local_ray import Handle, LocalRay, OutOfMemoryError, RayActorError, RayTaskError
+from tests.farm.local_ray import ActorUnavailableError, Handle, LocalRay, OutOfMemoryError, RayActorError, RayTaskError
 from tests.farm.stubs import StubSampler, stub_actors
 
 
@@ -103,6 +103,24 @@ def test_a_worker_that_dies_is_no_fault_of_its_unit(ray: LocalRay, store: Store,
     assert [(event.role, event.host, event.cause) for event in told.of(WorkerLost)] == [("sampler", "here", cause)] * 2
     assert all(f" was lost on here ({cause}); unit" in line for line in told.lines)
     assert not list(store.list(layout.ERRORS))
+
+
+def test_the_death_of_a_worker_that_has_not_told_its_place_is_told(ray: LocalRay, store: Store, told: Told) -> None:
+    """Answers of one actor may come in any order: it is ready, at work and dead before it has said where it is."""
+    work = sampling(lambda handle, unit: 10.0)
+    ray.seconds = lambda handle, method, arguments: (
+        60.0 if method == "__ray_call__" else work(handle, method, arguments)
+    )
+    found = make(store, samplers={"max": 1})
+
+    def kill(event: Event) -> None:
+        if found.totals.units == 3 and not told.of(WorkerLost):
+            next(iter(found.sampling.pool.workers.values())).handle.die(ActorUnavailableError("gone"))
+
+    found.observers.append(kill)
+    found.run()
+    assert complete(store)
+    assert [(event.worker, event.host, event.cause) for event in told.of(WorkerLost)] == [("sampler-0", "", "unknown")]
 
 
 def test_the_only_worker_may_take_long_to_come_back(ray: LocalRay, store: Store, told: Told) -> None:
