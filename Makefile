@@ -5,6 +5,7 @@ EXTRA ?= $(if $(shell command -v nvidia-smi),gpu,cpu)
 BIN := .venv/bin
 RUN ?= runs/demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: demo check test lint install clean
@@ -35,10 +36,10 @@ demo: install
 		--evaluation.detectors.official_released_settings $(RUN)-released
 
 check: install lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not real and not slow and not install"
+	$(TESTS) -m "not real and not slow and not install"
 
 test: install lint
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 lint: install
 	$(BIN)/ruff check .
