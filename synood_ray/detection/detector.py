@@ -68,11 +68,13 @@ class Explanation:
     """Why one image is judged as it is.
 
     name: the nearest ID class; negative: the nearest negative label; similarity, negative_similarity: cosines of the
-    projected image with their texts. score, threshold, is_ood: as in `DetectorOutput`. parts: what the score is made
-    of, by name, such as the four of ``fused``, in standard deviations from the mean of held-out ID images.
+    projected image with their texts. probability, score, threshold, is_ood: as in `DetectorOutput`. parts: what the
+    score is made of, by name, such as the four of ``fused``, in standard deviations from the mean of held-out ID
+    images.
     """
 
     name: str
+    probability: float
     similarity: float
     negative: str
     negative_similarity: float
@@ -283,29 +285,50 @@ class Detector(OnHub, library_name="synood_ray", tags=["out-of-distribution-dete
 
     def explain(self, image: Images) -> Explanation:
         """What the judgement on one image rests on. Raises ValueError as a call does, and for more than one image."""
-        import torch
-
         from synood_ray.detection.inputs import pictures
 
         found = list(itertools.islice(pictures(image), 2))
         if len(found) != 1:
             raise ValueError(f"explain takes one image, got {'more' if found else 'none'}")
+        return self._explain(found, 0)[0]
+
+    def explain_each(self, images: Images, batch_size: int = 64) -> list[Explanation]:
+        """As `explain`, of many images, each encoded once and in batches, as in a call. Raises ValueError as a call
+        does."""
+        from synood_ray.detection.inputs import pictures
+
+        found, told = pictures(images), list[Explanation]()
+        while batch := list(itertools.islice(found, batch_size)):
+            told += self._explain(batch, len(told))
+        return told
+
+    def _explain(self, batch: list[tuple[str, Image]], first: int) -> list[Explanation]:
+        """As `_judge`, with the reasons."""
+        import torch
+
         with torch.inference_mode():
-            seen = self._look(self._encode([found[0][1]]))
-            judged = self._output(seen, [found[0][0]], 0)
-            closest, negative = seen.id_logits.max(dim=-1), seen.negatives.max(dim=-1)
+            seen = self._look(self._encode([picture for _, picture in batch]))
+            judged = self._output(seen, [file for file, _ in batch], first)
+            similarity = (seen.id_logits.amax(dim=-1) / LOGIT_SCALE).tolist()
+            closest = seen.negatives.max(dim=-1)
+            negative, negative_similarity = closest.indices.tolist(), (closest.values / LOGIT_SCALE).tolist()
             parts = SCORES[self.description.score].parts
-            made_of = parts(seen) if parts else {}
-        return Explanation(
-            name=judged.name[0],
-            similarity=float(closest.values) / LOGIT_SCALE,
-            negative=self.description.negative_words[int(negative.indices)],
-            negative_similarity=float(negative.values) / LOGIT_SCALE,
-            score=float(judged.score),
-            threshold=self.description.threshold,
-            is_ood=bool(judged.is_ood),
-            parts={name: float(value) for name, value in made_of.items()},
-        )
+            made_of = {name: each.tolist() for name, each in parts(seen).items()} if parts else {}
+        probability, score, is_ood = judged.probability.tolist(), judged.score.tolist(), judged.is_ood.tolist()
+        return [
+            Explanation(
+                name=judged.name[i],
+                probability=probability[i],
+                similarity=similarity[i],
+                negative=self.description.negative_words[negative[i]],
+                negative_similarity=negative_similarity[i],
+                score=score[i],
+                threshold=self.description.threshold,
+                is_ood=is_ood[i],
+                parts={name: each[i] for name, each in made_of.items()},
+            )
+            for i in range(len(batch))
+        ]
 
     def _encode(self, images: list[Image]) -> Tensor:
         """Un-normalised features [B, D] of RGB pictures."""

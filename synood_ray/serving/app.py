@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
@@ -20,7 +18,7 @@ from synood_ray.locations import run_name
 from synood_ray.serving.api import web
 from synood_ray.serving.metrics import ServingMetrics
 from synood_ray.serving.refused import Refused
-from synood_ray.serving.service import Service, Verdict, load_detector
+from synood_ray.serving.service import Asked, Service, Verdict, load_detector
 
 NAME = "synood"
 """Of the application, and of its metrics' label `application`."""
@@ -37,8 +35,8 @@ class Arguments(BaseModel):
     log: LogSettings = LogSettings()
 
 
-def _images(parts: Sequence[Sequence[np.ndarray]]) -> int:
-    return sum(map(len, parts))
+def _images(asked: Sequence[Asked]) -> int:
+    return sum(len(one.squares) for one in asked)
 
 
 @serve.deployment(name="detector")
@@ -58,10 +56,9 @@ class Replica:
         self.service.warm_up()
 
     @serve.batch(max_concurrent_batches=2, batch_size_fn=_images)
-    async def together(self, parts: list[list[np.ndarray]]) -> list[list[Verdict | Refused]]:
-        """Called with a list of squares, by many at once; gets such lists. While it judges some, others gather."""
-        verdicts = iter(await self.service.batch([square for part in parts for square in part]))
-        return [list(itertools.islice(verdicts, len(part))) for part in parts]
+    async def together(self, asked: list[Asked]) -> list[list[Verdict | Refused]]:
+        """Called with one, by many at once; gets them in lists. While it judges some, others gather."""
+        return await self.service.batch(asked)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return web(self.service)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,9 +26,6 @@ from synood_ray.serving.rate import Rate
 from synood_ray.serving.refused import Refused
 from synood_ray.serving.uploads import Picture
 
-if TYPE_CHECKING:
-    from synood_ray.detection.detector import DetectorOutput
-
 RECALLS = (0.9, 0.95, 0.99)
 """Shares of held-out ID images for which the page about the service tells the threshold."""
 HUB = "hf-hub:"
@@ -35,13 +34,21 @@ HUB = "hf-hub:"
 log = logging.getLogger(__name__)
 
 
+class Asked(NamedTuple):
+    """Squares [side, side, 3] uint8 of a request that are judged together, and whether it wants to know why."""
+
+    squares: list[np.ndarray]
+    explain: bool
+
+
 class Verdict(NamedTuple):
-    """As `DetectorOutput`, of one image."""
+    """As `DetectorOutput`, of one image; why: if one of its batch asks."""
 
     score: float
     is_ood: bool
     name: str
     probability: float
+    why: Explanation | None = None
 
 
 def load_detector(run: str, settings: ServingSettings) -> Detector:
@@ -61,7 +68,7 @@ def load_detector(run: str, settings: ServingSettings) -> Detector:
         raise UserError(f"serving.recall: {error}") from error
 
 
-Together = Callable[[list[np.ndarray]], Awaitable[list[Verdict | Refused]]]
+Together = Callable[[Asked], Awaitable[list[Verdict | Refused]]]
 AT_ONCE = 8
 """Pictures that are decoded in one go: few, so that small requests get their turn among large ones."""
 
@@ -69,7 +76,7 @@ AT_ONCE = 8
 class Service:
     """Judges encoded images. A picture that cannot be judged is its own affair, never its neighbours'.
 
-    together: gathers squares that come at about the same time, at most `serving.batch_size` in a call, and gives them
+    together: gathers what comes at about the same time, at most `serving.batch_size` squares in a call, and gives it
     to `batch`.
     """
 
@@ -85,25 +92,27 @@ class Service:
 
     def warm_up(self) -> None:
         """Judge a picture that nobody sent: the first one takes seconds that no client should wait for."""
-        self._verdicts([np.zeros((self._side, self._side, 3), np.uint8)])
+        self._verdicts([np.zeros((self._side, self._side, 3), np.uint8)], explain=False)
 
     async def judge(self, pictures: Sequence[Picture], *, explain: bool) -> list[Judgement | Refused]:
         """Each picture's judgement, or why there is none, in order."""
         decoded = await self._run(self._decoders, self._decode, _parts(pictures, AT_ONCE))
         squares = [one for one in decoded if not isinstance(one, Refused)]
-        found = await asyncio.gather(*map(self._together, _parts(squares, self.settings.batch_size)))
-        verdicts = [one for part in found for one in part]
-        reasons = await self._run(self._model, self._explain, _parts(squares, 1)) if explain else [None] * len(squares)
-        judged = iter(zip(verdicts, reasons, strict=True))
+        parts = [Asked(part, explain) for part in _parts(squares, self.settings.batch_size)]
+        found = await asyncio.gather(*map(self._together, parts))
+        verdicts = iter([one for part in found for one in part])
         return [
-            one if isinstance(one, Refused) else self._judgement(picture.name, *next(judged))
+            one if isinstance(one, Refused) else self._judgement(picture.name, next(verdicts), explain=explain)
             for picture, one in zip(pictures, decoded, strict=True)
         ]
 
-    async def batch(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
-        """Judge squares [side, side, 3] uint8 at once; a verdict or a refusal each, in order."""
+    async def batch(self, asked: Sequence[Asked]) -> list[list[Verdict | Refused]]:
+        """Judge all of it at once; a verdict or a refusal for each square, in order, all with reasons if one asks."""
+        squares = [square for one in asked for square in one.squares]
         self.metrics.batch(len(squares))
-        return await self._run(self._model, self._verdicts, [squares])
+        work = partial(self._verdicts, explain=any(one.explain for one in asked))
+        found = iter(await self._run(self._model, work, [squares]))
+        return [list(itertools.islice(found, len(one.squares))) for one in asked]
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[Any], list[Any]], parts: list[Any]) -> list[Any]:
         """What work makes of the parts, in threads of a pool, as one list."""
@@ -120,7 +129,7 @@ class Service:
                 found.append(refused)
         return found
 
-    def _judgement(self, name: str, found: Verdict | Refused, explanation: Explanation | None) -> Judgement | Refused:
+    def _judgement(self, name: str, found: Verdict | Refused, *, explain: bool) -> Judgement | Refused:
         if isinstance(found, Refused):
             return found
         return Judgement(
@@ -130,27 +139,17 @@ class Service:
             threshold=self.detector.description.threshold,
             class_=found.name,
             probability=found.probability,
-            explanation=explanation,
+            explanation=found.why if explain else None,
         )
 
-    def _verdicts(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
+    def _verdicts(self, squares: list[np.ndarray], *, explain: bool) -> list[Verdict | Refused]:
         try:
-            return list(_one_by_one(self.detector(squares, batch_size=len(squares))))
+            return list(_explained(self.detector, squares) if explain else _judged(self.detector, squares))
         except ValueError as error:  # a score that is no number: whose?
             if len(squares) > 1:
-                return [self._verdicts([square])[0] for square in squares]
+                return [self._verdicts([square], explain=explain)[0] for square in squares]
             log.error("an image was not judged: %s", first_line(error))
             return [Refused(500, "The image's score is no number; the detector is damaged.")]
-
-    def _explain(self, squares: list[np.ndarray]) -> list[Explanation | None]:
-        return [self._explanation(square) for square in squares]
-
-    def _explanation(self, square: np.ndarray) -> Explanation | None:
-        try:
-            found = dataclasses.asdict(self.detector.explain(square))
-        except ValueError:  # no number: its verdict says so
-            return None
-        return Explanation(**{name: found[name] for name in Explanation.model_fields})
 
     def about(self) -> About:
         """What is served, for whoever asks."""
@@ -170,9 +169,17 @@ class Service:
         )
 
 
-def _one_by_one(output: DetectorOutput) -> list[Verdict]:
+def _judged(detector: Detector, squares: list[np.ndarray]) -> Iterator[Verdict]:
+    output = detector(squares, batch_size=len(squares))
     scores, ood, shares = output.score.tolist(), output.is_ood.tolist(), output.probability.tolist()
-    return [Verdict(*one) for one in zip(scores, ood, output.name, shares, strict=True)]
+    return (Verdict(*one) for one in zip(scores, ood, output.name, shares, strict=True))
+
+
+def _explained(detector: Detector, squares: list[np.ndarray]) -> Iterator[Verdict]:
+    for one in detector.explain_each(squares, batch_size=len(squares)):
+        found = dataclasses.asdict(one)
+        why = Explanation(**{name: found[name] for name in Explanation.model_fields})
+        yield Verdict(one.score, one.is_ood, one.name, one.probability, why)
 
 
 def _parts(whole: Sequence[Any], size: int) -> list[Any]:

@@ -200,6 +200,10 @@ def test_explanation_names_what_is_near_and_the_parts_of_the_score() -> None:
     assert plain.explain(picture).parts == {}
     with pytest.raises(ValueError, match="explain takes one image, got more"):
         fused.explain(pictures())
+    for each, alone in zip(fused.explain_each(pictures(), batch_size=2), map(fused.explain, pictures()), strict=True):
+        assert (each.name, each.negative, each.is_ood) == (alone.name, alone.negative, alone.is_ood)
+        assert each.parts == pytest.approx(alone.parts, abs=1e-4)
+        assert each.score == pytest.approx(alone.score, abs=1e-5)
 
 
 def test_detectors_of_earlier_and_later_versions(tmp_path: Path) -> None:

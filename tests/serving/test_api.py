@@ -7,7 +7,6 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from synood_ray.serving.refused import Refused
-from synood_ray.serving.service import Verdict
+from synood_ray.serving.service import Asked, Verdict
+from synood_ray.serving.uploads import Picture
 from tests.detection.test_detector import NAMES, make_detector
 from tests.detection.tiny_clip import ColourClip
 from tests.serving.worlds import PNG, World, encoded
@@ -60,14 +60,41 @@ def test_an_image_is_judged_as_the_detector_judges_its_bytes(data: bytes) -> Non
     assert found["probability"] == pytest.approx(shares.max().item()) and found["class"] == NAMES[shares.argmax()]
 
 
-def test_the_explanation_is_the_detectors() -> None:
-    world = World()
-    found = world.client().post("/score?explain=true", content=encoded(), headers=PNG).json()
-    direct = asdict(world.detector.explain(encoded()))
-    assert found["explanation"] == {
-        name: direct[name] for name in ("similarity", "negative", "negative_similarity", "parts")
-    }
-    assert (found["class"], found["score"]) == (direct["name"], direct["score"])
+def test_the_explanations_are_the_detectors_and_cost_no_encoding() -> None:
+    clip = Counting()
+    world = World(make_detector(clip))
+    clip.images = 0
+    sent = [encoded(), encoded((10, 200, 30)), encoded((20, 30, 240))]
+    files = [("a", ("torn.png", sent[0][:60])), *(("b", (f"{i}.png", one)) for i, one in enumerate(sent))]
+    torn, *found = world.client().post("/score?explain=true", files=files).json()["results"]
+    assert clip.images == 3 and torn.keys() == {"name", "error"}
+    for one, data in zip(found, sent, strict=True):
+        direct, why = world.detector.explain(data), one["explanation"]
+        assert (one["class"], one["is_ood"], why["negative"]) == (direct.name, direct.is_ood, direct.negative)
+        numbers = [one["score"], one["probability"], why["similarity"], why["negative_similarity"]]
+        expected = [direct.score, direct.probability, direct.similarity, direct.negative_similarity]
+        assert numbers == pytest.approx(expected, abs=1e-5) and why["parts"] == pytest.approx(direct.parts)
+    assert "explanation" not in world.client().post("/score", content=sent[0], headers=PNG).json()
+
+
+def test_who_does_not_ask_for_reasons_gets_none_whoever_is_judged_with_it() -> None:
+    world, waiting = World(), list[Asked]()
+
+    async def judge_both() -> list[Any]:
+        both: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+        async def together(asked: Asked) -> list[Verdict | Refused]:
+            waiting.append(asked)
+            if len(waiting) == 2:
+                both.set_result(await world.service.batch(sorted(waiting, key=lambda one: one.explain)))
+            return (await both)[int(asked.explain)]  # type: ignore[no-any-return]
+
+        world.service._together = together
+        pictures = [Picture("", encoded())]
+        return await asyncio.gather(*(world.service.judge(pictures, explain=why) for why in (False, True)))
+
+    (plain,), (told,) = asyncio.run(judge_both())
+    assert plain.explanation is None and told.explanation is not None and plain.score == told.score
 
 
 def test_a_broken_image_is_its_own_affair() -> None:
@@ -89,6 +116,16 @@ def test_a_broken_image_is_its_own_affair() -> None:
     assert counted["refused"] == 2 and counted["id"] + counted["ood"] == 2
 
 
+class Counting(ColourClip):
+    """Counts the images that it encodes."""
+
+    images = 0
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        self.images += len(images)
+        return super().encode_images(images)
+
+
 class RedIsNan(ColourClip):
     """A damaged encoder: bright red is no number."""
 
@@ -97,13 +134,14 @@ class RedIsNan(ColourClip):
         return torch.where(red, torch.nan, super().encode_images(images))
 
 
-def test_a_score_that_is_no_number_is_an_error_and_not_its_neighbours() -> None:
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_score_that_is_no_number_is_an_error_and_not_its_neighbours(explain: bool) -> None:
     world = World(make_detector(RedIsNan()))
     squares = [np.full((8, 8, 3), colour, np.uint8) for colour in ((20, 30, 40), (255, 0, 0), (0, 200, 90))]
-    found = asyncio.run(world.service.batch(squares))
+    (found,) = asyncio.run(world.service.batch([Asked(squares, explain)]))
     assert [type(one) for one in found] == [Verdict, Refused, Verdict]
     assert [found[0].score, found[2].score] == world.detector([squares[0], squares[2]]).score.tolist()  # type: ignore[union-attr]
-    answer = world.client().post("/score", content=encoded((255, 0, 0)), headers=PNG)
+    answer = world.client().post("/score", params={"explain": explain}, content=encoded((255, 0, 0)), headers=PNG)
     assert answer.status_code == 500 and "no number" in answer.json()["error"]
     assert "score" not in answer.json() and "is_ood" not in answer.json()
 
@@ -199,7 +237,7 @@ def test_thresholds_by_recall() -> None:
 def test_a_defect_is_told_as_one_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
 
-    def fails(squares: Any) -> Any:
+    def fails(squares: Any, explain: bool) -> Any:
         raise RuntimeError("a secret")
 
     monkeypatch.setattr(world.service, "_verdicts", fails)

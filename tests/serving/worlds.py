@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import numpy as np
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -14,7 +13,7 @@ from synood_ray.config.serving import ServingSettings
 from synood_ray.serving.api import web
 from synood_ray.serving.metrics import ServingMetrics
 from synood_ray.serving.refused import Refused
-from synood_ray.serving.service import Service, Verdict
+from synood_ray.serving.service import Asked, Service, Verdict
 from tests.detection.test_detector import make_detector
 from tests.detection.tiny_clip import ColourClip
 from tests.farm.recorded import Recorded
@@ -38,8 +37,8 @@ class World:
         metrics = ServingMetrics("demo", self.recorded)
         self.service = Service(self.detector, "runs/demo", ServingSettings(**settings), metrics, self._alone)
 
-    async def _alone(self, squares: list[np.ndarray]) -> list[Verdict | Refused]:
-        return await self.service.batch(squares)
+    async def _alone(self, asked: Asked) -> list[Verdict | Refused]:
+        return (await self.service.batch([asked]))[0]
 
     def client(self, **more: Any) -> TestClient:
         return TestClient(web(self.service), **more)
