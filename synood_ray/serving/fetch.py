@@ -7,8 +7,10 @@ Redirects are followed, each checked as the first.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
+import ssl
 from collections.abc import Sequence
 
 import httpx
@@ -24,7 +26,7 @@ _AGENT = {"User-Agent": "synood_ray", "Accept": "image/*", "Accept-Encoding": "i
 async def fetch_all(urls: Sequence[str], settings: ServingSettings) -> list[Picture | Refused]:
     """What each address leads to, in order, or why not. All of them share `max_bytes` and `url_timeout`."""
     budget = _Budget(settings.max_bytes)
-    async with httpx.AsyncClient(timeout=settings.url_timeout, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=settings.url_timeout, trust_env=False, verify=_certificates()) as client:
         tasks = [asyncio.create_task(_fetch(client, url, settings, budget)) for url in urls]
         await asyncio.wait(tasks, timeout=settings.url_timeout)
         late = Refused(422, f"The address did not answer within {settings.url_timeout:g} seconds.")
@@ -32,6 +34,13 @@ async def fetch_all(urls: Sequence[str], settings: ServingSettings) -> list[Pict
         for task in tasks:
             task.cancel()
         return found
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Read once, which takes tens of milliseconds. The client is each request's own: cookies and connections of one
+    would go to the next one's hosts, which may have the same IP."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class _Budget:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 
 from synood_ray.config.serving import ServingSettings
-from synood_ray.serving.fetch import check_url, fetch_all, is_public
+from synood_ray.serving.fetch import _certificates, check_url, fetch_all, is_public
 from synood_ray.serving.refused import Refused
 from synood_ray.serving.uploads import Picture
 from tests.serving.worlds import World, encoded
@@ -72,9 +73,11 @@ class Handler(BaseHTTPRequestHandler):
     """Paths are what it does."""
 
     seen: list[tuple[str, str]]  # path, Host
+    cookies: list[str | None]
 
     def do_GET(self) -> None:
         self.seen.append((self.path, self.headers["Host"]))
+        self.cookies.append(self.headers["Cookie"])
         kind, _, more = self.path[1:].partition("/")
         if kind == "to":
             self.send_response(302)
@@ -91,6 +94,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(bytes(1000))
         else:
             self.send_response(200)
+            self.send_header("Set-Cookie", "secret=1")
             self.end_headers()
             self.wfile.write(encoded())
 
@@ -100,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    Handler.seen = []
+    Handler.seen, Handler.cookies = [], []
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as found:
         found.daemon_threads = True
         threading.Thread(target=found.serve_forever, daemon=True).start()
@@ -120,6 +124,15 @@ def refusal(found: Picture | Refused) -> tuple[int, str]:
 def test_a_picture_by_its_address(server: str) -> None:
     assert fetch(f"{server}/a.png") == [Picture(f"{server}/a.png", encoded())]
     assert Handler.seen[-1] == ("/a.png", server.removeprefix("http://")), "the host is told by its name"
+
+
+def test_requests_share_certificates_and_nothing_else(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, made = httpx.create_ssl_context, list[str]()
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda **options: made.append("one") or read(**options))
+    _certificates.cache_clear()
+    for name in "abc":
+        fetch(f"{server}/{name}.png")
+    assert made == ["one"] and Handler.cookies[-3:] == [None] * 3
 
 
 def test_a_redirect_is_followed_and_checked(server: str) -> None:
