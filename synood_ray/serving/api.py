@@ -28,9 +28,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         403: "an address that is not taken",
         413: "too many bytes, pixels or images",
         415: "a Content-Type that is not taken",
+        408: "a request that takes too long",
         422: "no image can be judged",
         429: "too many images a second",
-        503: "no replica is free (plain text, by Ray Serve)",
+        503: "no replica is free",
     }.items()
 }
 _BODY = {

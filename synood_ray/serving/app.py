@@ -17,6 +17,7 @@ from synood_ray.config.settings import LogSettings
 from synood_ray.locations import run_name
 from synood_ray.serving.api import web
 from synood_ray.serving.metrics import ServingMetrics
+from synood_ray.serving.proxy import RETRY_AFTER
 from synood_ray.serving.refused import Refused
 from synood_ray.serving.service import Asked, Service, Verdict, load_detector
 
@@ -80,6 +81,7 @@ def _options(arguments: Arguments) -> dict[str, Any]:
         "ray_actor_options": actor,
         "max_ongoing_requests": settings.concurrent,
         "max_queued_requests": settings.queue,
+        "backpressure_config": {"retry_after_s": RETRY_AFTER},
         "logging_config": {"encoding": arguments.log.form.upper(), "log_level": arguments.log.level.upper()},
     }
     if replicas.min == replicas.max:

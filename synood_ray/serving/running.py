@@ -18,6 +18,7 @@ from synood_ray.errors import Unavailable, UserError, first_line, printable
 from synood_ray.farm.cluster import await_room
 from synood_ray.farm.placement import replica_need
 from synood_ray.serving.app import NAME, Arguments, build
+from synood_ray.serving.proxy import CONTROLLER
 from synood_ray.serving.service import HUB
 from synood_ray.storage.run import Run
 from synood_ray.storage.stores import open_store
@@ -72,7 +73,7 @@ def start(settings: ServingSettings, say: Callable[[str], None]) -> None:
     await_room([[replica_need(settings.replicas)] * max(1, settings.replicas.min)], say)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     listens = {"host": settings.host, "port": settings.port, "request_timeout_s": settings.timeout}
-    serve.start(http_options=listens)
+    serve.start(http_options=listens, controller_options=CONTROLLER)
     _check_free(settings)
 
 
