@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib
 import json
 from pathlib import Path
@@ -23,12 +24,15 @@ OVERLAYS = sorted(path.parent for path in KUBERAY.glob("overlays/*/kustomization
 PLACES = (ROOT.parent / "shared" / "kuberay", ROOT.parents[1] / "shared" / "kuberay")
 
 
-def schema(kind: str) -> dict[str, Any]:
-    """KubeRay's schema of a kind, closed: an unknown key is an error. The API server would drop it in silence."""
+@functools.cache
+def schema(kind: str) -> jsonschema.Draft202012Validator:
+    """KubeRay's schema of a kind's spec, closed: an unknown key is an error. The API server would drop it in silence."""
     for place in PLACES:
         path = place / f"{kind.lower()}.v1.schema.json"
         if path.exists():
-            return closed(json.loads(path.read_text()))
+            found = closed(json.loads(path.read_text()))["properties"]["spec"]
+            jsonschema.Draft202012Validator.check_schema(found)
+            return jsonschema.Draft202012Validator(found)
     pytest.skip("KubeRay's schemas are not beside this checkout (../shared/kuberay)")
 
 
@@ -64,12 +68,10 @@ ALL = documents()
 @pytest.mark.parametrize("name", ALL)
 def test_manifest_has_no_unknown_or_mistyped_key(name: str) -> None:
     what, spec = ALL[name]["kind"], ALL[name]["spec"]
-    if (
-        kind == "RayService"
-    ):  # no schema of it is at hand; its keys are few (ray-operator/apis/ray/v1/rayservice_types.go)
+    if what == "RayService":  # has no schema here; its keys are few (ray-operator/apis/ray/v1/rayservice_types.go)
         assert spec.keys() == {"serveConfigV2", "rayClusterConfig"}
         what, spec = "RayCluster", spec["rayClusterConfig"]
-    jsonschema.validate(spec, schema(what)["properties"]["spec"])
+    schema(what).validate(spec)
 
 
 def test_an_unknown_key_is_an_error_wherever_it_stands() -> None:
@@ -80,7 +82,7 @@ def test_an_unknown_key_is_an_error_wherever_it_stands() -> None:
             place = place[part]
         place["shutdownAfterJobFinish"] = True
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(spec, schema("RayJob")["properties"]["spec"])
+            schema("RayJob").validate(spec)
 
 
 @pytest.mark.parametrize("name", ALL)
