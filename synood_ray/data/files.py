@@ -66,6 +66,13 @@ class Folder:
         found = _walk(resolve(self.address), self.hidden)
         return sorted(((key, None) for key in found), key=lambda file: os.fsencode(file[0]))
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of all files below, by key; -1 for what is gone. None is opened."""
+        return {
+            key: _local_size(Path(resolve(join(self.address, key)))) if size is None else size
+            for key, size in self.files()
+        }
+
     def files_inside(self, folder: str = "") -> list[str]:
         """Keys of the files directly inside (or inside a direct sub-folder), sorted."""
         prefix = f"{folder}/" if folder else ""
@@ -133,14 +140,12 @@ def is_folder(uri: str) -> bool:
 
 def sizes(uri: str) -> dict[str, int]:
     """Bytes of every file below a folder, by key, or of a file, as ""; -1 for what is gone. None is opened."""
-    if uri.startswith(S3) and is_folder(uri):
-        return {key: -1 if size is None else size for key, size in Folder(uri).files()}
-    if uri.startswith(S3):
-        bucket, key = _split(uri)
-        size = next((entry.size for entry in _bucket(bucket).list(key) if entry.key == key), -1)
-        return {"": size}
-    keys = [key for key, _ in Folder(uri).files()] if is_folder(uri) else [""]
-    return {key: _local_size(Path(resolve(join(uri, key)))) for key in keys}
+    if is_folder(uri):
+        return Folder(uri).sizes()
+    if not uri.startswith(S3):
+        return {"": _local_size(Path(resolve(uri)))}
+    bucket, key = _split(uri)
+    return {"": next((entry.size for entry in _bucket(bucket).list(key) if entry.key == key), -1)}
 
 
 def read_bytes(uri: str) -> bytes:

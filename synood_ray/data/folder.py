@@ -75,6 +75,9 @@ class FolderSource(ImageSource):
         counts = Counter(key.partition("/")[0] for key, _ in self._folder.files() if "/" in key)
         return [counts[key] for key in labels]
 
+    def listing(self) -> dict[str, int]:
+        return self._folder.sizes()
+
     def read(self, image: SourceImage) -> bytes:
         return files.read_bytes(image.uri)
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from synood_ray.data import files
 from synood_ray.records import SourceImage
 
 UNLABELLED = -1
@@ -64,9 +63,9 @@ class ImageSource(ABC):
         counts = Counter(image.label for image in self.scan().images)
         return [counts[label] for label in range(len(self.classes))]
 
+    @abstractmethod
     def listing(self) -> dict[str, int]:
-        """Names and sizes of the files that it is made of, as they are now; no image is opened."""
-        return files.sizes(self.uri)
+        """Names and sizes of the files that it is made of, as `scan` finds them; no image is opened."""
 
     @abstractmethod
     def read(self, image: SourceImage) -> bytes:

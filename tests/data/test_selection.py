@@ -45,6 +45,9 @@ class Drawer(ImageSource):
     def scan(self, progress: Progress | None = None) -> ScanResult:
         return ScanResult(list(self.images), [])
 
+    def listing(self) -> dict[str, int]:
+        return {image.key: image.n_bytes for image in self.images}
+
     def read(self, image: SourceImage) -> bytes:
         self.reads.append(image.key)
         return CUT if image.key in self.bad else drawn(image.key)
