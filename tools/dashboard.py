@@ -1,7 +1,8 @@
 """Pictures of a run in Ray's dashboard, and of its report: ``python -m tools.dashboard --to docs/operating``.
 
 Starts a head node with a token on ports of its own, submits a run of the bundled models to it, logs in with a real
-Chromium as a person does, and ends what it started. Takes two minutes. Needs Debian's `chromium`.
+Chromium as a person does, and ends what it started. Takes two minutes. Needs Debian's `chromium`. With ``--served
+URI``, a run with a detector, the picture is of its service instead.
 """
 
 from __future__ import annotations
@@ -79,6 +80,22 @@ def log_in(browser: Chromium, address: str, token: str) -> None:
     browser.wait("document.querySelector('[role=dialog]') === null")
 
 
+def service(to: Path, folder: Path, run: str) -> list[Path]:
+    """Serve's page of the application while it answers."""
+    with head(folder) as (address, token, env), chromium(folder / "profile") as browser:
+        (port,) = _ports(1)
+        command = [PYTHON, "-m", "synood_ray", "serve", "--run", run, "--serving.port", str(port)]
+        with subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                until(lambda: "try: curl" in str(process.stdout and process.stdout.readline()), "the service answers")
+                log_in(browser, address, token)
+                browser.open(f"{address}/#/serve", width=SIZE[0], height=SIZE[1])
+                browser.wait("document.body?.innerText.includes('detector')")
+                return [save(browser, to / "dashboard-service.webp")]
+            finally:
+                process.terminate()
+
+
 def pictures(to: Path, folder: Path) -> list[Path]:
     """Actors, job and report of a run that is going."""
     output, made = str(folder / "watched"), list[Path]()
@@ -143,9 +160,11 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--served", metavar="URI", help="a run with a detector: the picture is of its service")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="watch-", dir="/tmp") as folder:  # sockets need a short name
-        for path in pictures(arguments.to, Path(folder)):
+        to, run = arguments.to, arguments.served
+        for path in service(to, Path(folder), run) if run else pictures(to, Path(folder)):
             print(f"{path} {path.stat().st_size:,} bytes")
 
 

@@ -73,7 +73,7 @@ def _is_text(start: Message) -> bool:
 async def _answer(send: Send, start: Message) -> None:
     """With other headers of it, such as Retry-After, as they are."""
     status = start["status"]
-    body = json.dumps({"error": _SAID.get(status) or f"{HTTPStatus(status).phrase}."}).encode()
+    body = json.dumps({"error": _SAID.get(status) or f"{HTTPStatus(status).phrase}."}, separators=(",", ":")).encode()
     headers = MutableHeaders(raw=[(bytes(name), bytes(value)) for name, value in start["headers"]])
     headers["content-type"], headers["content-length"] = "application/json", str(len(body))
     await send({**start, "headers": headers.raw})

@@ -26,7 +26,8 @@ PLACES = (ROOT.parent / "shared" / "kuberay", ROOT.parents[1] / "shared" / "kube
 
 @functools.cache
 def schema(kind: str) -> jsonschema.Draft202012Validator:
-    """KubeRay's schema of a kind's spec, closed: an unknown key is an error. The API server would drop it in silence."""
+    """KubeRay's schema of a kind's spec, closed: an unknown key, which the API server would drop in silence, is an
+    error."""
     for place in PLACES:
         path = place / f"{kind.lower()}.v1.schema.json"
         if path.exists():

@@ -6,22 +6,14 @@ Prometheus and the store, a SeaweedFS, are real. Needs Debian's package `prometh
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
-import socket
-import subprocess
 import threading
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from typing import Any
 
 import boto3
 import pytest
 import ray
-import yaml
 
 from synood_ray import used
 from synood_ray.config.settings import Settings
@@ -30,7 +22,8 @@ from synood_ray.farm.metrics import Metrics
 from synood_ray.farm.observers import Event, UnitDone
 from synood_ray.farm.plan import Plan
 from synood_ray.storage.stores import open_store
-from tests.cluster_files.test_monitoring import CLUSTER, queries
+from tests.cluster_files.prometheus import ask, prometheus_of, sides
+from tests.cluster_files.test_monitoring import of_farm
 from tests.farm.stubs import stub_actors
 from tests.farm.test_driver import CLASSES, SOURCES
 from tests.storage.seaweed import AWS_ENVIRONMENT, Seaweed
@@ -67,51 +60,14 @@ def weed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 
 @pytest.fixture(scope="module")
 def prometheus(weed: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a Prometheus with the repository's configuration, which scrapes a local Ray every half second."""
-    folder = tmp_path_factory.mktemp("prometheus")
+    """Address of one that scrapes a local Ray."""
     soon = {"metrics_report_interval_ms": 500}
     ray.init(address="local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, _system_config=soon)
     node = ray.nodes()[0]
-    (folder / "targets.json").write_text(
-        json.dumps([{"targets": [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"]}])
-    )
-    config = yaml.safe_load((CLUSTER / "prometheus" / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(CLUSTER / "prometheus" / name) for name in config["rule_files"]]
-    config["scrape_configs"][0]["file_sd_configs"][0]["files"] = [str(folder / "targets.json")]
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    options = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            ["prometheus", *options, f"--web.listen-address={address}"], stdout=log, stderr=subprocess.STDOUT
-        )
-    yield f"http://{address}"
-    server.terminate()
-    server.wait()
+    place = f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}"
+    with prometheus_of([place], tmp_path_factory.mktemp("prometheus")) as address:
+        yield address
     ray.shutdown()
-
-
-def ask(address: str, query: str) -> list[Any]:
-    """What Prometheus answers to a query, one entry a series."""
-    url = f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)["data"]["result"]  # type: ignore[no-any-return]
-    except OSError:  # it is starting
-        return []
-
-
-def sides(query: str) -> list[str]:
-    """What an alert compares, without the thresholds that a healthy run does not reach; a panel's query as it is."""
-    parts = re.split(r"\s+unless\s+|\s+> (?:[\d.]+(?: \* )?)?", query)
-    others = {'cause="out of memory"': 'cause=~".+"', 'what="server"': 'what=~".+"'}  # which the runs do not come to
-    found = [part.strip() for part in parts if part.strip()]
-    for one, any_of_them in others.items():
-        found = [part.replace(one, any_of_them) for part in found]
-    return found
 
 
 def driver(run: str, faults: str, unit_deadline: float = 8) -> Driver:
@@ -159,7 +115,7 @@ def test_stopping_the_store_during_a_run_fires_its_alert(prometheus: str, weed: 
 
 
 def test_every_query_has_an_answer(prometheus: str) -> None:
-    silent = {f"{name}: {side}": side for name, query in queries().items() for side in sides(query)}
+    silent = {f"{name}: {side}": side for name, query in of_farm().items() for side in sides(query)}
     assert len(silent) > 20
     over = threading.Event()
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -17,27 +18,37 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import yaml
 from PIL import Image
 
 from benchmarks import serving
 from synood_ray import Detector
 from synood_ray.config.serving import ServingSettings
+from tests.cluster_files.prometheus import ask, prometheus_of
+from tests.cluster_files.test_monitoring import CLUSTER, of_service
 from tests.installing import save_mini_detector
 from tests.jobs.conftest import run, start
 
 pytestmark = pytest.mark.real
 PNG = {"Content-Type": "image/png"}
+RAY_SERVICE = CLUSTER / "kuberay" / "service.yaml"
+
+
+TOKEN = secrets.token_hex(32)
+"""Of the cluster's dashboard."""
 
 
 @dataclass(frozen=True)
 class Served:
-    """A running `synood serve`; detector: the same one, in this process."""
+    """A running `synood serve`; dashboard: its cluster's; detector: the same one, in this process."""
 
     process: subprocess.Popen[str]
     address: str
+    dashboard: str
     home: Path
     folder: str
     detector: Detector
@@ -65,7 +76,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         "concurrent": 2, "queue": 4, "replicas.cpus": 1,
     }  # fmt: skip
     options = [word for name, value in settings.items() for word in (f"--serving.{name}", str(value))]
-    soon = {"RAY_TMPDIR": str(home), "RAY_metrics_report_interval_ms": "500"}
+    soon = {"RAY_TMPDIR": str(home), "RAY_metrics_report_interval_ms": "500", "RAY_AUTH_TOKEN": TOKEN}
     process = start("serve", "--run", detector, *options, **soon)
     said = ""
     try:
@@ -78,7 +89,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             pytest.fail(f"synood serve ended: {said}\n{process.stderr.read()}")  # type: ignore[union-attr]
         address = f"http://127.0.0.1:{port}"
         assert f"served at {address}\n" in said
-        yield Served(process, address, home, detector, Detector.load(detector), pictures(6))
+        (dashboard,) = re.findall(r"dashboard at (\S+)", said)
+        yield Served(process, address, dashboard, home, detector, Detector.load(detector), pictures(6))
     finally:
         process.kill()
         process.wait()
@@ -138,18 +150,24 @@ def test_what_is_refused(served: Served) -> None:
 
 
 def test_too_many_at_a_time(served: Served) -> None:
-    """Two at work and four that wait: others are told at once to come again."""
+    """Two at work and four that wait: others are told at once to come again, by Ray Serve, in our words."""
 
-    def send(index: int) -> int:
+    def send(index: int) -> httpx.Response:
         transport = httpx.HTTPTransport(local_address=f"127.0.1.{index + 1}")
         with httpx.Client(transport=transport, timeout=120) as client:
             files = [("image", (f"{i}.png", served.images[i % 6])) for i in range(20)]
-            return client.post(f"{served.address}/score?explain=true", files=files).status_code
+            return client.post(f"{served.address}/score?explain=true", files=files)
 
     with ThreadPoolExecutor(24) as clients:
-        statuses = list(clients.map(send, range(24)))
-    assert set(statuses) == {200, 503}
-    assert statuses.count(200) >= 6
+        answers = list(clients.map(send, range(24)))
+    refused = [one for one in answers if one.status_code != 200]
+    assert refused and len(answers) - len(refused) >= 6
+    for one in refused:
+        assert (one.status_code, one.json()) == (503, {"error": "No replica is free; try again."})
+        assert one.headers["Retry-After"] == "1"
+    in_no_time = {**PNG, "X-Request-Timeout-Seconds": "0.001"}  # Serve's own
+    late = httpx.post(f"{served.address}/score", content=served.images[0], headers=in_no_time, timeout=60)
+    assert (late.status_code, late.json()) == (408, {"error": "The request took longer than the service allows."})
 
 
 def test_the_benchmark_measures_it(served: Served) -> None:
@@ -160,13 +178,16 @@ def test_the_benchmark_measures_it(served: Served) -> None:
     assert serving.targets(found)[0].value == found["over_in_process"]["forms"]["ratio"] > 0
 
 
-def test_the_numbers_of_all_that(served: Served) -> None:
+def places(served: Served) -> list[str]:
+    """Where the cluster exports metrics, by the file that Ray writes for Prometheus."""
     targets = json.loads((served.home / "ray" / "prom_metrics_service_discovery.json").read_text())
-    places = [place for target in targets for place in target["targets"]]
+    return [place for target in targets for place in target["targets"]]
 
+
+def test_the_numbers_of_all_that(served: Served) -> None:
     def scraped() -> str:
         found = ""
-        for place in places:
+        for place in places(served):
             with (
                 contextlib.suppress(OSError),  # the dashboard's own port may belong to another cluster
                 urllib.request.urlopen(f"http://{place}/metrics", timeout=10) as answer,
@@ -187,6 +208,18 @@ def test_the_numbers_of_all_that(served: Served) -> None:
     assert 'run="detector"' in text
 
 
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed (Debian package)")
+def test_every_query_of_the_dashboards_row_has_an_answer(served: Served, tmp_path: Path) -> None:
+    silent = of_service()
+    assert silent
+    deadline = time.monotonic() + 60
+    with prometheus_of(places(served), tmp_path) as prometheus:
+        while silent and time.monotonic() < deadline:
+            silent = {name: query for name, query in silent.items() if not ask(prometheus, query)}
+            time.sleep(0.2)
+    assert [*silent] == []
+
+
 def test_a_port_in_use_is_told_before_ray_starts(served: Served) -> None:
     port = served.address.rpartition(":")[2]
     refused = run("serve", "--run", served.folder, "--serving.port", port, code=2)
@@ -205,10 +238,41 @@ def test_a_second_one_is_refused_and_the_first_one_stays(served: Served) -> None
         "0.1",
         code=2,
         RAY_TMPDIR=str(served.home),
+        RAY_AUTH_TOKEN=TOKEN,
         **cluster,
     )
     assert "Ray Serve has an application already (synood)" in ended.stderr and ended.stderr.startswith("error: ")
     assert httpx.get(f"{served.address}/healthz", timeout=60).json() == {"status": "ok"}
+
+
+def test_the_configuration_of_the_rayservice_brings_up_the_same(served: Served) -> None:
+    """As KubeRay's operator sends it to Serve: another run, name and address, and so few CPUs that it fits here."""
+    config = yaml.safe_load(yaml.safe_load(RAY_SERVICE.read_text())["spec"]["serveConfigV2"])
+    (application,) = config["applications"]
+    application |= {"name": "configured", "route_prefix": "/configured"}
+    application["args"]["run"] = served.folder
+    application["args"]["serving"]["replicas"]["cpus"] = 0.1
+    config["http_options"] |= {"host": "127.0.0.1", "port": int(served.address.rpartition(":")[2])}
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    with httpx.Client(base_url=served.dashboard, headers=bearer, timeout=60) as dashboard:
+        deployed = dashboard.put("/api/serve/applications/", json=config)
+        assert deployed.status_code == 200, deployed.text
+        deadline = time.monotonic() + 240
+        while (found := _configured(dashboard)).get("status") != "RUNNING":
+            assert found.get("status") != "DEPLOY_FAILED" and time.monotonic() < deadline, found
+            time.sleep(0.3)
+    (deployment,) = found["deployments"].values()
+    scaling = deployment["deployment_config"]["autoscaling_config"]
+    assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 4)
+    answer = httpx.post(f"{served.address}/configured/score", content=served.images[1], headers=PNG, timeout=60)
+    assert answer.json()["score"] == pytest.approx(served.detector(served.images[1]).score.item(), abs=1e-5)
+    about = httpx.get(f"{served.address}/configured/", timeout=60).json()
+    assert about["limits"]["rate"] == application["args"]["serving"]["rate"] == 50
+
+
+def _configured(dashboard: httpx.Client) -> dict[str, Any]:
+    found = dashboard.get("/api/serve/applications/").json()["applications"]
+    return found.get("configured", {})  # type: ignore[no-any-return]
 
 
 def test_sigterm_ends_it(served: Served) -> None:
