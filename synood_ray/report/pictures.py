@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -33,7 +34,10 @@ FOLDER = "images/"
 _GROUPS = 32
 """Row groups (of about 100 samples) that thumbnails are taken from, however large the run."""
 
+_PROBED_GROUPS = 4
+"""Row groups that are read first, all of their samples, to find out how large thumbnails may be."""
 _PROBE = 24
+"""Samples among them whose thumbnails are made in each size that is tried."""
 _QUALITY = 82
 _MASK_SIDE = 32
 _WRITERS = 8
@@ -60,6 +64,14 @@ class Pictures:
         return sum(len(text) for texts in (self.results, self.companions, self.sources) for text in texts.values())
 
 
+class Squares(NamedTuple):
+    """What there is of a sample, as decoded, at the largest size of thumbnails."""
+
+    position: int
+    result: Image.Image | None
+    companion: Image.Image | None
+
+
 class Gallery:
     """Pictures of a run's samples, as they are asked for. sources: the run's ID images, which may be gone by now."""
 
@@ -71,34 +83,56 @@ class Gallery:
         self._source_keys = samples.table.column("source_key").to_pylist()
 
     def embedded(self, positions: np.ndarray, budget: int) -> Pictures:
-        """Thumbnails of these samples, as large and as many as fit into so many bytes of base64."""
+        """Thumbnails of these samples, as large and as many as fit into so many bytes of base64.
+
+        No picture is read or decoded twice: those that tell what fits are kept, and go into the page as well.
+        """
         order = self.samples.mixed()
         order = order[np.isin(order, positions) & ~self.samples.column("failed")[order]]
         order = self.samples.near_each_other(order, _GROUPS)
+        early = self.samples.near_each_other(order, _PROBED_GROUPS)
+        kept = {one.position: one for one in self._squares(early)}
+        sources = {key: self._source_square(key) for key in {self._source_keys[position] for position in early}}
+        probe = [kept[position] for position in early[:_PROBE].tolist()]
         for side, companions in SIZES:
-            probe = self._thumbnails(order[:_PROBE], side, companions)
-            fit = int(budget / max(1, probe.size) * len(probe.results))
+            tried = self._thumbnails(probe, sources, side, companions)
+            fit = int(budget / max(1, tried.size) * len(tried.results))
             if fit >= len(order):
                 break
-        found = self._thumbnails(order[:fit], side, companions)
-        for position in order[:fit][::-1]:
+        chosen = order[:fit]
+        here = [kept[position] for position in chosen.tolist() if position in kept]
+        rest = self._squares(chosen[~np.isin(chosen, early)])
+        found = self._thumbnails(chain(here, rest), sources, side, companions)
+        for position in chosen[::-1].tolist():
             if found.size <= budget:
                 break
             found.results.pop(self._keys[position], None)
             found.companions.pop(self._keys[position], None)
         return found
 
-    def _thumbnails(self, positions: np.ndarray, side: int, companions: bool) -> Pictures:
-        found = Pictures()
+    def _squares(self, positions: np.ndarray) -> Iterator[Squares]:
         for position, image, companion in self.samples.pictures(positions):
-            if image is not None:
-                found.results[self._keys[position]] = _base64(_webp(_square(from_png(image), side)))
+            result, other = (None if png is None else _square(from_png(png), SIZES[0][0]) for png in (image, companion))
+            yield Squares(position, result, other)
+
+    def _source_square(self, key: str) -> Image.Image | None:
+        source = self._source(key)
+        return None if source is None else _square(source, SIZES[0][0])
+
+    def _thumbnails(
+        self, squares: Iterable[Squares], sources: Mapping[str, Image.Image | None], side: int, companions: bool
+    ) -> Pictures:
+        """sources: those that are decoded already."""
+        found = Pictures()
+        for position, result, companion in squares:
+            if result is not None:
+                found.results[self._keys[position]] = _base64(_webp(_square(result, side)))
             if companion is not None and companions:
-                found.companions[self._keys[position]] = _base64(_webp(_square(from_png(companion), side)))
+                found.companions[self._keys[position]] = _base64(_webp(_square(companion, side)))
             key = self._source_keys[position]
             if key in found.sources or key in found.gone:
                 continue
-            source = self._source(key)
+            source = sources[key] if key in sources else self._source_square(key)
             if source is None:
                 found.gone.add(key)
             else:

@@ -42,6 +42,8 @@ COLUMNS = _SCHEMA.names
 _IMAGES = ("image", "companion")
 _READERS = 8
 """Files read at once; each is held as a whole while its columns are taken."""
+_HELD = 200_000_000
+"""Bytes of all files up to which their pictures stay in memory, so that none is read again."""
 
 
 class Samples:
@@ -53,17 +55,23 @@ class Samples:
 
     def __init__(self, run: Run, *, published: bool) -> None:
         self._store = run.store
+        reads: list[Callable[[Sequence[str]], pa.Table]]
         if published:
             shards = run.published()["shards"]
             self._files = [(shard["path"], shard["bytes"]) for shard in shards]
-            reads = [partial(_columns, partial(run.table, shard)) for shard in shards]
+            reads = [partial(run.table, shard) for shard in shards]
         else:
             parts = [entry for files in sample_parts(run.store).values() for entry in files]
             self._files = [(part.key, part.size) for part in parts]
-            reads = [partial(_columns, partial(read_part, run.store, part.key)) for part in parts]
+            reads = [partial(read_part, run.store, part.key) for part in parts]
+        held = sum(size for _, size in self._files) <= _HELD
+        columns = [*COLUMNS, *_IMAGES] if held else COLUMNS
         with ThreadPoolExecutor(_READERS) as readers:
-            tables = list(readers.map(lambda read: read(), reads))
-        self.table = pa.concat_tables([_SCHEMA.empty_table(), *tables])
+            tables = list(readers.map(lambda read: read(columns), reads))
+        self._held = [table.select(_IMAGES) for table in tables] if held else None
+        self.table = pa.concat_tables(
+            [_SCHEMA.empty_table(), *(table.select(COLUMNS).cast(_SCHEMA) for table in tables)]
+        )
         rows = [table.num_rows for table in tables]
         self._file = np.repeat(np.arange(len(rows)), rows)
         self._row = np.concatenate([np.arange(0), *(np.arange(count) for count in rows)])
@@ -105,22 +113,27 @@ class Samples:
         return positions[np.isin(place, places[:: max(1, -(-len(places) // groups))])]
 
     def pictures(self, positions: np.ndarray) -> Iterator[tuple[int, bytes | None, bytes | None]]:
-        """(position, image, companion) of these samples, as stored, in the order of the run; a row group in memory."""
+        """(position, image, companion) of these samples, as stored, in the order of the run. Of a large run, one row
+        group is in memory."""
         for file in np.unique(self._file[positions]):
             inside = np.sort(positions[self._file[positions] == file])
-            key, size = self._files[file]
-            stored = pq.ParquetFile(pa.PythonFile(StoredFile(self._store, key, size), mode="r"))
-            begin = 0
-            for group in range(stored.num_row_groups):
-                end = begin + stored.metadata.row_group(group).num_rows
-                here = inside[(self._row[inside] >= begin) & (self._row[inside] < end)]
-                if len(here):
-                    table = stored.read_row_group(group, columns=["image", "companion"])
-                    for position in here:
-                        image, companion = (table.column(name)[self._row[position] - begin].as_py() for name in _IMAGES)
-                        yield int(position), picture(image), picture(companion)
-                begin = end
+            rows = self._row[inside]
+            for begin, table in self._tables(int(file), rows):
+                here = (rows >= begin) & (rows < begin + table.num_rows)
+                for position, row in zip(inside[here].tolist(), rows[here].tolist(), strict=True):
+                    image, companion = (table.column(name)[row - begin].as_py() for name in _IMAGES)
+                    yield position, picture(image), picture(companion)
 
-
-def _columns(read: Callable[[Sequence[str]], pa.Table]) -> pa.Table:
-    return read(COLUMNS).cast(_SCHEMA)
+    def _tables(self, file: int, rows: np.ndarray) -> Iterator[tuple[int, pa.Table]]:
+        """Pictures of a file, at least those of these rows, and the row that each table begins with."""
+        if self._held is not None:
+            yield 0, self._held[file]
+            return
+        key, size = self._files[file]
+        stored = pq.ParquetFile(pa.PythonFile(StoredFile(self._store, key, size), mode="r"))
+        begin = 0
+        for group in range(stored.num_row_groups):
+            end = begin + stored.metadata.row_group(group).num_rows
+            if ((rows >= begin) & (rows < end)).any():
+                yield begin, stored.read_row_group(group, columns=list(_IMAGES))
+            begin = end

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from synood_ray.config.settings import from_stored
+from synood_ray.models.images import from_png
+from synood_ray.report import pictures, rows
 from synood_ray.report.packing import pack
 from synood_ray.report.pictures import Gallery
 from synood_ray.report.rows import Samples
@@ -57,7 +62,13 @@ def test_mixed_order_is_fair(run: Run) -> None:
     assert len(set(samples.column("source_label")[accepted[:3]])) == 3
 
 
-def test_shards_are_read_once_and_pictures_by_row_group(run: Run) -> None:
+@pytest.mark.parametrize("held", [True, False])
+def test_shards_are_read_once_and_pictures_of_large_runs_by_row_group(
+    run: Run, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not held:
+        monkeypatch.setattr(rows, "_HELD", 0)
+
     class Counting:
         fetched = 0
         uri = run.uri
@@ -77,7 +88,7 @@ def test_shards_are_read_once_and_pictures_by_row_group(run: Run) -> None:
     shown = list(samples.pictures(np.array([5, 2])))
     assert [position for position, _, _ in shown] == [2, 5]
     assert all(image and image.startswith(b"\x89PNG") for _, image, _ in shown)
-    assert Counting.fetched and Counting.whole == ["data/train-00000-of-00001.parquet"]
+    assert (Counting.fetched == 0) is held and Counting.whole == ["data/train-00000-of-00001.parquet"]
 
 
 def test_everything_of_a_row_reaches_the_page(run: Run) -> None:
@@ -105,8 +116,6 @@ def test_what_does_not_fit_is_left_out_in_order(run: Run) -> None:
 
 
 def test_thumbnails_stay_within_their_bytes(run: Run) -> None:
-    from synood_ray.config.settings import from_stored
-
     samples = Samples(run, published=True)
     gallery = Gallery(samples, run.sources(), from_stored(run.config))
     everything = gallery.embedded(np.arange(12), 10**6)
@@ -114,6 +123,34 @@ def test_thumbnails_stay_within_their_bytes(run: Run) -> None:
     assert set(map(json.dumps, everything.masks.values())) == {"[[12.5, 12.5, 75.0, 75.0]]"}  # the centred box
     some = gallery.embedded(np.arange(12), everything.size // 3)
     assert 1 <= len(some.results) < 10 and some.size <= everything.size // 3
+
+
+def test_no_picture_is_decoded_twice_whatever_sizes_are_tried(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded, tried = Counter[bytes](), Counter[int]()
+    thumbnails = Gallery._thumbnails
+
+    def counted(png: bytes) -> Image.Image:
+        decoded[png] += 1
+        return from_png(png)
+
+    def noted(self: Gallery, squares: Any, sources: Any, side: int, companions: bool) -> Any:
+        tried[side] += 1
+        return thumbnails(self, squares, sources, side, companions)
+
+    monkeypatch.setattr(pictures, "from_png", counted)
+    monkeypatch.setattr(Gallery, "_thumbnails", noted)
+    monkeypatch.setattr(pictures, "_PROBED_GROUPS", 1)
+    monkeypatch.setattr(rows, "ROW_GROUP", 3)
+    samples = Samples(run, published=True)
+    gallery = Gallery(samples, run.sources(), from_stored(run.config))
+    reader = gallery._loader.reader
+    read, opened = reader.read, Counter[str]()
+    reader.read = lambda source: opened.update([source.key]) or read(source)  # type: ignore[method-assign,func-returns-value]
+    found = gallery.embedded(np.arange(12), 5000)
+    assert len(tried) > 1 and 1 <= len(found.results) < 10 and found.size <= 5000
+    assert set(decoded.values()) == {1} and set(opened.values()) == {1}
+    found = gallery.embedded(np.arange(12), 10**6)  # from groups that were read early, and others
+    assert len(found.results) == len(found.companions) == len(found.sources) == 10
 
 
 def test_missing_sources_leave_a_gap_not_an_error(tmp_path: Path) -> None:
@@ -126,12 +163,6 @@ def test_missing_sources_leave_a_gap_not_an_error(tmp_path: Path) -> None:
 
 
 def test_pictures_in_a_folder_take_the_place_of_older_ones(run: Run, tmp_path: Path) -> None:
-    import io
-
-    from PIL import Image
-
-    from synood_ray.config.settings import from_stored
-
     target: Store = open_store(str(tmp_path))
     for name in ("00000/00000000.webp", "00000/00000099.webp"):
         target.put_new(f"images/{name}", b"older")
