@@ -36,12 +36,10 @@ def run(arguments: Arguments) -> int:
 
     made = Run.open(open_store(options["run"], write=False))
     left = _left_out(made, options)
-    files = dataset_files(made, licence, left.keys)
+    files, stay = dataset_files(made, licence, left.keys)
     detector = any(True for _ in made.store.list(DETECTOR))
     if left.keys or left.unmatched:
-        keys = (key for table in made.rows(["source_key"]) for key in table["source_key"].to_pylist())
-        samples = sum(key in left.keys for key in keys)
-        print(f"{left}; {counted(samples, 'sample')} of {made.record.planned:,} stay here")
+        print(f"{left}; {counted(stay, 'sample')} of {made.record.planned:,} stay here")
     seen = "public" if "public" in options else "private"
     print(f"dataset {repo}, {seen}, licence {licence or 'not given yet (--license)'}:", *sizes(files), sep="\n")
     if detector and left.listed:

@@ -40,8 +40,9 @@ class Upload:
     open: Callable[[], bytes | BinaryIO]
 
 
-def dataset_files(run: Run, licence: str, without: frozenset[str] = frozenset()) -> list[Upload]:
-    """The shards, then what tells of them, the card last: whoever sees a card sees all that it speaks of.
+def dataset_files(run: Run, licence: str, without: frozenset[str] = frozenset()) -> tuple[list[Upload], int]:
+    """The shards, then what tells of them, the card last: whoever sees a card sees all that it speaks of. And how many
+    samples stay here.
 
     without: keys of sources whose samples do not go; shards, manifest and card are made anew then, and what an
     evaluation measured with all samples stays here.
@@ -57,7 +58,8 @@ def dataset_files(run: Run, licence: str, without: frozenset[str] = frozenset())
         found = [_stored(run, shard["path"], shard["bytes"]) for shard in manifest["shards"]]
         beside, left = [], list(_BESIDE)
     beside += [_held(key, run.store.get(key)) for key in left if run.store.exists(key)]
-    return [*found, *beside, _held(layout.CARD, hub_card(run.record, manifest, licence).encode())]
+    card = _held(layout.CARD, hub_card(run.record, manifest, licence).encode())
+    return [*found, *beside, card], manifest.get("left_out", 0)
 
 
 def _sifted(run: Run, manifest: dict[str, Any], without: frozenset[str]) -> tuple[list[Upload], dict[str, Any]]:

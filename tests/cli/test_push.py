@@ -104,7 +104,9 @@ def test_sources_of_an_opt_out_list_stay_here(tmp_path: Path, capsys: pytest.Cap
         "run.json",
     ]
 
-    files = {one.path: one for one in dataset_files(run, "", frozenset(keys[:2]))}
+    found, stay = dataset_files(run, "", frozenset(keys[:2]))
+    assert stay == 2
+    files = {one.path: one for one in found}
     contents = {path: one.open() for path, one in files.items()}
     shard, manifest = contents["data/train-00000-of-00001.parquet"], json.loads(contents["manifest.json"])
     assert all(len(contents[path]) == one.size for path, one in files.items())
