@@ -18,8 +18,18 @@ from synood_ray.config.settings import Settings
 from synood_ray.mini.world import load_world
 from synood_ray.models.describers.base import Context
 from synood_ray.sampling.checks import Checks, Shows, Verdict
-from tools.mini_world.check_semantic import PARTNER, SOURCE, Run, open_run, precision_recall, scenes, seen_by_mllm
-from tools.mini_world.check_semantic import seen_by_clip as by_clip
+from tools.mini_world.check_semantic import (
+    PARTNER,
+    SOURCE,
+    Run,
+    Scenes,
+    open_run,
+    precision_recall,
+    scenes,
+    seen_by_clip,
+    seen_by_mllm,
+    through_vae,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +47,15 @@ Figures = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Made:
-    """One set of classes, its samples refined and not judged yet: what `Checks.judge` is given."""
+    """One set of classes. samples: refined and not judged yet, what `Checks.judge` is given; scenes: of known subject;
+    pictures: of them, through the VAE; clip: whether CLIP sees their classes, by rule."""
 
     run: Run
     checks: Checks
     samples: tuple[Any, Any, Any, Any]
-    seen_by_clip: dict[str, list[bool]]
+    scenes: Scenes
+    pictures: Tensor
+    clip: dict[str, list[bool]]
 
 
 class Recorded:
@@ -87,8 +100,15 @@ def benchmark(settings: Settings, sets: int = SETS) -> tuple[dict[str, Any], lis
     presence = Presence(every.run.inpainter)
     describer = open_describer(settings.describer)
 
+    answers: dict[tuple[bytes, str], bool | None] = {}
+
     def shows(pngs: list[bytes], subjects: list[str]) -> list[bool | None]:
-        return describer.shows([from_png(png) for png in pngs], subjects)
+        """The describer's answers; both rules ask about most of the samples."""
+        asked = list(zip(pngs, subjects, strict=True))
+        new = [one for one in dict.fromkeys(asked) if one not in answers]
+        found = describer.shows([from_png(png) for png, _ in new], [subject for _, subject in new])
+        answers.update(zip(new, found, strict=True))
+        return [answers[one] for one in asked]
 
     try:
         figures = {"all classes": _figures(every, shows, describer, presence)}
@@ -137,22 +157,22 @@ def _made(settings: Settings, inpainter: Inpainter | None = None) -> Made:
     produce(tasks, {key: Context(text, text) for key, text in words.items()}, models)
     models.engine.close()
     some = scenes(run.classes, run.relatives.partners)
-    clip = {rule: by_clip(run, some, sure) for rule, sure in zip(RULES, (run.calibration.sure, 0.0), strict=True)}
-    return Made(run, checks, recorded.samples, clip)
+    pictures = through_vae(run, some)
+    clip = seen_by_clip(run, some, pictures, run.calibration.sure, 0.0)
+    return Made(run, checks, recorded.samples, some, pictures, dict(zip(RULES, clip, strict=True)))
 
 
 def _figures(made: Made, shows: Shows, describer: Any, presence: Presence) -> Figures:
     from benchmarks.teaching.looks import sure
     from tools.mini_world.check_inpainting import load_referee
 
-    run = made.run
-    some = scenes(run.classes, run.relatives.partners)
-    mllm = seen_by_mllm(run, some, describer)
+    run, some = made.run, made.scenes
+    mllm = seen_by_mllm(run, some, made.pictures, describer)
     bare = Checks(run.settings.sampling, made.checks.recipe, len(run.classes), run.negative_words)
     referee, _ = load_referee()
     found: Figures = {}
     for rule, checks in zip(RULES, (made.checks, bare), strict=True):
-        clip = made.seen_by_clip[rule]
+        clip = made.clip[rule]
         known = precision_recall([a or b for a, b in zip(clip, mllm, strict=True)], some.subject)
         alone = precision_recall(clip, some.subject)
         verdicts = checks.judge(*made.samples, shows)

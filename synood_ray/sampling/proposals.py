@@ -16,7 +16,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.models.describers import KINDS, chosen
 from synood_ray.models.describers.answers import LONGEST, Answer, boxes_in, named
-from synood_ray.models.describers.base import MAX_ASPECT, presentable, questions
+from synood_ray.models.describers.base import MAX_ASPECT, presented_size, questions
 from synood_ray.models.describers.contexts import clean_context
 from synood_ray.negatives.wordnet import once
 from synood_ray.records import Box, SourceImage
@@ -59,31 +59,47 @@ def names_wanted(settings: Settings) -> bool:
     return settings.prompts.takes("neighbour") and settings.prompts.named_by == DESCRIBER
 
 
-def propose(
-    describer: Describer,
-    settings: Settings,
-    classes: Sequence[str],
-    images: Sequence[Image.Image],
-    sources: Sequence[SourceImage],
-) -> list[Proposals]:
-    """What the describer proposes for each image, as the settings ask for; a box only for sources without one.
+class Proposer:
+    """What a run's describer is asked besides contexts. Made once a worker, because it reads the blind list.
 
-    classes: names of the ID classes, by label. Raises what `Describer.answer` does.
+    classes: names of the ID classes, by label. Raises UserError if the blind list cannot be read.
     """
-    names: list[list[str] | None] = [None] * len(images)
-    boxes: list[list[int] | None] = [None] * len(images)
-    asked = settings.describer
-    if names_wanted(settings):
-        question, blind = asked.neighbour_question, read_blind(settings.prompts.blind)
-        answers = describer.answer(images, questions(question, [source.name for source in sources]))
-        names = [names_of(answer, question, classes, blind)[: settings.prompts.neighbours] for answer in answers]
-    boxless = [place for place, source in enumerate(sources) if source.box is None]
-    if settings.sampling.find_boxes and boxless:
-        subjects = [sources[place].name for place in boxless]
-        answers = describer.answer([images[place] for place in boxless], questions(asked.box_question, subjects))
-        for place, answer in zip(boxless, answers, strict=True):
-            boxes[place] = list(box_of(answer, images[place], asked.box_unit) or ())
-    return [Proposals(*one) for one in zip(names, boxes, strict=True)]
+
+    def __init__(self, settings: Settings, classes: Sequence[str]) -> None:
+        self.settings, self.classes = settings, classes
+        self.names = names_wanted(settings)
+        self.blind = read_blind(settings.prompts.blind) if self.names else set()
+
+    def ask(
+        self, describer: Describer, images: Sequence[Image.Image], sources: Sequence[SourceImage]
+    ) -> list[tuple[Answer | None, Answer | None]]:
+        """The answers for each image, about names and about the box; None: not asked for. A box is asked for where the
+        source has none. Raises what `Describer.answer` does."""
+        names: list[Answer | None] = [None] * len(images)
+        boxes: list[Answer | None] = [None] * len(images)
+        asked = self.settings.describer
+        if self.names:
+            subjects = [source.name for source in sources]
+            names = [*describer.answer(images, questions(asked.neighbour_question, subjects))]
+        boxless = [place for place, source in enumerate(sources) if source.box is None]
+        if self.settings.sampling.find_boxes and boxless:
+            subjects = [sources[place].name for place in boxless]
+            found = describer.answer([images[place] for place in boxless], questions(asked.box_question, subjects))
+            for place, answer in zip(boxless, found, strict=True):
+                boxes[place] = answer
+        return list(zip(names, boxes, strict=True))
+
+    def read(self, answers: tuple[Answer | None, Answer | None], image: Image.Image) -> Proposals:
+        """What is proposed for an image in the answers about it."""
+        names, box = answers
+        return Proposals(
+            None if names is None else self._names(names),
+            None if box is None else list(box_of(box, image, self.settings.describer.box_unit) or ()),
+        )
+
+    def _names(self, answer: Answer) -> list[str]:
+        named = names_of(answer, self.settings.describer.neighbour_question, self.classes, self.blind)
+        return named[: self.settings.prompts.neighbours]
 
 
 def names_of(answer: Answer, question: str, classes: Sequence[str], blind: set[str]) -> list[str]:
@@ -103,7 +119,7 @@ def box_of(answer: Answer, image: Image.Image, unit: str) -> Box | None:
     """
     if max(image.size) > MAX_ASPECT * min(image.size):
         return None  # it was padded to be shown
-    wide, high = seen_size(presentable(image).size) if unit == "pixels" else (1000, 1000)
+    wide, high = seen_size(presented_size(image.size)) if unit == "pixels" else (1000, 1000)
     boxes = [(x0 / wide, y0 / high, x1 / wide, y1 / high) for x0, y0, x1, y1 in boxes_in(answer)]
     if not boxes:
         return None

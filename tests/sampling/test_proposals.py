@@ -12,7 +12,7 @@ from synood_ray.config.settings import Settings
 from synood_ray.errors import UserError
 from synood_ray.models.describers.answers import Answer, boxes_in
 from synood_ray.records import SourceImage
-from synood_ray.sampling.proposals import Proposals, box_of, check_proposals, names_of, propose, seen_size
+from synood_ray.sampling.proposals import Proposals, Proposer, box_of, check_proposals, names_of, seen_size
 
 QUESTION = Settings().describer.neighbour_question
 BOX = '[{"bbox_2d": [10, 20, 30, 50], "label": "fox"}]'
@@ -101,17 +101,23 @@ def test_names_are_of_no_class_no_relative_and_not_blind() -> None:
         assert names_of(Answer(nothing), QUESTION, ["fox"], set()) == []
 
 
-def test_what_is_asked_for_is_asked() -> None:
+def test_what_is_asked_for_is_asked(tmp_path: Path) -> None:
     image = [Image.new("RGB", (56, 56))] * 2
     sources = [source("fox"), source("wolf", (1, 2, 3, 4))]
-    plain = Settings()
-    assert propose(Describer(), plain, ["fox", "wolf"], image, sources) == [Proposals(), Proposals()]  # type: ignore[arg-type]
-    both = Settings.model_validate(
-        {"prompts": {"policy": "neighbour", "named_by": "describer", "neighbours": 1}, "sampling": {"find_boxes": True}}
-    )
-    describer = Describer("dhole, coyote", '[{"bbox_2d": [14, 14, 28, 42]}]')
-    found = propose(describer, both, ["fox", "wolf"], image, sources)  # type: ignore[arg-type]
-    assert found == [Proposals(["dhole"], [14, 14, 28, 42]), Proposals(["dhole"], None)]
+
+    def propose(describer: Describer, proposer: Proposer) -> list[Proposals]:
+        answers = proposer.ask(describer, image, sources)  # type: ignore[arg-type]
+        return [proposer.read(one, picture) for one, picture in zip(answers, image, strict=True)]
+
+    assert propose(Describer(), Proposer(Settings(), ["fox", "wolf"])) == [Proposals(), Proposals()]
+    blind = tmp_path / "blind.txt"
+    blind.write_text("coyote\n", encoding="utf-8")
+    named = {"policy": "neighbour", "named_by": "describer", "neighbours": 1, "blind": str(blind)}
+    both = Settings.model_validate({"prompts": named, "sampling": {"find_boxes": True}})
+    proposer, describer = Proposer(both, ["fox", "wolf"]), Describer("coyote, dhole, jackal", BOX)
+    blind.unlink()  # it is read once
+    found = propose(describer, proposer)
+    assert found == [Proposals(["dhole"], [10, 20, 30, 50]), Proposals(["dhole"], None)]
     assert [len(asked) for asked in describer.asked] == [2, 1] and "fox" in describer.asked[1][0]
 
 

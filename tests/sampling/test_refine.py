@@ -111,6 +111,17 @@ def test_between_two_sides_of_the_boundary_there_is_neither_denoising_nor_a_grad
     assert sum(scorer.looks) == sum(result.rounds for result in results) - len(tasks)
 
 
+def test_of_a_wide_band_only_what_lies_outside_takes_a_gradient() -> None:
+    inpainter, scorer = LinearInpainter(), BentScorer()
+    wide = {"max_step": 10.0, "gain": 2.0, "batch_size": 1, "rounds": 12, "band": [-0.5, 0.6]}
+    tasks = [task(str(i), level=0.1 + 0.02 * i, seed=i) for i in range(20)]
+    results = list(Refiner(inpainter, scorer, calibration(), SamplingSettings.model_validate(wide)).run(tasks))
+    assert all(result.in_band for result in results)
+    assert 0 < sum(result.rounds > 1 for result in results) < len(tasks)
+    assert sum(scorer.gradients) == sum(inpainter.batches) - len(tasks)  # one for each step, none before
+    assert sum(scorer.looks) == sum(result.rounds for result in results)
+
+
 def test_a_step_that_falls_short_goes_on_along_the_secant_without_a_gradient() -> None:
     inpainter, scorer = LinearInpainter(), BentScorer()
     # The score bends upwards: from far above the boundary, the first-order step is much too short.

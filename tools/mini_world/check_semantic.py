@@ -11,7 +11,7 @@ import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from synood_ray.config.settings import Settings
 from synood_ray.mini.world import load_world
@@ -108,30 +108,31 @@ def scenes(classes: Sequence[str], partners: Sequence[Sequence[int]], seed: int 
     return Scenes(pictures[list(rows)], list(asked), list(subject))
 
 
-def seen_by_clip(run: Run, some: Scenes, sure: float) -> list[bool]:
-    """Whether CLIP sees one of the two classes in each scene, after the VAE's round trip."""
+def through_vae(run: Run, some: Scenes) -> Tensor:
+    """The scenes [N, 3, 64, 64], in 0..1, after the VAE's round trip."""
+    import torch
+
+    parts = [run.inpainter.decode(run.inpainter.encode(part.float() / 255)) for part in some.images.split(32)]
+    return torch.cat(parts)
+
+
+def seen_by_clip(run: Run, some: Scenes, pictures: Tensor, *sure: float) -> list[list[bool]]:
+    """Whether CLIP sees one of the two classes in each scene, by each of these probabilities; pictures:
+    `through_vae`."""
     import torch
 
     from synood_ray.models.scorer import verdicts_of
 
-    found: list[bool] = []
-    for start in range(0, len(some.images), 32):
-        part = slice(start, start + 32)
-        pixels = run.inpainter.decode(run.inpainter.encode(some.images[part].float() / 255))
-        logits = run.scorer.judge(pixels).logits
-        found += verdicts_of(logits, torch.tensor(some.asked[part]), len(run.classes), sure)[1].tolist()
-    return found
+    logits, asked = torch.cat([run.scorer.judge(part).logits for part in pictures.split(32)]), torch.tensor(some.asked)
+    return [verdicts_of(logits, asked, len(run.classes), least)[1].tolist() for least in sure]
 
 
-def seen_by_mllm(run: Run, some: Scenes, describer: Describer) -> list[bool]:
-    """Whether the describer sees one of the two in each scene, after the VAE's round trip."""
+def seen_by_mllm(run: Run, some: Scenes, pictures: Tensor, describer: Describer) -> list[bool]:
+    """Whether the describer sees one of the two in each scene; pictures: `through_vae`."""
     from synood_ray.models.images import from_png, to_png
 
-    pictures: list[Any] = []
-    for part in some.images.split(32):
-        pixels = run.inpainter.decode(run.inpainter.encode(part.float() / 255))
-        pictures += [from_png(to_png(image)) for image in pixels]
-    first, second = (describer.shows(pictures, [run.classes[asked[place]] for asked in some.asked]) for place in (0, 1))
+    shown = [from_png(to_png(picture)) for picture in pictures]
+    first, second = (describer.shows(shown, [run.classes[asked[place]] for asked in some.asked]) for place in (0, 1))
     return [one is True or two is True for one, two in zip(first, second, strict=True)]
 
 
@@ -154,10 +155,11 @@ def rows() -> list[Row]:
     settings, _ = resolve([load_preset("mini")])
     run = open_run(settings)
     some = scenes(run.classes, run.relatives.partners)
-    clip = seen_by_clip(run, some, run.calibration.sure)
+    pictures = through_vae(run, some)
+    (clip,) = seen_by_clip(run, some, pictures, run.calibration.sure)
     describer = open_describer(settings.describer)
     try:
-        mllm = seen_by_mllm(run, some, describer)
+        mllm = seen_by_mllm(run, some, pictures, describer)
     finally:
         describer.close()
     both = precision_recall([a or b for a, b in zip(clip, mllm, strict=True)], some.subject)

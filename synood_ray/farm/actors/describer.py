@@ -17,7 +17,7 @@ from synood_ray.models.images import from_png
 from synood_ray.records import SampleTask
 from synood_ray.sampling.loader import SourceLoader
 from synood_ray.sampling.prompts.base import fill_prompt
-from synood_ray.sampling.proposals import names_wanted, propose
+from synood_ray.sampling.proposals import Proposer, names_wanted
 from synood_ray.storage import layout
 from synood_ray.storage.parts import PromptRow, encode_prompts
 from synood_ray.storage.record import require_record
@@ -72,6 +72,10 @@ class DescriberActor(Named):
         described_before = next(iter(self.store.list(layout.PROMPTS)), None) is not None
         return open_describer(self.settings.describer, patient=described_before)
 
+    @made_once
+    def proposer(self) -> Proposer:
+        return Proposer(self.settings, require_record(self.store).classes if names_wanted(self.settings) else [])
+
     @logged
     def describe(self, unit: int, tasks: list[SampleTask], retry: int = 0) -> UnitReport:
         """Write ``prompts/part-….parquet`` for one unit; nothing is done for one that has it.
@@ -110,15 +114,15 @@ class DescriberActor(Named):
         from synood_ray.models.describers.base import EngineDeadError
 
         names, keys = [task.source.name for task in tasks], [task.source.key for task in tasks]
-        classes = require_record(self.store).classes if names_wanted(self.settings) else []
+        pictures, sources = [images[task.key] for task in tasks], [task.source for task in tasks]
+        proposer = self.proposer
         try:
             with self.lock:
-                pictures = [images[task.key] for task in tasks]
                 contexts = self.describer.describe(pictures, names, keys)
-                sources = [task.source for task in tasks]
-                besides = propose(self.describer, self.settings, classes, pictures, sources)
+                answers = proposer.ask(self.describer, pictures, sources)
         except EngineDeadError:
             os._exit(1)  # a dead engine stays dead: Ray restarts the process (exit_actor() would not be retried)
+        besides = [proposer.read(answer, picture) for answer, picture in zip(answers, pictures, strict=True)]
         return {
             task.key: PromptRow(
                 key=task.key,

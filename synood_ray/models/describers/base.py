@@ -90,17 +90,29 @@ def clean_answers(
     return [clean(answer, subject) for answer, subject in zip(answers, subjects, strict=True)]
 
 
+def presented_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of what `presentable` makes of an image of this size."""
+    width, height = _shrunk(size)
+    shortest = -(-max(width, height) // MAX_ASPECT)
+    return max(width, shortest), max(height, shortest)
+
+
 def presentable(image: Image.Image) -> Image.Image:
     """RGB, at most MAX_SIDE pixels long, at most MAX_ASPECT times as long as wide (padded with grey)."""
-    image = image.convert("RGB")
-    longest = max(image.size)
-    if longest > MAX_SIDE:
-        scale = MAX_SIDE / longest
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.resize(size, Image.Resampling.BICUBIC)
-    shortest = -(-max(image.size) // MAX_ASPECT)
-    if min(image.size) < shortest:
-        canvas = Image.new("RGB", (max(image.width, shortest), max(image.height, shortest)), (128, 128, 128))
-        canvas.paste(image, ((canvas.width - image.width) // 2, (canvas.height - image.height) // 2))
+    image, (width, height) = image.convert("RGB"), presented_size(image.size)
+    if (shrunk := _shrunk(image.size)) != image.size:
+        image = image.resize(shrunk, Image.Resampling.BICUBIC)
+    if (width, height) != image.size:
+        canvas = Image.new("RGB", (width, height), (128, 128, 128))
+        canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
         image = canvas
     return image
+
+
+def _shrunk(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height, at most MAX_SIDE each."""
+    longest = max(size)
+    if longest <= MAX_SIDE:
+        return size
+    width, height = (max(1, round(side * MAX_SIDE / longest)) for side in size)
+    return width, height

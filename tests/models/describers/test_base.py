@@ -19,6 +19,7 @@ from synood_ray.models.describers.base import (
     MAX_SIDE,
     EngineDeadError,
     presentable,
+    presented_size,
     questions,
 )
 from synood_ray.models.describers.vllm import VllmDescriber
@@ -40,6 +41,7 @@ def test_images_are_made_presentable(size: tuple[int, int]) -> None:
     assert image.mode == "RGB"
     assert max(image.size) == min(MAX_SIDE, max(size))
     assert max(image.size) <= MAX_ASPECT * min(image.size)
+    assert presented_size(size) == image.size
 
 
 @pytest.mark.parametrize("model", ["mini://models/nothing", "/nowhere", "./nowhere", "~nobody/x", "name-without-owner"])
