@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from synood_ray.detection.description import DESCRIPTION, DetectorDescription
-from synood_ray.errors import UserError
+from synood_ray.errors import Unavailable, UserError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,27 @@ Its CLIP lies in a folder of the machine that trained it and is not in here: loa
 
 Paper of the method: https://arxiv.org/abs/2507.10225
 """
+
+
+def check_on_hub(name: str) -> None:
+    """Return if ``USER/NAME`` is a detector's repository, by its description, which stays in this machine's cache.
+
+    Raises UserError if it is none that this user may read, Unavailable if neither Hub nor cache can tell.
+    """
+    try:
+        hf_hub_download(name, DESCRIPTION)
+    except LocalEntryNotFoundError as error:
+        raise Unavailable(f"{name}: the Hub is not reached, and this machine has no copy") from error
+    except HFValidationError as error:
+        raise UserError(f"{name}: no name on the Hub: {first_line(error)}") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status not in (401, 403, 404):
+            raise Unavailable(f"{name}: the Hub answers {status}: {first_line(error)}") from error
+        raise UserError(
+            f"{name}: the Hub has no {DESCRIPTION} of that name, or not for you (log in with `hf auth login` or set "
+            "HF_TOKEN)"
+        ) from error
 
 
 class OnHub(ModelHubMixin):

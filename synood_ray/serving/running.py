@@ -9,11 +9,13 @@ import re
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from synood_ray.config.serving import ServingSettings
 from synood_ray.config.settings import LogSettings
 from synood_ray.detection.description import DESCRIPTION, FOLDER, read_description
+from synood_ray.detection.hub import check_on_hub
 from synood_ray.errors import Unavailable, UserError, first_line, printable
 from synood_ray.farm.cluster import await_room
 from synood_ray.farm.placement import replica_need
@@ -34,9 +36,13 @@ _REASON = {kind: re.compile(rf"^\S*\b{kind.__name__}: (.*)$", re.MULTILINE) for 
 def find_detector(run: str) -> Mapping[str, Any]:
     """The settings that are stored in a run; none where it is a detector's folder, or one of the Hub.
 
-    Raises UserError unless there is a detector that replicas can load; nothing is loaded yet.
+    Raises UserError unless there is a detector that replicas can load, Unavailable if the Hub does not tell; nothing
+    is loaded yet.
     """
     if run.startswith(HUB):
+        name = run.removeprefix(HUB)
+        if not Path(name).is_dir():  # which its loader takes as well
+            check_on_hub(name)
         return {}
     store = open_store(run, write=False)
     if not any(read_description(store, prefix) for prefix in ("", FOLDER)):
@@ -161,9 +167,9 @@ def stay(say: Callable[[str], None]) -> NoReturn:
 
 
 def _more(message: str) -> str:
-    """What Serve says about a state, as the rest of a line; often nothing."""
-    line = printable(message.strip().partition("\n")[0])
-    return f"; {line}" if line else ""
+    """What Serve says about a state, as the rest of a line; often nothing. The last of its lines is a traceback's."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return printable("; " + " ".join(dict.fromkeys([lines[0], lines[-1]]))) if lines else ""
 
 
 def take_down() -> None:

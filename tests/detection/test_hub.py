@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 from synood_ray import Detector
-from synood_ray.errors import UserError
+from synood_ray.detection.hub import check_on_hub
+from synood_ray.errors import Unavailable, UserError
 from tests.detection.fake_hub import FakeHub, commit_id, environment, fake_hub
 from tests.detection.test_detector import make_detector, pictures
 from tests.detection.tiny_clip import ColourClip
@@ -18,6 +20,7 @@ from tests.detection.tiny_clip import ColourClip
 _SCRIPT = """
 import sys
 from synood_ray import Detector
+from synood_ray.detection.hub import check_on_hub
 from synood_ray.errors import UserError
 from tests.detection.test_detector import make_detector, pictures
 from tests.detection.tiny_clip import ColourClip
@@ -36,6 +39,12 @@ try:
     Detector.from_pretrained("me/other", clip=clip)
 except UserError as error:
     print(error)
+check_on_hub("me/judge")
+for name in ("me/other", "me/nobody", "a/b/c"):
+    try:
+        check_on_hub(name)
+    except UserError as error:
+        print(error)
 """
 
 
@@ -52,9 +61,11 @@ def test_pushed_detectors_are_loaded_back_by_revision(hub: FakeHub, tmp_path: Pa
         command, capture_output=True, text=True, timeout=120, check=False, env=environment(hub.url, tmp_path)
     )
     assert ended.returncode == 0, ended.stderr
-    url, refused = ended.stdout.splitlines()
+    url, refused, *unserved = ended.stdout.splitlines()
     assert url.startswith(f"{hub.url}/me/judge")
     assert refused == "me/other: no detector.json on the Hub: that repository holds no detector"
+    begins = ("me/other: the Hub has no detector.json", "me/nobody: the Hub has no detector.json", "a/b/c: no name on")
+    assert len(unserved) == 3 and all(map(str.startswith, unserved, begins)), unserved
     first, second = hub.commits["me/judge"]
     names = [name for name in first if not name.startswith("weights-")]
     assert sorted(names) == ["README.md", "config.json", "detector.json"]
@@ -83,3 +94,10 @@ def test_the_card_says_that_a_clip_of_ones_own_is_not_in_it(tmp_path: Path) -> N
     object.__setattr__(detector.description, "notes", ["score joint: few images"])
     card = str(detector.generate_model_card())
     assert "give it as `clip=`" in card and "- score joint: few images" in card
+
+
+def test_a_hub_that_is_not_reached_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(Unavailable, match="me/judge: the Hub is not reached, and this machine has no copy"):
+        check_on_hub("me/judge")

@@ -17,7 +17,7 @@ from synood_ray.errors import UserError
 from synood_ray.farm.placement import Node, check, replica_need
 from synood_ray.serving.app import Arguments, build
 from synood_ray.serving.metrics import TABLE
-from synood_ray.serving.running import check_port, find_detector
+from synood_ray.serving.running import _more, check_port, find_detector
 from synood_ray.serving.service import load_detector
 from tests.installing import save_mini_detector
 
@@ -95,6 +95,9 @@ def test_the_detector_is_looked_for_before_anything_starts(tmp_path: Path) -> No
         find_detector(str(tmp_path))
     folder, _ = save_mini_detector(tmp_path)
     assert find_detector(folder) == find_detector(str(tmp_path)) == {}  # a detector's folder, and one that holds it
+    assert find_detector(f"hf-hub:{folder}") == {}
+    with pytest.raises(UserError, match="a/b/c: no name on the Hub"):
+        find_detector("hf-hub:a/b/c")
     stored = find_detector(str(Path(__file__).parents[1] / "old_runs" / "0.1.0"))
     assert parse(COMMAND, ["--run", "old", "--serving.port", "81"]).over(stored).serving == ServingSettings(port=81)
     for run in (folder, f"hf-hub:{folder}"):  # the Hub's own loader takes a folder for a repository too
@@ -113,3 +116,13 @@ def test_the_page_has_every_metric() -> None:
 def test_arguments_survive_json() -> None:
     one = Arguments(run="a", serving=ServingSettings(recall=0.9))
     assert Arguments.model_validate_json(one.model_dump_json()) == one
+
+
+def test_what_serve_says_about_a_replica_is_a_line_with_its_cause() -> None:
+    told = (
+        "A replica failed to start with exception. Retrying 2 more time(s). Error:\nTraceback:\n  a\nOSError: no disk\n"
+    )
+    assert _more(told) == (
+        "; A replica failed to start with exception. Retrying 2 more time(s). Error: OSError: no disk"
+    )
+    assert _more("Deploying.") == "; Deploying." and _more("\n") == ""
