@@ -44,6 +44,7 @@ class ScoreInput:
     id_logits [B, C]: of the ID classes; negative_logits [B, M]: of the negative labels, where there are such. Of a CLIP
     both are 100 cos. frozen [B, D]: features of the frozen CLIP, of unit length. temperature: the setting
     ``scorer.temperature``; groups: ``labels.groups``. state: what the score learned from ID images (`Score.learn`).
+    unit [B, D]: features that the logits are of; texts: those of the classes [C, D] and of the negative labels [M, D].
     """
 
     id_logits: Tensor
@@ -53,6 +54,7 @@ class ScoreInput:
     groups: int = 100
     state: Mapping[str, Tensor] = field(default_factory=dict)
     unit: Tensor | None = None
+    texts: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of_features(
@@ -72,7 +74,7 @@ class ScoreInput:
         scaled = LOGIT_SCALE * unit
         negative_logits = None if negative_text is None else scaled @ negative_text.T
         seen = cls(scaled @ id_text.T, negative_logits, unit if frozen is None else frozen, temperature, groups)
-        return replace(seen, unit=unit)
+        return replace(seen, unit=unit, texts=None if negative_text is None else (id_text, negative_text))
 
     @property
     def negatives(self) -> Tensor:

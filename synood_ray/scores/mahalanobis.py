@@ -46,9 +46,15 @@ def relative_mahalanobis(features: Tensor, statistics: Mapping[str, Tensor]) -> 
 
     Ren et al., "A simple fix to Mahalanobis distance for improving near-OOD detection", 2021; shrinkage is ours.
     """
+    background = background_distance(features, statistics)
     x = features - statistics["mean"]  # first: the terms below stay small
     means, precision = statistics["means"] - statistics["mean"], statistics["precision"]
     towards = x @ precision
     nearest = (2 * towards @ means.T - ((means @ precision) * means).sum(dim=-1)).amax(dim=-1)
-    background = ((x @ statistics["total_precision"]) * x).sum(dim=-1)
     return nearest - (towards * x).sum(dim=-1) + background
+
+
+def background_distance(features: Tensor, statistics: Mapping[str, Tensor]) -> Tensor:
+    """(x - mu)' P0 (x - mu) of features [B, D], at least 0: how unlike ID images at large; see `id_statistics`."""
+    x = features - statistics["mean"]
+    return ((x @ statistics["total_precision"]) * x).sum(dim=-1)

@@ -16,8 +16,8 @@ from synood_ray.detection.description import DetectorDescription
 from synood_ray.detection.projector import Projector
 from synood_ray.errors import UserError
 from synood_ray.scores import SCORES
-from synood_ray.scores.joint import joint_score
-from synood_ray.scores.mahalanobis import id_statistics, relative_mahalanobis
+from synood_ray.scores.joint import joint_score, relative_joint, relative_texts
+from synood_ray.scores.mahalanobis import background_distance, id_statistics, relative_mahalanobis
 from synood_ray.scores.margin import class_margin, exemplars
 from synood_ray.scores.neglabel import neglabel_score
 from tests.detection.tiny_clip import WIDTH, ColourClip, save_tiny_clip
@@ -164,16 +164,20 @@ def test_a_fused_detector_sees_projected_texts_and_frozen_images() -> None:
     unit = F.normalize(features, dim=1)
     statistics = id_statistics(unit[:12], labels)
     projected = 100 * plain.projector(features)
+    relative = relative_texts(plain.id_text, plain.negative_text) | {"origin": unit[:12].mean(0)}
     columns = []
     for values in (
         joint_score(projected @ plain.id_text.T, projected @ plain.negative_text.T),
         relative_mahalanobis(unit, statistics),
         neglabel_score(projected @ plain.id_text.T, projected @ plain.negative_text.T, plain.description.groups),
         class_margin(unit, exemplars(unit[:12], labels)),
+        relative_joint(unit, len(plain.id_text), relative),
+        -background_distance(unit, statistics),
     ):
         columns.append((values - values[12:20].mean()) / values[12:20].std())
-    joint, mahalanobis, neglabel, margin = columns
-    evidence = torch.stack([joint + 0.25 * neglabel, mahalanobis + margin])
+    joint, mahalanobis, neglabel, margin, centred, likeness = columns
+    texts = 0.7 * (joint + centred) + 0.15 * neglabel + 0.1 * likeness
+    evidence = torch.stack([texts, mahalanobis + margin])
     expected = 2 * ((evidence / 2).logsumexp(0) - math.log(2))
     assert torch.allclose(fused.score_features(features), expected.sigmoid(), atol=1e-4)
 
@@ -190,7 +194,8 @@ def test_explanation_names_what_is_near_and_the_parts_of_the_score() -> None:
     told, judged = fused.explain(picture), fused(picture)
     assert (told.score, told.is_ood, told.name) == (float(judged.score), bool(judged.is_ood), judged.name[0])
     part = told.parts
-    both = torch.tensor([part["joint"] + 0.25 * part["neglabel"], part["mahalanobis"] + part["margin"]])
+    texts = 0.7 * (part["joint"] + part["relative_joint"]) + 0.15 * part["neglabel"] + 0.1 * part["likeness"]
+    both = torch.tensor([texts, part["mahalanobis"] + part["margin"]])
     assert 2 * ((both / 2).logsumexp(0) - math.log(2)) == pytest.approx(
         math.log(told.score / (1 - told.score)), abs=1e-3
     )
