@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from synood_ray.config.settings import Settings
@@ -111,8 +112,8 @@ def _look(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) ->
 
     seen = list(_batches(settings, sources, scorer))
     id_logits, negatives = torch.cat([one.id_logits for one in seen]), torch.cat([one.negatives for one in seen])
-    features, settled = torch.cat([one.features for one in seen]), seen[0]
-    return ScoreInput(id_logits, negatives, features, settled.temperature, settled.groups)
+    features = torch.cat([one.features for one in seen])
+    return replace(seen[0], id_logits=id_logits, negative_logits=negatives, frozen=features, unit=features)
 
 
 def _batches(settings: Settings, sources: Sequence[SourceImage], scorer: Scorer) -> Iterator[ScoreInput]:

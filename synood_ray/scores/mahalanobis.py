@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 SHRINKAGE = 0.1
 
 
-def id_statistics(features: Tensor, labels: Tensor, shrinkage: float = SHRINKAGE) -> dict[str, Tensor]:
+def id_statistics(features: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """Means and inverse covariances of ID features [N, D] with labels [N], in the features' dtype.
 
     means [K, D]: of the K classes that there are; precision [D, D]: inverse of the within-class covariance; mean [D],
     total_precision [D, D]: of all images together. Covariances are divided by N and shrunk towards their mean
-    variance: (1 - s) S + s tr(S) / D I. Needs at least two images of some class.
+    variance: (1 - s) S + s tr(S) / D I, s = `SHRINKAGE`. Needs at least two images of some class.
     """
     import torch
 
@@ -30,7 +30,7 @@ def id_statistics(features: Tensor, labels: Tensor, shrinkage: float = SHRINKAGE
         covariance = centred.T @ centred / len(centred)
         width = len(covariance)
         even = covariance.trace() / width * torch.eye(width, dtype=x.dtype, device=x.device)
-        inverse = torch.linalg.inv((1 - shrinkage) * covariance + shrinkage * even).to(features)
+        inverse = torch.linalg.inv((1 - SHRINKAGE) * covariance + SHRINKAGE * even).to(features)
         return inverse.contiguous()  # as it comes back from a file: the same bits
 
     return {
