@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synood_ray import __version__
 from synood_ray.config.fingerprint import changes
@@ -28,7 +28,7 @@ from synood_ray.sampling.checks import asks_describer
 from synood_ray.sampling.proposals import check_proposals
 from synood_ray.sampling.relatives import check_prompts
 from synood_ray.storage import layout, reruns
-from synood_ray.storage.progress import RunStatus, run_status, scan
+from synood_ray.storage.progress import RunStatus, run_status, scan_stages
 from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import ROWS_PER_SHARD, Unfinished, is_finished, publish
 from synood_ray.storage.record import check_or_create_run, check_settings, check_vacant, withdraw
@@ -262,10 +262,12 @@ def _drive(
 
     Without any, Ray is not started.
     """
-    prompts, parts = scan(store, len(plan), "prompts"), scan(store, len(plan))
+    scans = prompts, parts = scan_stages(store, len(plan))
     committed = len(parts.committed)
     if retry:  # first: whatever ends this call early, the next one then publishes what is new
-        announce_retries(store, {unit: again.number for unit, again in retry.items() if again.number})
+        announce_retries(
+            store, {unit: (again.number, len(again.keys)) for unit, again in retry.items() if again.number}
+        )
     elif committed:
         say(f"resuming: {committed} of {len(plan)} units are committed")
     given_up = (prompts.quarantined | parts.quarantined).difference(parts.committed.tolist())
@@ -286,15 +288,15 @@ def _drive(
         check_models(settings)
     describes = asks_describer(settings) or len(prompts.committed) < len(plan)
     await_room(needs_of(settings, describes=describes), say)
-    size: dict[str, int] = {"samples": plan.samples, "unit_size": settings.farm.unit_size}
     earlier = partial(_outcomes, store) if committed and not retry else None
     budget = _budget(settings, store)
-    shown = Progress(settings.farm.status_every, say, **size, earlier=earlier)
+    shown = Progress(settings.farm.status_every, say, earlier=earlier)
     with shown as progress, Metrics(run_name(store.uri)) as metrics:
         told: list[Observer] = [progress, log_event, times, metrics, *observers]
         if budget is not None:
             told.append(budget)
-        driver = Driver(settings, store, plan, classes, actors=actors or REAL, observers=told, retry=retry)
+        more: dict[str, Any] = {"actors": actors or REAL, "observers": told, "retry": retry, "scans": scans}
+        driver = Driver(settings, store, plan, classes, **more)
         try:
             totals = driver.run()
         except BudgetSpentError as spent:
@@ -307,7 +309,7 @@ def _drive(
 
 
 def about_run(settings: Settings) -> dict[str, str]:
-    """A job's metadata for Ray's dashboard: what is made, where, from what, by which version."""
+    """A job's metadata for Ray's list of jobs: what is made, where, from what, by which version."""
     told = {"run": run_name(settings.output), "preset": settings.preset, "output": settings.output}
     told |= {"data": settings.data.uri, "version": __version__}
     return {f"synood_{name}": without_credentials(value) for name, value in told.items() if value}

@@ -27,7 +27,10 @@ def run(arguments: Arguments) -> int:
         print(json.dumps(status.asdict()))
         return 0
     print(f"{made.uri}: {status.headline()}")
-    for what, counts in (("units", status.units()), ("samples", status.samples())):
+    tables = {"units": status.units(), "samples": status.samples()}
+    if status.again:
+        tables["samples run again"] = status.again._asdict()
+    for what, counts in tables.items():
         print(f"\n{what}")
         for name, count in counts.items():
             print(f"  {name:11} {count:>9}")

@@ -54,9 +54,12 @@ def watch(watched: Watch, *, now: Callable[[], float] = time.time, sleep: Callab
 def page(picture: Picture, uri: str) -> list[str]:
     """The picture in lines of less than 80 characters, where names and errors are short."""
     lines = [f"{uri}: {picture.state}"]
-    for what, done in (("described", picture.described), ("sampled", picture.sampled)):
-        full = round(_WIDTH * done / max(picture.planned, 1))
-        lines.append(f"{what:9} {'━' * full}{'╌' * (_WIDTH - full)} {done:,}/{picture.planned:,}")
+    bars = [("described", picture.described, picture.planned), ("sampled", picture.sampled, picture.planned)]
+    if picture.again:
+        bars.append(("run again", picture.again.made, picture.again.planned))
+    for what, done, planned in bars:
+        full = round(_WIDTH * done / max(planned, 1))
+        lines.append(f"{what:9} {'━' * full}{'╌' * (_WIDTH - full)} {done:,}/{planned:,}")
     pace = f", {picture.rate:.3g}/s in the last minutes" if picture.rate else ""
     left = f", about {duration(picture.left)} left" if picture.left else ""
     lines[-1] += pace + left

@@ -26,7 +26,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def connect(about: Mapping[str, str] | None = None) -> str:
-    """Connect this process to Ray; returns a line that says to what. about: the job's metadata, for the dashboard.
+    """Connect this process to Ray; returns a line that says to what. about: the job's metadata, for Ray's list of jobs.
 
     Joins the cluster of RAY_ADDRESS or of the submitted job, else starts a local one that ends with this process.
     Raises UserError if that cluster cannot be joined, Unavailable if Ray does not come up here.

@@ -38,6 +38,7 @@ from synood_ray.farm.observers import (
 from synood_ray.farm.others import Others
 from synood_ray.farm.plan import Plan
 from synood_ray.farm.pool import Pool, Worker, place_of
+from synood_ray.farm.portions import Portions
 from synood_ray.farm.queue import Lease, State
 from synood_ray.farm.reports import Totals, UnitReport
 from synood_ray.farm.retry import WHOLE, Retry
@@ -47,6 +48,7 @@ from synood_ray.locations import run_name
 from synood_ray.models.describers import chosen
 from synood_ray.sampling.checks import asks_describer
 from synood_ray.sampling.recipes import RECIPES
+from synood_ray.storage.progress import Scans, scan_stages
 from synood_ray.storage.stores.base import Store
 
 MAX_LOSSES = 10  # deaths of one worker in a row, without a unit done, that end the run if no other one is ready
@@ -60,7 +62,8 @@ class Driver:
 
     observers: called with every event (`farm.observers`), in turn; the list may grow while the driver works.
     retry: do only these units again (`farm.retry`); all others count as committed, whatever they are.
-    rng: where to continue when another driver is at work on the same units.
+    rng: where to continue when another driver is at work on the same units. scans: what the store lists, if that is
+    known already.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Driver:
         observers: Iterable[Observer] = (),
         retry: Mapping[int, Retry] | None = None,
         rng: random.Random | None = None,
+        scans: Scans | None = None,
     ) -> None:
         self.settings, self.store, self.plan = settings, store, plan
         self.observers = list(observers)
@@ -92,9 +96,12 @@ class Driver:
         samplers = Pool(
             "sampler", actors.sampler, farm.samplers, (*arguments, class_names, scorers), farm.in_flight, **named
         )
+        scans = scans or scan_stages(store, len(plan))
         self.describing, self.sampling = self.stages = open_stages(
-            store, len(plan), describers, samplers, farm, self.retry, rng
+            scans, len(plan), describers, samplers, farm, self.retry, rng
         )
+        queues = {stage.name: stage.queue for stage in self.stages}
+        self.portions = Portions(plan, queues, self.retry, scans.parts.committed)
         self.others = Others(store, self.describing.queue, self.sampling.queue, self.retry)
         self.away = 0  # units in a row that found a service away: a store, a model server
         self.needs_check = asks_describer(settings)
@@ -118,8 +125,7 @@ class Driver:
     def rates(self) -> dict[str, float]:
         """Seconds that one worker took for a sample, by stage, of stages with anything measured."""
         paces = {stage.name: stage.pace.work for stage in self.stages}
-        size = self.plan.samples / len(self.plan)  # the last unit may be short, or the only one
-        return {name: work / size for name, work in paces.items() if work}
+        return {name: work / self.portions.unit_size(name) for name, work in paces.items() if work}
 
     def run(self) -> Totals:
         """Work until nothing is left. Ends every actor, also when it is interrupted."""
@@ -172,6 +178,8 @@ class Driver:
         return Snapshot(
             units={stage.name: stage.queue.counts() for stage in self.stages},
             samples=replace(self.totals, seconds=dict(self.totals.seconds)),
+            made=self.portions.made(),
+            run=self.portions.run(),
             actors={pool.role: pool.counts() for pool in (self.describing.pool, self.sampling.pool, self.scorers)},
             waits=self.waiting.lines,
             ages={stage.name: stage.queue.age() for stage in self.stages},

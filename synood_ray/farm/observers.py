@@ -259,15 +259,27 @@ class ActorCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Portion:
+    """Samples that are made, of those that are to be made, whoever makes them."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """How far a run is. samples: what this driver's own workers have committed since it began.
 
-    waits: lines about what does not go on. ages: seconds since the unit of a stage was begun that is out longest.
+    made: of what this driver is to make, by stage: all samples of the run, or those that are run again. run: then, what
+    is sampled of the whole run. waits: lines about what does not go on. ages: seconds since the unit of a stage was
+    begun that is out longest.
     """
 
     units: Mapping[StageName, Counts]
     samples: Totals
     actors: Mapping[str, ActorCounts]
+    made: Mapping[StageName, Portion] = field(default_factory=dict)
+    run: Portion | None = None
     waits: tuple[str, ...] = ()
     ages: Mapping[StageName, float] = field(default_factory=dict)
 

@@ -37,6 +37,13 @@ class Plan:
         """Number of units."""
         return -(-self.samples // self._unit_size)
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """Samples of every unit, int64 [len(self)]."""
+        sizes = np.full(len(self), self._unit_size, dtype=np.int64)
+        sizes[-1:] -= len(self) * self._unit_size - self.samples
+        return sizes
+
     def unit(self, unit: int) -> list[SampleTask]:
         """The tasks of a unit, without prompts. IndexError outside [0, len(self))."""
         return [self._task(index, unit) for index in self._indices(unit)]

@@ -14,7 +14,6 @@ from typing import Any
 from synood_ray import waits
 from synood_ray.errors import Unavailable, UserError, counted
 from synood_ray.farm.observers import Event, Snapshot, StageName, Tick
-from synood_ray.farm.queue import Counts
 
 WINDOW = 180.0
 """Seconds over which a rate is measured: the latest, since machines come and go."""
@@ -70,8 +69,8 @@ class Progress:
     """An observer that says what happens, and shows how far the run is: samples, their rate and the time left.
 
     Two live bars in a terminal, a line every so many seconds elsewhere, also while the driver's thread is held up;
-    a context manager that ends both. samples, unit_size: of the plan. earlier: counts what was accepted, rejected and
-    failed before this call; it may take long, and is called in a thread.
+    a context manager that ends both. earlier: counts what was accepted, rejected and failed before this call; it may
+    take long, and is called in a thread.
     """
 
     def __init__(
@@ -79,11 +78,9 @@ class Progress:
         every: float,
         say: Callable[[str], None],
         *,
-        samples: int,
-        unit_size: int,
         earlier: Callable[[], dict[str, int]] | None = None,
     ) -> None:
-        self.every, self.say, self.samples, self.unit_size = every, say, samples, unit_size
+        self.every, self.say = every, say
         self.last = time.monotonic()
         self.snapshot: Snapshot | None = None
         self.bars: Any = None
@@ -117,9 +114,8 @@ class Progress:
                 self.say(line)
             if isinstance(event, Tick):
                 self.snapshot = event.snapshot
-                for stage, rate in self._rates.items():
-                    done = self._samples(event.snapshot.units[stage])
-                    self._paces[stage] = rate.pace(time.monotonic(), done, self.samples)
+                for stage, made in event.snapshot.made.items():
+                    self._paces[stage] = self._rates[stage].pace(time.monotonic(), made.done, made.total)
                 self.look()
 
     def look(self) -> None:
@@ -135,9 +131,13 @@ class Progress:
                 self.say(self.line())
 
     def line(self) -> str:
-        """One line: samples by stage with rate and time left, what became of them, workers, what is waited for."""
+        """One line: samples by stage with rate and time left, what became of them, workers, what is waited for.
+
+        Where samples are run again, those; how far the whole run is then stands behind.
+        """
         sampled, described = self._paces["sample"], self._paces["describe"]
-        text = f"samples {sampled}"
+        again = self.snapshot is not None and self.snapshot.run is not None
+        text = f"samples {'run again ' * again}{sampled}"
         if described.done < described.total and described.done != sampled.done:
             text += f" · described {described}"
         return " · ".join([text, *self.details()])
@@ -155,6 +155,8 @@ class Progress:
         loading = actors["sampler"].starting + actors["describer"].starting
         ready = f"{counted(samplers, 'sampler')}, {counted(describers, 'describer')}"
         found.append(ready + (f", {loading} loading models" * bool(loading)))
+        if run := self.snapshot.run:
+            found.append(f"{run.done:,}/{run.total:,} of the run sampled")
         if units.quarantined:
             found.append(f"{counted(units.quarantined, 'unit')} quarantined")
         return found + [f"waiting: {line}" for line in self._waits()]
@@ -162,9 +164,6 @@ class Progress:
     def _waits(self) -> list[str]:
         told = list(self.snapshot.waits) if self.snapshot else []
         return told + [line for what, line in waits.current() if not any(one.startswith(what) for one in told)]
-
-    def _samples(self, units: Counts) -> int:
-        return min(units.committed * self.unit_size, self.samples)
 
     def _count_earlier(self) -> None:
         assert self._count is not None

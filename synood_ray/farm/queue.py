@@ -133,6 +133,10 @@ class UnitQueue:
         waiting, leased, committed, quarantined, blocked, returned = self._counts
         return Counts(waiting + returned, leased, committed, quarantined, blocked)
 
+    def committed(self, sizes: np.ndarray) -> int:
+        """Sum of these sizes, int64 [units], over the committed units."""
+        return int(sizes[self._view() == State.COMMITTED].sum())
+
     def age(self) -> float:
         """Seconds since the unit was begun that has been leased longest; 0 if none is."""
         return max((self._clock() - lease.started for lease in self._leases.values()), default=0.0)

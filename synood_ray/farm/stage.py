@@ -16,8 +16,7 @@ from synood_ray.farm.pool import Pool, Worker
 from synood_ray.farm.queue import Lease, UnitQueue
 from synood_ray.farm.retry import Retry
 from synood_ray.farm.sizing import Pace, wanted
-from synood_ray.storage.progress import Scan, scan
-from synood_ray.storage.stores.base import Store
+from synood_ray.storage.progress import Scan, Scans
 
 
 @dataclass(eq=False)
@@ -69,7 +68,7 @@ class Stage:
 
 
 def open_stages(
-    store: Store,
+    scans: Scans,
     units: int,
     describers: Pool,
     samplers: Pool,
@@ -77,7 +76,7 @@ def open_stages(
     retry: Mapping[int, Retry],
     rng: random.Random | None = None,
 ) -> tuple[Stage, Stage]:
-    """The describe and the sample stage of a run, as far as the store says they have come.
+    """The describe and the sample stage of a run of so many units, as far as the store says they have come.
 
     retry: if there is any, only these units are to be done. rng: see `UnitQueue`.
     """
@@ -88,7 +87,7 @@ def open_stages(
         limits: dict[str, Any] = {"max_attempts": farm.max_attempts, "deadline": farm.unit_deadline}
         return UnitQueue(units, committed, rng=rng, **history, **limits, **more)
 
-    prompts, parts = scan(store, units, "prompts"), scan(store, units, "parts")
+    prompts, parts = scans
     sampled = np.setdiff1d(np.arange(units), [*retry]) if retry else parts.committed
     # A unit whose samples are committed needs no prompts any more, but for those that failed for want of one.
     described = np.union1d(np.union1d(prompts.committed, parts.committed), sampled)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from synood_ray.errors import counted
 from synood_ray.storage import layout
 from synood_ray.storage.distinct import Diversity
 from synood_ray.storage.parts import DamagedPart, PartCounts, outcomes, read_counts, read_latest
-from synood_ray.storage.publication import is_outdated, read_publications
+from synood_ray.storage.publication import is_outdated, read_publications, unpublished_retries
 from synood_ray.storage.record import RunRecord, require_record
 from synood_ray.storage.shards import read_manifest
 from synood_ray.storage.stores.base import Entry, Store
@@ -34,12 +35,33 @@ class Scan:
     quarantined: set[int]
 
 
+class Again(NamedTuple):
+    """Samples that a retry or rerun was to make again since the run was published last, and those that are made."""
+
+    planned: int
+    made: int
+
+    @classmethod
+    def of(cls, retries: Mapping[str, int], parts: Container[str]) -> Again | None:
+        """Of these retries, key of the part -> samples, with these parts there; None if there are none."""
+        planned = sum(retries.values())
+        return cls(planned, sum(count for key, count in retries.items() if key in parts)) if planned else None
+
+
+class Scans(NamedTuple):
+    """Both stages."""
+
+    prompts: Scan
+    parts: Scan
+
+
 @dataclass(frozen=True, slots=True)
 class RunStatus:
     """Progress of a run: units planned … quarantined; samples accepted, rejected and failed of those planned.
 
     leased is 0 where only the store is asked: who works on what is the driver's knowledge. diversity: None before the
-    run is published, and of a run that version 0.1.0 published; near-duplicates count as accepted until then.
+    run is published, and of a run that version 0.1.0 published; near-duplicates count as accepted until then. again:
+    None where nothing is run again; of what is, the latest outcome counts.
     """
 
     planned: int
@@ -53,6 +75,7 @@ class RunStatus:
     published: bool
     planned_samples: int
     diversity: Diversity | None = None
+    again: Again | None = None
 
     def units(self) -> dict[str, int]:
         """Units by state."""
@@ -64,11 +87,14 @@ class RunStatus:
         return {"planned": self.planned_samples, **made}
 
     def headline(self) -> str:
-        """One line: how far the run is."""
+        """One line: how far the run is, and what is run again of it."""
+        left, again = self.waiting + self.leased, self.again
+        words = [f"{left} of {self.planned} units to go"] if left else []
+        if again and again.made < again.planned:
+            words.append(f"{again.planned - again.made:,} of {counted(again.planned, 'sample')} to be run again")
         if self.published:
-            return "published"
-        left = self.waiting + self.leased
-        return f"running or stopped: {left} of {self.planned} units to go" if left else "finished, not published yet"
+            return "; ".join(["published", *words])
+        return f"running or stopped: {', '.join(words)}" if words else "finished, not published yet"
 
     def asdict(self) -> dict[str, Any]:
         """What ``synood status --json`` prints: units and samples apart, and beside them the flat names of 0.1.0."""
@@ -79,6 +105,7 @@ class RunStatus:
             "units": self.units(),
             "samples": samples,
             "diversity": diversity,
+            "again": self.again and self.again._asdict(),
             **flat,
             "published": self.published,
         }
@@ -96,6 +123,11 @@ def scan(store: Store, units: int, stage: layout.Stage = "parts") -> Scan:
     return Scan(done, {u: e.attempt for u, e in last.items()}, set(np.setdiff1d(final, done).tolist()))
 
 
+def scan_stages(store: Store, units: int) -> Scans:
+    """`scan` of both stages."""
+    return Scans(scan(store, units, "prompts"), scan(store, units, "parts"))
+
+
 def last_attempts(keys: Iterable[str], stage: layout.Stage, units: int) -> dict[int, layout.ErrorName]:
     """The last attempt on record of every unit that has failed in a stage, by the names of the records."""
     last: dict[int, layout.ErrorName] = {}
@@ -109,7 +141,8 @@ def last_attempts(keys: Iterable[str], stage: layout.Stage, units: int) -> dict[
 
 def given_up(store: Store, units: int) -> set[int]:
     """Units that are quarantined in either stage."""
-    return scan(store, units, "prompts").quarantined | scan(store, units, "parts").quarantined
+    prompts, parts = scan_stages(store, units)
+    return prompts.quarantined | parts.quarantined
 
 
 def survey(
@@ -200,6 +233,7 @@ def published_status(store: Store, record: RunRecord) -> RunStatus | None:
         published=True,
         planned_samples=record.planned,
         diversity=Diversity(**manifest["diversity"]) if "diversity" in manifest else None,
+        again=Again.of(unpublished_retries(store), ()),  # if one were made, the publication would lack it
     )
 
 
@@ -223,4 +257,5 @@ def run_status(store: Store) -> RunStatus:
         failed=sum(unit["failed"] for unit in settled),
         published=False,
         planned_samples=record.planned,
+        again=Again.of(unpublished_retries(store), {entry.key for entry in flat}),
     )

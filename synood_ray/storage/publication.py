@@ -68,13 +68,13 @@ def put_publication(store: Store, number: int, publication: Publication) -> None
     put_json(store, layout.publication_key(number), asdict(publication))
 
 
-def announce_retries(store: Store, retries: Mapping[int, int]) -> None:
-    """Record which retry (its number) of which units will be made, before the first is.
+def announce_retries(store: Store, retries: Mapping[int, tuple[int, int]]) -> None:
+    """Record which retry (its number) of which units will be made, of how many samples, before the first is.
 
     Whatever becomes of whoever makes them, `is_outdated` then knows what to look for.
     """
     known = _announced(store)
-    new = {str(unit): retry for unit, retry in sorted(retries.items()) if (str(unit), retry) not in known}
+    new = {str(unit): again for unit, again in sorted(retries.items()) if (str(unit), again[0]) not in known}
     number = 1
     while new and put_json(store, layout.retries_key(number), new) is Put.DIFFERENT:
         number += 1
@@ -87,14 +87,30 @@ def is_outdated(store: Store, publication: Publication) -> bool:
     parts takes minutes where there are a million.
     """
     left_out = [layout.part_key(unit) for unit in publication.quarantined_units]
-    unnamed = [layout.part_key(int(unit), n) for unit, n in _announced(store) if n > publication.retries.get(unit, 0)]
-    return _any_exists(store, left_out + unnamed)
+    return _any_exists(store, [*left_out, *retries_since(store, publication)])
 
 
-def _announced(store: Store) -> set[tuple[str, int]]:
-    """Units and numbers of all retries that were ever announced."""
-    announced: list[Mapping[str, int]] = [load_json(store, entry.key) or {} for entry in store.list(layout.RETRIES)]
-    return {(unit, retry) for retries in announced for unit, retry in retries.items()}
+def unpublished_retries(store: Store) -> dict[str, int]:
+    """Retries that were announced since the run was published last (`retries_since`), whether made or not."""
+    publications = read_publications(store)
+    return retries_since(store, publications[-1] if publications else None)
+
+
+def retries_since(store: Store, publication: Publication | None) -> dict[str, int]:
+    """Retries that were announced and are not in the publication: key of the part -> samples, 0 where whoever announced
+    it was of a version that did not say how many."""
+    named = publication.retries if publication else {}
+    announced = _announced(store)
+    return {layout.part_key(int(unit), n): announced[unit, n] for unit, n in announced if n > named.get(unit, 0)}
+
+
+def _announced(store: Store) -> dict[tuple[str, int], int]:
+    """All retries that were ever announced: unit and number -> samples; earlier versions wrote the number alone."""
+    files: list[Mapping[str, Any]] = [load_json(store, entry.key) or {} for entry in store.list(layout.RETRIES)]
+    announced = [
+        (unit, again if isinstance(again, list) else [again, 0]) for one in files for unit, again in one.items()
+    ]
+    return {(unit, number): samples for unit, (number, samples) in announced}
 
 
 def _any_exists(store: Store, keys: Iterable[str]) -> bool:

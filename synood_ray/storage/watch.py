@@ -13,7 +13,8 @@ from itertools import pairwise
 from synood_ray.storage import layout
 from synood_ray.storage.causes import Cause, causes
 from synood_ray.storage.parts import DamagedPart, PartCounts, outcomes, read_counts
-from synood_ray.storage.progress import last_attempts, published_status
+from synood_ray.storage.progress import Again, last_attempts, published_status
+from synood_ray.storage.publication import unpublished_retries
 from synood_ray.storage.record import require_record
 from synood_ray.storage.stored_json import load_json
 from synood_ray.storage.stores.base import Entry, NotFound, Store
@@ -30,7 +31,7 @@ _READERS = 16
 class Picture:
     """A run at one moment. Samples; rate: a second, over the last minutes; latest: seconds since the latest object.
 
-    read: parts whose outcomes are in accepted, rejected and failed, of those that are there.
+    read: parts whose outcomes are in accepted, rejected and failed, of those that are there. again: see `RunStatus`.
     """
 
     state: str
@@ -45,11 +46,12 @@ class Picture:
     latest: float | None
     quarantined: int
     causes: Sequence[Cause]
+    again: Again | None = None
 
     @property
     def left(self) -> float | None:
         """Seconds until all is sampled, at this rate; None if nothing moves or all is done."""
-        samples = self.planned - self.sampled
+        samples = self.planned - self.sampled + (self.again.planned - self.again.made if self.again else 0)
         return samples / self.rate if samples and self.rate else None
 
 
@@ -73,7 +75,7 @@ class Watch:
         quiet = now - latest if latest else None
         status = published_status(self.store, self.record)
         if status:
-            state, sampled = "published", status.accepted + status.rejected + status.failed
+            state, sampled = status.headline(), status.accepted + status.rejected + status.failed
         elif quiet is None:
             state = "nothing is made yet"
         elif quiet < max(QUIET, 3 * _gap(parts)):
@@ -81,6 +83,9 @@ class Watch:
         else:
             state = "stopped, or nothing gets done; the same command resumes it"
         outcomes = {name: getattr(status, name) for name in ("accepted", "rejected", "failed")} if status else {}
+        retries = unpublished_retries(self.store)
+        made = self._samples([entry for entry in first if now - entry.modified < WINDOW])
+        made += sum(retries.get(entry.key, 0) for entry in parts if now - entry.modified < WINDOW)
         stages: tuple[layout.Stage, ...] = ("prompts", "parts")
         names = [entry.key for entry in errors]
         last = [last_attempts(names, stage, self.record.units) for stage in stages]
@@ -93,10 +98,11 @@ class Watch:
             sampled=sampled,
             **(outcomes or self._outcomes()),
             read=(len(first), len(first)) if outcomes else (sum(e.key in self._counts for e in parts), len(parts)),
-            rate=self._samples([entry for entry in first if now - entry.modified < WINDOW]) / WINDOW,
+            rate=made / WINDOW,
             latest=quiet,
             quarantined=len(given_up - done),
             causes=causes(self._errors.values()),
+            again=Again.of(retries, {entry.key for entry in parts}),
         )
 
     def _samples(self, entries: Sequence[Entry]) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from synood_ray import waits
 from synood_ray.farm import progress
 from synood_ray.farm.bars import Bars
-from synood_ray.farm.observers import ActorCounts, Snapshot, Tick
+from synood_ray.farm.observers import ActorCounts, Portion, Snapshot, StageName, Tick
 from synood_ray.farm.progress import Pace, Progress, Rate, duration
 from synood_ray.farm.queue import Counts
 from synood_ray.farm.reports import Totals
@@ -30,18 +30,28 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def tick(sampled: int, described: int, *, accepted: int = 0, lines: tuple[str, ...] = ()) -> Tick:
-    units = {name: Counts(25 - done, 0, done, 0, 0) for name, done in (("sample", sampled), ("describe", described))}
+def tick(
+    sampled: int,
+    described: int,
+    samples: int = 200,
+    *,
+    accepted: int = 0,
+    lines: tuple[str, ...] = (),
+    run: Portion | None = None,
+) -> Tick:
+    done: dict[StageName, int] = {"sample": sampled, "describe": described}
+    units = {name: Counts(25 - count, 0, count, 0, 0) for name, count in done.items()}
+    made = {name: Portion(min(8 * count, samples), samples) for name, count in done.items()}
     actors = {"sampler": ActorCounts(ready=2), "describer": ActorCounts(starting=1), "scorer": ActorCounts()}
-    return Tick(Snapshot(units, Totals(accepted=accepted), actors, lines))  # type: ignore[arg-type]
+    return Tick(Snapshot(units, Totals(accepted=accepted), actors, made, run, lines))
 
 
 def test_samples_with_rate_and_time_left_every_so_many_seconds(clock: Clock) -> None:
     said: list[str] = []
-    shown = Progress(10.0, said.append, samples=190, unit_size=8)
+    shown = Progress(10.0, said.append)
     for second in range(1, 31):
         clock.now = 100.0 + second
-        shown(tick(second // 2, min(second, 25), accepted=second))
+        shown(tick(second // 2, min(second, 25), 190, accepted=second))
     assert said == [
         "samples 40/190, 4/s, about 0:38 left · described 80/190, 8/s, about 0:14 left · "
         "10 accepted, 0 rejected, 0 failed · 2 samplers, 0 describers, 1 loading models",
@@ -53,13 +63,20 @@ def test_samples_with_rate_and_time_left_every_so_many_seconds(clock: Clock) -> 
 
 
 def test_totals_are_those_of_the_run(clock: Clock) -> None:
-    shown = Progress(
-        10.0, print, samples=200, unit_size=8, earlier=lambda: {"accepted": 30, "rejected": 2, "failed": 0}
-    )
+    shown = Progress(10.0, print, earlier=lambda: {"accepted": 30, "rejected": 2, "failed": 0})
     shown(tick(5, 25, accepted=7))
     assert "7 accepted, 0 rejected, 0 failed since the start of this call" in shown.line()
     shown._count_earlier()
     assert "samples 40/200 · 37 accepted, 2 rejected, 0 failed · " in shown.line()
+
+
+def test_of_what_is_run_again_that_and_the_run(clock: Clock) -> None:
+    shown = Progress(10.0, print)
+    shown(tick(1, 3, 12, accepted=5, run=Portion(1_996, 2_000)))
+    assert shown.line() == (
+        "samples run again 8/12 · 5 accepted, 0 rejected, 0 failed · "
+        "2 samplers, 0 describers, 1 loading models · 1,996/2,000 of the run sampled"
+    )
 
 
 def test_the_rate_is_that_of_the_last_minutes() -> None:
@@ -73,7 +90,7 @@ def test_the_rate_is_that_of_the_last_minutes() -> None:
 
 def test_what_is_waited_for_is_in_every_line_and_told_while_the_driver_is_held_up(clock: Clock) -> None:
     said: list[str] = []
-    shown = Progress(10.0, said.append, samples=200, unit_size=8)
+    shown = Progress(10.0, said.append)
     shown(tick(0, 0, lines=("sampler: waiting for 1 GPU; no node has or will have it",)))
     assert shown.line().endswith("waiting: sampler: waiting for 1 GPU; no node has or will have it")
     waits.note("s3://runs/x", "HTTP 503")

@@ -73,6 +73,7 @@ def test_chosen_samples_are_drawn_with_a_seed_of_their_own_and_the_others_stay(s
     before, parts = seeds(store), [entry.key for entry in store.list(layout.PARTS)]
     said = call(settings, SOME)
     assert "drawing anew: 3 of 16 samples, in 2 units: 2 accepted, 1 error; " in said and "published" in said
+    assert "\nsamples run again 3/3 · 3 accepted" in said and " · 16/16 of the run sampled" in said
     after = seeds(store)
     assert [*after] == [*before], "in the order of the plan"
     assert {key for key in after if after[key] != before[key]} == {"00000000", "00000001", "00000009"}

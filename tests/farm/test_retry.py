@@ -51,7 +51,8 @@ def test_quarantined_units_and_failed_samples_and_nothing_else(settings: Setting
 
     after, said = call(settings, retry_failed=True)
     assert "2 quarantined units, 2 failed samples of 1 other unit" in said
-    assert after.computed == 3
+    assert "\nsamples run again 10/10 · 10 accepted, 0 rejected, 0 failed · " in said
+    assert " · 16/16 of the run sampled\n" in said and after.computed == 3
     assert (after.status.accepted, after.status.failed, after.status.quarantined) == (SAMPLES, 0, 0)
     assert [row.key for row in Run.open(store).samples()] == [f"{i:08d}" for i in range(SAMPLES)]
     assert sorted(row.key for row in decode_samples(store.get(layout.part_key(0, retry=1)))) == sorted(retries[0].keys)
@@ -77,6 +78,7 @@ def test_attempts_go_on_and_a_retry_in_vain_is_quarantined_again(settings: Setti
 def test_a_sample_that_fails_again_keeps_its_row(settings: Settings) -> None:
     call(settings, "bad-5")
     found, said = call(settings, "error-1", retry_failed=True)  # unit 1, of which sample 5 is
+    assert "\nsamples run again 0/1 · 0 accepted" in said and " · 16/16 of the run sampled" in said
     store = open_store(settings.output)
     assert (found.status.failed, found.status.quarantined) == (1, 0)
     assert "tried again in vain, and left as before: 1 unit;" in said and "\nquarantined: " not in said
@@ -122,6 +124,7 @@ def test_waiting_units_are_left_alone(settings: Settings) -> None:
     found, said = call(settings, retry_failed=True)
     assert found.computed == 1 and not store.exists(layout.part_key(0))
     assert "1 of 4 units are still to be done" in said
+    assert "\nsamples run again 4/4 · " in said and " · 12/16 of the run sampled" in said
 
 
 def test_no_run_to_retry(settings: Settings, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from synood_ray.farm.queue import State
 from synood_ray.farm.retry import WHOLE, Retry
 from synood_ray.farm.stage import Stage, open_stages
 from synood_ray.storage import layout
+from synood_ray.storage.progress import scan_stages
 from synood_ray.storage.stored_json import put_json
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.stores.base import Store
@@ -26,7 +27,7 @@ def store(tmp_path: Path) -> Store:
 
 def opened(store: Store, units: int, retry: dict[int, Retry] | None = None) -> tuple[Stage, Stage]:
     pool: Any = SimpleNamespace()
-    return open_stages(store, units, pool, pool, FarmSettings(), retry or {})
+    return open_stages(scan_stages(store, units), units, pool, pool, FarmSettings(), retry or {})
 
 
 def test_a_crash_between_the_two_records_of_a_unit_without_prompts(store: Store) -> None:

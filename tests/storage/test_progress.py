@@ -11,6 +11,7 @@ from synood_ray.storage import layout
 from synood_ray.storage.distinct import Diversity
 from synood_ray.storage.parts import encode_samples
 from synood_ray.storage.progress import RunStatus, failed_samples, part_counts, run_status, sample_parts, scan
+from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.publish import publish
 from synood_ray.storage.record import read_record
 from synood_ray.storage.stored_json import put_json
@@ -66,6 +67,7 @@ def test_status_on_the_way(store: Store) -> None:
         "units": {"planned": 4, "committed": 2, "waiting": 1, "leased": 0, "quarantined": 1},
         "samples": {"planned": 20, "accepted": 9, "rejected": 2, "failed": 1},
         "diversity": None,
+        "again": None,
         "planned": 4,
         "committed": 2,
         "waiting": 1,
@@ -104,6 +106,35 @@ def test_retries_replace_the_failed(folder: Store) -> None:
     assert _failed(folder) == {0: {"00000001": 0}, 1: {"00000006": 0}}
     status = run_status(folder)
     assert (status.failed, status.accepted + status.rejected) == (2, 18)
+
+
+def test_what_is_run_again_is_told_until_it_is_published(folder: Store) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000000", "00000001", "00000006"])
+    publish(folder)
+    announce_retries(folder, {0: (1, 2), 1: (1, 1)})
+    begun = run_status(folder)
+    assert begun.again == (3, 0) and begun.headline() == "published; 3 of 3 samples to be run again"
+    for unit, left in ((0, 1), (1, 0)):
+        rows = [make_row(task, attempt=2) for task in plan.unit(unit)[: 2 - unit]]
+        folder.put_new(layout.part_key(unit, retry=1), encode_samples(rows, CLASSES))
+        status = run_status(folder)
+        assert status.again == (3, 3 - left) and (status.committed, status.planned) == (4, 4)
+        words = f"running or stopped: {left} of 3 samples to be run again" if left else "finished, not published yet"
+        assert status.headline() == words
+    publish(folder)
+    assert run_status(folder).again is None and run_status(folder).headline() == "published"
+
+
+def test_retries_that_an_earlier_version_announced(folder: Store) -> None:
+    plan = make_run(folder)
+    commit(folder, plan, failed=["00000000"])
+    publish(folder)
+    put_json(folder, layout.retries_key(1), {"0": 1})
+    assert run_status(folder).again is None and run_status(folder).published
+    announce_retries(folder, {0: (1, 1)})
+    folder.put_new(layout.part_key(0, retry=1), encode_samples([make_row(plan.unit(0)[0], attempt=2)], CLASSES))
+    assert not run_status(folder).published
 
 
 def test_a_published_run_is_told_by_its_manifest(folder: Store) -> None:

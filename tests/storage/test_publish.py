@@ -261,7 +261,7 @@ def test_a_publication_between_announcement_and_commit_of_a_retry_is_followed_by
     """Two drivers: one tries failed samples again, the other publishes meanwhile; then the first one is killed."""
     plan = make_run(store)
     commit(store, plan, failed=["00000001", "00000002"])
-    announce_retries(store, {0: 1})
+    announce_retries(store, {0: (1, 2)})
     assert publish(store)["failed"] == 2 and is_finished(store) and run_status(store).published
     retry(store, plan)
     assert not is_finished(store) and not run_status(store).published
@@ -283,9 +283,9 @@ def test_a_unit_that_another_driver_had_not_given_up_is_published(folder: Store)
 def test_a_retry_in_vain_changes_nothing(folder: Store) -> None:
     commit(folder, make_run(folder), failed=["00000001"])
     manifest = publish(folder)
-    announce_retries(folder, {0: 1})
-    announce_retries(folder, {0: 1})  # the same once more, by another driver
-    announce_retries(folder, {0: 1, 2: 1})
+    announce_retries(folder, {0: (1, 1)})
+    announce_retries(folder, {0: (1, 1)})  # the same once more, by another driver
+    announce_retries(folder, {0: (1, 1), 2: (1, 1)})
     assert len(list(folder.list(layout.RETRIES))) == 2
     assert is_finished(folder) and publish(folder) == manifest
 
@@ -293,7 +293,7 @@ def test_a_retry_in_vain_changes_nothing(folder: Store) -> None:
 def test_parts_are_not_listed_to_find_a_run_finished(folder: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_run(folder)
     commit(folder, plan, failed=["00000001", "00000002"])
-    announce_retries(folder, {0: 1})
+    announce_retries(folder, {0: (1, 1)})
     publish(folder)
     listed: list[str] = []
     walk = LocalStore.list

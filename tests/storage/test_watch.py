@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from synood_ray.cli.main import main
 from synood_ray.cli.watch import page, watch
 from synood_ray.config.settings import Settings
 from synood_ray.storage import layout
 from synood_ray.storage.causes import causes
+from synood_ray.storage.publication import announce_retries
 from synood_ray.storage.stores import open_store
 from synood_ray.storage.watch import Watch
 from tests.farm.local_ray import make_images, use_local_ray
@@ -63,6 +65,27 @@ def test_one_that_runs_and_one_that_has_stopped(run: Path) -> None:
     assert lines[0] == "runs/x: running"
     assert lines[2].endswith("8/12, 0.0133/s in the last minutes, about 5:00 left")
     assert "latest object: 1:40 ago" in lines and any("unit N does not work" in line for line in lines)
+
+
+def test_what_is_run_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Announced, of the unit that is given up nothing: it has no part to be followed by a retry."""
+    store = open_store(str(run))
+    announce_retries(store, {0: (1, 1), 1: (1, 4)})
+    begun = Watch(store).look(NOW)
+    assert begun.state == "published; 5 of 5 samples to be run again" and begun.again == (5, 0)
+    (run / layout.part_key(1, 1)).write_bytes((run / layout.part_key(1)).read_bytes())
+    for path in run.rglob("*"):
+        os.utime(path, (NOW - 7200, NOW - 7200))
+    os.utime(run / layout.part_key(1, 1), (NOW - 60, NOW - 60))
+    picture = Watch(store).look(NOW)
+    assert (picture.state, picture.again, picture.rate) == ("running", (5, 4), pytest.approx(4 / 300))
+    lines = page(picture, "runs/x")
+    assert lines[2].endswith("8/12") and lines[3].startswith("run again ━")
+    assert lines[3].endswith(" 4/5, 0.0133/s in the last minutes, about 6:15 left"), "and unit 2, which is given up"
+    assert main(["status", "--run", str(run)]) == 0
+    out = capsys.readouterr().out
+    assert "running or stopped: 1 of 5 samples to be run again\n" in out
+    assert "\nsamples run again\n  planned             5\n  made                4\n" in out
 
 
 def test_what_is_known_is_not_read_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
