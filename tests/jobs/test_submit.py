@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from synood_ray import __version__
 from tests.jobs.conftest import ROOT, environment, status
 
 pytestmark = pytest.mark.real
@@ -52,9 +54,31 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             break
     else:
         pytest.fail(f"ray start said:\n{said}")
-    yield {**ours, "DASHBOARD": f"http://127.0.0.1:{dashboard}"}
+    yield {**ours, "DASHBOARD": f"http://127.0.0.1:{dashboard}", "HEAD": f"127.0.0.1:{port}"}
     os.killpg(head.pid, signal.SIGTERM)
     head.wait(timeout=60)
+
+
+JOBS = """
+import json
+from ray.util.state import list_jobs
+from synood_ray.config.settings import Settings
+from synood_ray.farm.cluster import connect
+from synood_ray.pipeline import about_run
+
+connect(about_run(Settings(output="/runs/second", preset="mini")))
+print(json.dumps({job.type: job.metadata for job in list_jobs(detail=True)}))
+"""
+
+
+def jobs(cluster: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Metadata of the cluster's jobs by their type: those submitted, and a driver that joins to ask."""
+    asked = {**cluster, "RAY_ADDRESS": cluster["HEAD"]}
+    found = subprocess.run(
+        [sys.executable, "-c", JOBS], cwd=ROOT, env=asked, text=True, capture_output=True, timeout=120
+    )
+    assert found.returncode == 0, found.stderr
+    return json.loads(found.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
 def test_submitted_job_succeeds_and_its_run_is_whole(
@@ -62,13 +86,15 @@ def test_submitted_job_succeeds_and_its_run_is_whole(
 ) -> None:
     output = tmp_path / "run"
     address = ("--address", cluster["DASHBOARD"])
+    about = {"job_name": "first", "output": str(output)}
+    metadata = ("--metadata-json", json.dumps(about))
     entrypoint = [sys.executable, "jobs/synthesize.py", "--preset", "mini", "--output", str(output), "--limit", "16"]
     entrypoint += ["--farm.unit_size", "8", "--describer.contexts", str(finished_run / "prompts")]
     work = tmp_path / "work"  # a small working directory: the repository without its environments and runs
     subprocess.run(["git", "clone", "--quiet", "--depth=1", f"file://{ROOT}", str(work)], check=True)
     for _ in range(20):  # on a busy machine the agent that starts jobs comes up long after the head says that it runs
         submitted = subprocess.run(
-            [RAY, "job", "submit", *address, "--working-dir", str(work), "--", *entrypoint],
+            [RAY, "job", "submit", *address, "--working-dir", str(work), *metadata, "--", *entrypoint],
             env=cluster,
             text=True,
             capture_output=True,
@@ -79,6 +105,13 @@ def test_submitted_job_succeeds_and_its_run_is_whole(
     assert submitted.returncode == 0, submitted.stdout + submitted.stderr
     assert re.search(r"succeeded", submitted.stdout)
     assert status(output)["published"] is True
+    own = {
+        "synood_run": "second",
+        "synood_preset": "mini",
+        "synood_output": "/runs/second",
+        "synood_version": __version__,
+    }
+    assert jobs(cluster) == {"SUBMISSION": about, "DRIVER": own}, "as docs/operating/watching.md says"
 
     refused = subprocess.run(
         [RAY, "job", "list", *address],
