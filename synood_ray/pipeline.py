@@ -95,7 +95,8 @@ def synthesize(
             say(f"{change}: that goes for the samples still to be made, those that are there stay as they are")
     else:
         check_vacant(store)
-    retry = _find_again(run, rerun, say) if again and run else None
+    chosen = _choose(run, rerun, say) if rerun and run else None
+    retry = _find_retries(store, say) if retry_failed else _left_of(store, chosen, say) if chosen else None
     finished = f"{settings.output} is finished already: nothing to do"
     if not again and is_finished(store):
         say(finished)
@@ -114,7 +115,7 @@ def synthesize(
             raise
         seconds |= by_stage
     _publish(store, rows_per_shard, say, seconds, finished)
-    if rerun and retry and (left := find_rerun(store, reruns.find_same(store, rerun))):  # type: ignore[arg-type]
+    if chosen and retry and (left := find_rerun(store, chosen)):
         say(f"{counted(len(left), 'unit')} of the rerun still to be made; the same command goes on")
     return Synthesis(run_status(store), computed, seconds)
 
@@ -135,21 +136,21 @@ def _publish(store: Store, rows_per_shard: int, say: Say, seconds: dict[str, flo
     Run.open(store).record_timings("synthesize", seconds)
 
 
-def _find_again(run: Run, choice: reruns.Choice | None, say: Say) -> dict[int, Retry]:
-    """What to run again, told in one line: what has failed, or what is chosen."""
-    return _find_retries(run.store, say) if choice is None else _find_rerun(run, choice, say)
+def _choose(run: Run, choice: reruns.Choice, say: Say) -> reruns.Rerun | None:
+    """The rerun of this choice, which is stored if it was not; None if no row is chosen."""
+    if begun := reruns.find_same(run.store, choice):
+        return begun
+    rows = rows_to_rerun(run, choice)
+    if not len(rows):
+        say(reruns.none_chosen(run, choice))
+        return None
+    say(f"drawing anew: {reruns.in_words(rows, run.record.planned)}")
+    return reruns.put_rerun(run.store, choice, rows)
 
 
-def _find_rerun(run: Run, choice: reruns.Choice, say: Say) -> dict[int, Retry]:
-    rerun = reruns.find_same(run.store, choice)
-    if rerun is None:
-        rows = rows_to_rerun(run, choice)
-        if not len(rows):
-            say(reruns.none_chosen(run, choice))
-            return {}
-        say(f"drawing anew: {reruns.in_words(rows, run.record.planned)}")
-        rerun = reruns.put_rerun(run.store, choice, rows)
-    left = find_rerun(run.store, rerun)
+def _left_of(store: Store, rerun: reruns.Rerun, say: Say) -> dict[int, Retry]:
+    """What is left of a rerun, told in one line."""
+    left = find_rerun(store, rerun)
     if left:
         samples = sum(len(again.keys) for again in left.values())
         say(f"rerun {rerun.number} ({rerun.where}): {samples:,} of {rerun.samples:,} samples to make")

@@ -130,8 +130,9 @@ def _ask(url: str, token: str) -> Any:
 
 
 def save(browser: Chromium, path: Path) -> Path:
-    """The window as it is after a second without change, as WebP."""
-    time.sleep(1.5)
+    """The window as WebP, once its fonts and images are there and two frames more are drawn."""
+    browser.wait("document.fonts.status === 'loaded' && [...document.images].every(one => one.complete)")
+    browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     png = path.with_suffix(".png")
     browser.picture(png)
     Image.open(png).convert("RGB").save(path, quality=70, method=6)

@@ -50,7 +50,7 @@ def dry_run(
     from synood_ray.farm.forecast import forecast
 
     store, run = _check_storage(settings, say, begun=rerun is not None)
-    plan = _redrawn(store, rerun, say) if rerun else _resumed(settings, run, say) if run else _new(settings, say)
+    plan = _new(settings, say) if run is None else _planned(settings, run, rerun, say)
     _check_models(settings, run, say)
     _check_cluster(settings, say)
     rates = _rates(settings, store if run else None, probe, like, say, more)
@@ -82,6 +82,10 @@ def _check_storage(settings: Settings, say: Say, *, begun: bool) -> tuple[Store,
     return store, run
 
 
+def _planned(settings: Settings, run: Run, rerun: Choice | None, say: Say) -> _Plan:
+    return _redrawn(run, rerun, say) if rerun else _resumed(settings, run, say)
+
+
 def _resumed(settings: Settings, run: Run, say: Say) -> _Plan:
     from synood_ray.storage import layout
     from synood_ray.storage.progress import scan
@@ -95,16 +99,14 @@ def _resumed(settings: Settings, run: Run, say: Say) -> _Plan:
     return _Plan(record.planned, done["parts"], max(done.values()))
 
 
-def _redrawn(store: Store, choice: Choice, say: Say) -> _Plan:
+def _redrawn(run: Run, choice: Choice, say: Say) -> _Plan:
     """The samples of a rerun that are still to be made: of one that has begun, or of a new one."""
     from synood_ray.farm.retry import find_rerun
     from synood_ray.pipeline import rows_to_rerun
     from synood_ray.storage.reruns import find_same, in_words, none_chosen
-    from synood_ray.storage.run import Run
 
-    run, begun = Run.open(store), find_same(store, choice)
-    if begun:
-        left = sum(len(again.keys) for again in find_rerun(store, begun).values())
+    if begun := find_same(run.store, choice):
+        left = sum(len(again.keys) for again in find_rerun(run.store, begun).values())
         say(f"rerun {begun.number} ({begun.where}): {left:,} of {begun.samples:,} samples are still to be drawn anew")
         return _Plan(left, described=left)
     rows = rows_to_rerun(run, choice)

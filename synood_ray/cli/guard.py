@@ -34,17 +34,24 @@ def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> 
     arguments = list(argv)
     with _Signals(arguments) as signals, _lasting_output():
         try:
-            return signals.code(main(arguments) or DONE)
+            return ends_with(main(arguments) or DONE)
         except BaseException as error:
-            # Libraries make errors of their own of an interrupt.
-            if not signals.came and exit_code(error) != INTERRUPTED:
+            if exit_code(error) != INTERRUPTED:
                 return _code_of(error, arguments)
             signals.say()
             return INTERRUPTED
 
 
+def ends_with(code: int) -> int:
+    """The exit code of a command that has come to its end with this one: INTERRUPTED if a signal has come."""
+    return INTERRUPTED if _signals is not None and _signals.came else code
+
+
 def exit_code(error: BaseException) -> int:
-    """The exit code that an error comes to which leaves a command."""
+    """The exit code that an error comes to which leaves a command. Libraries make errors of their own of an interrupt:
+    once a signal has come, it is INTERRUPTED."""
+    if ends_with(DONE) == INTERRUPTED:
+        return INTERRUPTED
     if isinstance(error, KeyboardInterrupt) or (isinstance(error, SystemExit) and error.code == signal.SIGTERM):
         return INTERRUPTED  # Ray's own handler of SIGTERM leaves with the signal's number
     if isinstance(error, ModuleNotFoundError) and missing_extra(error) is not None:
@@ -119,6 +126,8 @@ class _Signals:
         self._said = False
 
     def __enter__(self) -> _Signals:
+        global _signals
+        _signals = self
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         for number, handler in self._before.items():
             if handler is not signal.SIG_IGN:
@@ -126,12 +135,10 @@ class _Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
+        global _signals
+        _signals = None
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-    def code(self, code: int) -> int:
-        """The exit code of a command that has ended with this one."""
-        return INTERRUPTED if self.came else code
 
     def say(self) -> None:
         """Tell the user, once. Past Python's buffers, in which a signal may have come between."""
@@ -149,6 +156,10 @@ class _Signals:
         self.came = True
         self.say()
         raise KeyboardInterrupt
+
+
+_signals: _Signals | None = None
+"""Those of the command that runs."""
 
 
 def leave(code: int) -> NoReturn:

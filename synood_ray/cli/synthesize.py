@@ -13,6 +13,7 @@ from synood_ray.cli.guard import (
     NOTHING_ACCEPTED,
     QUARANTINED,
     UNFINISHED,
+    ends_with,
     exit_code,
 )
 from synood_ray.cli.help import show, width
@@ -67,7 +68,7 @@ def run(arguments: Arguments, **more: Any) -> int:
     except BaseException as error:
         _tell_end(settings, say, {"exit_code": exit_code(error), "error": without_credentials(first_line(error))})
         raise
-    code = _summary(settings, result)
+    code = ends_with(_summary(settings, result))
     _tell_end(settings, say, {"exit_code": code, **result.status.asdict()})
     return code
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from synood_ray.config.pools import FarmSettings
 from synood_ray.farm.observers import Event, Tick, UnitDone
 
@@ -21,14 +19,11 @@ class Budget:
 
     def __init__(self, farm: FarmSettings, accepted: int = 0) -> None:
         self.farm, self.accepted = farm, accepted
-        self.held = 0.0  # GPUs, at the latest tick
-        self.hours, self._latest = 0.0, time.monotonic()
+        self.hours = 0.0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Tick):
-            now = time.monotonic()
-            self.hours += self.held * (now - self._latest) / 3600
-            self._latest, self.held = now, sum(counts.gpus for counts in event.snapshot.actors.values())
+            self.hours = sum(event.snapshot.gpu_seconds.values()) / 3600
         elif isinstance(event, UnitDone) and event.stage == "sample" and event.first and not event.report.found:
             self.accepted += event.report.accepted
         if isinstance(event, UnitDone | Tick):

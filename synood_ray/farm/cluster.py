@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import queue
@@ -154,11 +155,19 @@ def autoscaling() -> Autoscaling | None:
 
     A head that does not answer, or in other words than this version's, is no reason to end a run: nothing is known.
     """
+    from google.protobuf.message import DecodeError
+    from ray.exceptions import RayError
+
     try:
         return _autoscaling()
-    except Exception as error:
-        _LOGGER.warning("Ray's head does not say what its autoscaler does: %s: %s", type(error).__name__, error)
+    except (RayError, TimeoutError, DecodeError, ValueError, AttributeError, ImportError) as error:
+        _warn_once(f"{type(error).__name__}: {first_line(error)}")
         return Autoscaling(known=False)
+
+
+@functools.cache
+def _warn_once(words: str) -> None:
+    _LOGGER.warning("Ray's head does not say what its autoscaler does: %s", words)
 
 
 def _autoscaling() -> Autoscaling | None:

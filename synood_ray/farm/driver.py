@@ -20,6 +20,7 @@ from synood_ray.farm.actors.describer import keys
 from synood_ray.farm.calls import Call, Calls
 from synood_ray.farm.care import CHECKS, Care
 from synood_ray.farm.failures import Failures
+from synood_ray.farm.gpus import GpuClock
 from synood_ray.farm.losses import Losses
 from synood_ray.farm.observers import (
     Event,
@@ -112,8 +113,10 @@ class Driver:
             self.calls.inside(self.sampling, worker, place_of)
         self.failures = Failures(store, self.stages, self.retry, self._tell)
         self.care = Care(farm, self.stages, self.calls, self.failures, self._tell, checks=self.needs_check)
-        self.waiting = Waiting(self.stages, (describers, samplers, self.scorers), self.calls, self._tell)
+        pools = [(describers, self.describing), (samplers, self.sampling), (self.scorers, self.sampling)]
+        self.waiting = Waiting(pools, self.calls, self._tell)
         self.tended = self.looked = -inf  # time.monotonic: the latest round of looking after things, and for answers
+        self.gpus = GpuClock()
         self.warned: set[str] = set()
         self.prepared = False  # the run's negative labels and boundary are in the store
 
@@ -134,7 +137,7 @@ class Driver:
                 self.turn()
             self.losses.settle(final=True)
             self._tell_ends(final=True)
-            self._tell(Tick(self.snapshot()))
+            self._tick()
         finally:
             for pool in (self.describing.pool, self.sampling.pool, self.scorers):
                 pool.clear()
@@ -155,7 +158,7 @@ class Driver:
             self.losses.settle()
             self.waiting.look()
             self._tell_ends()
-            self._tell(Tick(self.snapshot()))
+            self._tick()
         if not self.sampling.queue.done:
             self._hand_out()
             self._collect()
@@ -173,17 +176,21 @@ class Driver:
                 stage.over = True
                 self._tell(StageEnded(stage.name, max(stage.ended - stage.began, 0.0)))
 
-    def snapshot(self) -> Snapshot:
-        """How far the run is now."""
-        return Snapshot(
+    def _tick(self) -> None:
+        """Tell how far the run is now."""
+        actors = {pool.role: pool.counts() for pool in (self.describing.pool, self.sampling.pool, self.scorers)}
+        self.gpus.look(actors)
+        snapshot = Snapshot(
             units={stage.name: stage.queue.counts() for stage in self.stages},
             samples=replace(self.totals, seconds=dict(self.totals.seconds)),
             made=self.portions.made(),
             run=self.portions.run(),
-            actors={pool.role: pool.counts() for pool in (self.describing.pool, self.sampling.pool, self.scorers)},
+            actors=actors,
             waits=self.waiting.lines,
             ages={stage.name: stage.queue.age() for stage in self.stages},
+            gpu_seconds=dict(self.gpus.seconds),
         )
+        self._tell(Tick(snapshot))
 
     # -- calls and answers ---------------------------------------------------------------------------------------------
 
@@ -275,7 +282,7 @@ class Driver:
         elif call.life != worker.lives:
             return  # it has died since
         elif call.method == waits_of.__name__:
-            self.waiting.answered(call.stage, answer)
+            self.waiting.answered(worker, answer)
         elif call.method == place_of.__name__:
             worker.place, worker.placed = answer, now
             self._tell(WorkerPlaced(worker.name, answer.node, answer.host))
@@ -310,7 +317,7 @@ class Driver:
             stage.done(call.worker, lease)
             if call.checker is not None:
                 call.checker.losses = 0
-        if news and report.found:
+        if news and report.found and not (lease.again or lease.copy):
             self.others.met(stage.queue, lease)
         elif news:
             self.totals.add(report, sampled=stage is self.sampling)

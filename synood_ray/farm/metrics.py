@@ -146,8 +146,7 @@ class Metrics:
     def __init__(self, run: str, kinds: Any = None) -> None:
         self._metrics = make_metrics(TABLE, run, kinds)
         self._waits: dict[str, waits.Kind] = {}
-        self._gpus: dict[str, float] = {}
-        self._latest = time.monotonic()
+        self._gpu_seconds: Mapping[str, float] = {}
         self._ended = threading.Event()
 
     def __enter__(self) -> Metrics:
@@ -216,10 +215,9 @@ class Metrics:
                 workers.set(getattr(actors, state), tags={"role": role, "state": state})
         for stage, age in event.snapshot.ages.items():
             self._metrics["synood_oldest_unit_seconds"].set(age, tags={"stage": stage})
-        now = time.monotonic()
-        for role, gpus in self._gpus.items():
-            self._count("synood_gpu_seconds", gpus * (now - self._latest), role=role)
-        self._latest, self._gpus = now, {role: actors.gpus for role, actors in event.snapshot.actors.items()}
+        for role, seconds in event.snapshot.gpu_seconds.items():
+            self._count("synood_gpu_seconds", seconds - self._gpu_seconds.get(role, 0.0), role=role)
+        self._gpu_seconds = event.snapshot.gpu_seconds
 
     def _unit(self, event: UnitDone) -> None:
         """A unit that this run's workers committed, and were the first to; others would count twice."""

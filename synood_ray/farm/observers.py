@@ -272,7 +272,7 @@ class Snapshot:
 
     made: of what this driver is to make, by stage: all samples of the run, or those that are run again. run: then, what
     is sampled of the whole run. waits: lines about what does not go on. ages: seconds since the unit of a stage was
-    begun that is out longest.
+    begun that is out longest. gpu_seconds: by role, that workers have held GPUs since the driver began.
     """
 
     units: Mapping[StageName, Counts]
@@ -282,6 +282,7 @@ class Snapshot:
     run: Portion | None = None
     waits: tuple[str, ...] = ()
     ages: Mapping[StageName, float] = field(default_factory=dict)
+    gpu_seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

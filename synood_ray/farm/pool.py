@@ -54,6 +54,11 @@ class Worker:
     kind: str = ""
 
     @property
+    def role(self) -> str:
+        """Its pool's."""
+        return self.name.rpartition("-")[0]
+
+    @property
     def idle(self) -> bool:
         """Ready, with nothing to do."""
         return self.ready and not self.units and not self.checks and self.prepare_by == inf

@@ -35,7 +35,7 @@ class Lease:
     """The right and duty to do a unit until the deadline (a time of the queue's clock).
 
     attempt: number of this lease among all leases of the unit, from 1, counted across runs. copy: a second lease of a
-    unit that somebody else has already, for stragglers.
+    unit that somebody else has already, for stragglers. again: who had the unit before is gone, and may have done it.
     """
 
     id: int
@@ -45,6 +45,7 @@ class Lease:
     started: float
     deadline: float
     copy: bool
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class UnitQueue:
         self._cursor = 0  # where to look for the next fresh unit; none lies before it unless the queue is shared
         self._shared, self._leapt, self._rng = False, 0, rng or random.Random()  # _leapt: the first lease after a leap
         self._returned: deque[int] = deque()
+        self._orphans: set[int] = set()  # units whose worker has been given up
         self._attempts = dict(attempts or {})  # leases so far, of units that are not committed
         self._history: dict[int, _History] = {}
         self._leases: dict[int, Lease] = {}
@@ -227,20 +229,24 @@ class UnitQueue:
             return False
         self._end_all(unit)
         self._move(unit, State.COMMITTED)
+        self._orphans.discard(unit)
         self._attempts.pop(unit, None)
         self._history.pop(unit, None)
         return True
 
     def commit_others(self, units: np.ndarray) -> int:
-        """What is in the store by now, int64: commit of it what nobody here has in hand. Returns how many were news.
+        """What is in the store by now, int64: commit of it what nobody here has in hand. Returns how many somebody else
+        has made.
 
-        A unit that is leased is left to its worker: it may well be the one that has just put it there.
+        A unit that is leased is left to its worker: it may well be the one that has just put it there. So may a worker
+        that was given up.
         """
         states = self._view()[units]
         news = units[np.isin(states, (State.WAITING, State.BLOCKED, State.QUARANTINED, _RETURNED))].tolist()
+        own = self._orphans.intersection(news)
         for unit in news:
             self.commit(unit)
-        return len(news)
+        return len(news) - len(own)
 
     def nack(self, lease: Lease, *, lost: bool = False, away: bool = False) -> State:
         """The attempt failed. Returns where the unit now stands. A lease that is no longer live changes nothing.
@@ -263,6 +269,7 @@ class UnitQueue:
         ended = [lease for lease in self._leases.values() if lease.worker == worker]
         for position, lease in enumerate(ended):
             self._end(lease)
+            self._orphans.add(lease.unit)
             if lost and position == 0:
                 self._past(lease.unit).losses += 1
             self._settle(lease.unit)
@@ -275,6 +282,7 @@ class UnitQueue:
         failed: list[Lease] = []
         for lease in [lease for lease in self._leases.values() if lease.deadline <= now]:
             self._end(lease)
+            self._orphans.add(lease.unit)
             if not (self._in_turn and lease.worker in {one.worker for one in failed}):
                 self._past(lease.unit).failures += 1
                 failed.append(lease)
@@ -311,7 +319,7 @@ class UnitQueue:
     def _grant(self, unit: int, worker: str, *, copy: bool) -> Lease:
         now = self._clock()
         attempt = self._attempts.get(unit, 0) + 1
-        lease = Lease(self._next_id, unit, worker, attempt, now, now + self._deadline, copy)
+        lease = Lease(self._next_id, unit, worker, attempt, now, now + self._deadline, copy, unit in self._orphans)
         self._next_id += 1
         self._attempts[unit] = attempt
         self._leases[lease.id] = lease

@@ -13,11 +13,11 @@ from synood_ray.farm import cluster
 from synood_ray.farm.calls import Calls
 from synood_ray.farm.observers import Observer, Used, WaitBegan, WaitEnded
 from synood_ray.farm.placement import Need
-from synood_ray.farm.pool import Pool
+from synood_ray.farm.pool import Pool, Worker
 from synood_ray.farm.stage import Stage
 
 LOOK = 3.0
-"""Seconds between questions to the cluster, and to one worker of each stage in turn: a service is away for all."""
+"""Seconds between questions to the cluster, and to one worker of each pool in turn: a service is away for all."""
 
 
 class Heard(NamedTuple):
@@ -40,11 +40,13 @@ class _Wait:
 
 
 class Waiting:
-    def __init__(self, stages: Sequence[Stage], pools: Sequence[Pool], calls: Calls, tell: Observer) -> None:
-        self._stages, self._pools, self._calls, self._tell = stages, pools, calls, tell
+    """pools: each with the stage that its workers' answers belong to."""
+
+    def __init__(self, pools: Sequence[tuple[Pool, Stage]], calls: Calls, tell: Observer) -> None:
+        self._pools, self._calls, self._tell = pools, calls, tell
         self._open: dict[str, _Wait] = {}
         self._places: dict[str, str] = {}
-        self._services: dict[str, list[tuple[str, str]]] = {}  # by stage, as its worker said that was asked last
+        self._services: dict[str, list[tuple[str, str]]] = {}  # by role, as its worker said that was asked last
         self._turn = 0
         self._due = -inf
 
@@ -53,9 +55,9 @@ class Waiting:
         """What does not go on."""
         return tuple(wait.line for wait in self._open.values())
 
-    def answered(self, stage: Stage, answer: Heard) -> None:
-        """What a worker of the stage waits for."""
-        self._services[stage.name] = answer.waits
+    def answered(self, worker: Worker, answer: Heard) -> None:
+        """What a worker waits for."""
+        self._services[worker.role] = answer.waits
         if answer.used:
             self._tell(Used(answer.used))
 
@@ -67,23 +69,23 @@ class Waiting:
             self._ask()
             self._places = dict(self._unplaced(now))
         services = dict(waits.current())
-        for stage in self._stages:
-            services |= dict(self._services.get(stage.name, ())) if stage.pool.workers else {}
+        for pool, _ in self._pools:
+            services |= dict(self._services.get(pool.role, ())) if pool.workers else {}
         self._take_in(now, "place", self._places)
         self._take_in(now, "service", services)
 
     def _ask(self) -> None:
-        """Ask a worker of each stage; while one has not answered, no other."""
+        """Ask a worker of each pool; while one has not answered, no other."""
         self._turn += 1
-        asked = {call.stage.name for call in self._calls.flying.values() if call.method == waits_of.__name__}
-        for stage in self._stages:
-            placed = [worker for worker in stage.pool.workers.values() if worker.place]
-            if placed and stage.name not in asked:
+        asked = {call.worker.role for call in self._calls.flying.values() if call.method == waits_of.__name__}
+        for pool, stage in self._pools:
+            placed = [worker for worker in pool.workers.values() if worker.place]
+            if placed and pool.role not in asked:
                 self._calls.inside(stage, placed[self._turn % len(placed)], waits_of)
 
     def _unplaced(self, now: float) -> dict[str, str]:
         found = {}
-        for pool in self._pools:
+        for pool, _ in self._pools:
             waiting = [w for w in pool.workers.values() if not (w.place or w.ready) and now - w.asked >= waits.AFTER]
             for kind in dict.fromkeys(worker.kind for worker in waiting):
                 need, count = Need.of(pool.role, pool.kinds[kind]), sum(worker.kind == kind for worker in waiting)

@@ -99,8 +99,12 @@ def _read(store: Store, number: int) -> Rerun:
 
 def find_same(store: Store, choice: Choice) -> Rerun | None:
     """The rerun of this choice, if there is one."""
-    known = read_reruns(store).values()
-    return next((one for one in known if (one.where, one.again) == (choice.where.text, choice.again)), None)
+    return _same(read_reruns(store), choice)
+
+
+def _same(known: Mapping[int, Rerun], choice: Choice) -> Rerun | None:
+    wanted = choice.where.text, choice.again
+    return next((one for one in known.values() if (one.where, one.again) == wanted), None)
 
 
 def put_rerun(store: Store, choice: Choice, rows: pa.Table) -> Rerun:
@@ -110,9 +114,9 @@ def put_rerun(store: Store, choice: Choice, rows: pa.Table) -> Rerun:
         units.setdefault(unit, []).append(key)
     value = {"where": choice.where.text, "again": choice.again, "units": {str(unit): units[unit] for unit in units}}
     while True:
-        same = find_same(store, choice)
-        if same:
+        known = read_reruns(store)
+        if same := _same(known, choice):
             return same
-        number = 1 + max(read_reruns(store), default=0)
+        number = 1 + max(known, default=0)
         if put_json(store, layout.rerun_key(number), value) is not Put.DIFFERENT:
             return Rerun(number, choice.where.text, choice.again, units)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -96,6 +98,20 @@ def test_a_defect_is_told_too_and_the_hook_is_nobodys_to_read(
     assert b"hunter22" not in written
     said = capsys.readouterr().out
     assert "hunter22" not in said and "farm.on_finish (set)" in said
+
+
+def test_an_interrupt_is_told_as_one_whatever_a_library_makes_of_it(
+    tmp_path: Path, server: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("a callback failed")
+
+    url, posted = server
+    monkeypatch.setattr("synood_ray.pipeline._drive", interrupted)
+    assert run(tmp_path, url) == 130
+    assert [told["exit_code"] for told in posted] == [130]
 
 
 def test_a_spent_budget_has_an_exit_code_of_its_own(tmp_path: Path) -> None:

@@ -22,9 +22,13 @@ SOURCES = [SourceImage(f"{i % 2}/{i}.png", i % 2, CLASSES[i % 2], "nowhere", 1, 
 UNITS = 20
 
 
-def make(store: Store, *, check: bool = False, actors: Actors | None = None, **farm: object) -> driver.Driver:
+def make(
+    store: Store, *, check: bool = False, actors: Actors | None = None, remote: bool = False, **farm: object
+) -> driver.Driver:
+    """check: the describer is asked about finished samples. remote: scorers are actors of their own."""
     farm = {"unit_size": 4, "samplers": {"max": 2}, **farm}
-    settings = Settings.model_validate({"farm": farm, "sampling": {"mllm_check": check}})
+    scorer = {"placement": "actor"} if remote else {}
+    settings = Settings.model_validate({"farm": farm, "scorer": scorer, "sampling": {"mllm_check": check}})
     plan = Plan(SOURCES, unit_size=4)
     return driver.Driver(settings, store, plan, CLASSES, actors=actors or stub_actors(), observers=[TOLD.append])
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from math import inf
 
+import pytest
+
 from synood_ray.farm import driver
-from synood_ray.farm.observers import Event, Tick, UnitHandedOut
+from synood_ray.farm.observers import Event, Tick, UnitDone, UnitHandedOut
 from synood_ray.storage import layout
 from synood_ray.storage.stores.base import Store
 from tests.farm.clockwork import UNITS, Told, complete, first, make, sampled, sampling
@@ -50,6 +52,28 @@ def test_the_answer_that_comes_second_changes_nothing(ray: LocalRay, store: Stor
     ray.seconds = sampling(lambda handle, unit: 10.0 if unit != 3 else 35.0 if first(handle) else 60.0)
     totals = make(store, in_flight=1).run()
     assert complete(store) and totals.units == UNITS and totals.accepted == 80
+
+
+def test_what_a_worker_committed_before_it_died_is_no_other_drivers(
+    ray: LocalRay, store: Store, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part is there, and whoever made it did not live to say so: nobody is at work here whom to make room for."""
+    ray.seconds = sampling(lambda handle, unit: 10.0)
+    found = make(store, in_flight=1)
+    met: list[int] = []
+    monkeypatch.setattr(found.others, "met", lambda queue, lease: met.append(lease.unit))
+    found.others.due = inf  # a listing would find it too
+
+    def die(event: Event) -> None:
+        if isinstance(event, UnitHandedOut) and (event.stage, event.unit, event.attempt) == ("sample", 5, 1):
+            handle = found.sampling.pool.workers[event.worker].handle
+            handle.actor.sample(5, found.plan.unit(5), 1, None)
+            handle.die()
+
+    found.observers.append(die)
+    totals = found.run()
+    (again,) = [event for event in told.of(UnitDone) if event.report.found]
+    assert (again.unit, again.attempt, met, totals.units) == (5, 2, [], UNITS) and complete(store)
 
 
 def test_idle_actors_stay_for_the_grace(ray: LocalRay, store: Store) -> None:

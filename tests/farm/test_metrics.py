@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,16 +158,12 @@ def test_waits_are_counted_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None
     assert kinds.of("synood_repeated_requests", run="demo", what="store") == 1
 
 
-def test_gpus_that_are_held_and_the_unit_that_is_out_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 10.0, 12.0, 15.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+def test_gpus_that_are_held_and_the_unit_that_is_out_longest() -> None:
+    def tick(held: float, age: float) -> Tick:
+        return Tick(Snapshot({}, Totals(), {}, ages={"sample": age}, gpu_seconds={"sampler": held}))
 
-    def tick(gpus: float, age: float) -> Tick:
-        actors = {"sampler": ActorCounts(ready=1, gpus=gpus)}
-        return Tick(Snapshot(units={}, samples=Totals(), actors=actors, ages={"sample": age}))
-
-    kinds = recorded(tick(2.0, 1.0), tick(1.0, 30.0), tick(0.0, 0.0))
-    assert kinds.of("synood_gpu_seconds", run="demo", role="sampler") == 2 * 2.0 + 3 * 1.0
+    kinds = recorded(tick(0.0, 1.0), tick(4.0, 30.0), tick(7.0, 0.0))
+    assert kinds.of("synood_gpu_seconds", run="demo", role="sampler") == 7.0
     assert kinds.of("synood_oldest_unit_seconds", run="demo", stage="sample") == 0.0
 
 

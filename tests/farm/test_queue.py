@@ -92,6 +92,21 @@ def test_units_that_wait_behind_a_hung_one_are_not_at_fault(clock: Clock, in_tur
     assert queue.counts().waiting == 3 - len(failed) and not queue.leases()
 
 
+def test_a_unit_whose_worker_is_gone_may_be_done_and_one_that_failed_is_not(clock: Clock) -> None:
+    queue = UnitQueue(3, deadline=10, clock=clock)
+    queue.nack(_take(queue, "fails"))
+    _take(queue, "dies")
+    queue.release("dies")
+    _take(queue, "hangs")
+    clock.now = 10.0
+    queue.expire()
+    again = {lease.unit: lease.again for lease in (_take(queue, "other") for _ in range(3))}
+    assert again == {0: False, 1: True, 2: True}
+    queue.release("other")
+    assert queue.commit_others(np.array([1, 2])) == 0, "nobody else has made them"
+    assert queue.counts().committed == 2
+
+
 def test_the_first_of_two_copies_wins(clock: Clock) -> None:
     queue = UnitQueue(2, deadline=100, clock=clock)
     slow, other = _take(queue, "slow"), _take(queue, "fast")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
+from typing import Any
 
-from synood_ray import waits
+import pytest
+from ray.exceptions import RpcError
+
+from synood_ray import used, waits
 from synood_ray.errors import UserError
 from synood_ray.farm import cluster
 from synood_ray.farm.cluster import Autoscaling, await_room, outlook
-from synood_ray.farm.observers import Snapshot, Tick, WaitBegan, WaitEnded
+from synood_ray.farm.observers import Snapshot, Tick, Used, WaitBegan, WaitEnded
 from synood_ray.farm.placement import Need, Node
+from synood_ray.farm.pool import Worker
+from synood_ray.farm.stage import Stage
+from synood_ray.farm.waiting import waits_of
 from synood_ray.storage.stores.base import Store
 from tests.farm.clockwork import TOLD, make, sampling
 from tests.farm.local_ray import LocalRay
+from tests.farm.stubs import stub_actors
 
 GPU = Need("sampler", "farm.samplers", {"GPU": 1.0})
 
@@ -54,6 +62,30 @@ def test_what_a_worker_waits_for_is_told_by_the_driver(ray: LocalRay, store: Sto
     assert 10 < ended.seconds < 35 and TOLD.of(WaitBegan)[0].kind == "server"
 
 
+class StubScorer:
+    def __init__(self, *arguments: Any) -> None: ...
+
+
+def test_workers_of_every_role_are_asked_in_turn(ray: LocalRay, store: Store) -> None:
+    """What scorer actors have read of the store is theirs to tell: no unit's report holds it."""
+    ray.seconds = sampling(lambda handle, unit: 10.0)
+    driver = make(store, actors=replace(stub_actors(), scorer=StubScorer), remote=True, scorers={"max": 2})
+    asked: list[str] = []
+    inside = driver.calls.inside
+
+    def spy(stage: Stage, worker: Worker, function: Any) -> None:
+        if function is waits_of:
+            asked.append(worker.name)
+            used.add("synood_store_bytes", worker.name)
+        inside(stage, worker, function)
+
+    driver.calls.inside = spy  # type: ignore[method-assign]
+    driver.run()
+    assert {"scorer-0", "scorer-1", "sampler-0", "sampler-1"} <= {*asked}
+    told = {name for event in TOLD.of(Used) for name in event.used["synood_store_bytes"]}
+    assert {"scorer-0", "scorer-1"} <= told
+
+
 def test_a_short_hiccup_is_not_worth_a_word(ray: LocalRay) -> None:
     waits.note("s3://runs/x", "HTTP 503\nSlowDown")
     ray.now += 4
@@ -85,12 +117,21 @@ def test_what_a_worker_may_expect(
     assert outlook(GPU).startswith(words)
 
 
-def test_a_head_that_does_not_answer_is_no_reason_to_end_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_does_not_answer_is_said_once_and_ends_no_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def unanswered() -> None:
-        raise TimeoutError("deadline exceeded")
+        raise RpcError("deadline exceeded\nmore")
 
+    cluster._warn_once.cache_clear()
     monkeypatch.setattr(cluster, "_autoscaling", unanswered)
-    assert cluster.autoscaling() == Autoscaling(known=False)
+    assert [cluster.autoscaling() for _ in range(3)] == [Autoscaling(known=False)] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "Ray's head does not say what its autoscaler does: RpcError: deadline exceeded"
+    ]
+    monkeypatch.setattr(cluster, "_autoscaling", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # a defect
+        cluster.autoscaling()
 
 
 def test_nodes_may_join_a_cluster_and_none_comes_to_this_machine(
