@@ -22,9 +22,9 @@ NAMES = {
     "farm": "accepted samples per second through the farm beside the bare loop, scorer as an actor, 64 stub workers; "
     "needs contexts stored with the images (as in the mini preset) or --describer.contexts, and about 8 GB of memory",
     "serving": "the online detector of a run under load, forms and single images, beside calls in process",
-    "dispatch": "units without work per second beside bare Ray calls",
+    "dispatch": "units without work per second beside bare Ray calls; what metrics cost",
     "report": "the page of 100,000 samples: size, and how soon Chromium shows it; needs chromium",
-    "plan": "resume of a million units, and a finished run asked again; needs no Ray",
+    "plan": "resume of a million units, a finished run asked again, a dry run on a million images; needs no Ray",
 }
 FULL_SIZE = ("sd2", "sdxl")
 SAMPLES = 460
@@ -109,10 +109,10 @@ def run(name: str, settings: Settings, options: Mapping[str, str]) -> dict[str, 
 
         found = reporting.benchmark(settings)
         return _with_targets(name, found, reporting.targets(found))
-    from benchmarks import resuming
+    from benchmarks import rehearsing, resuming
 
-    found = resuming.benchmark()
-    return _with_targets(name, found, resuming.targets(found))
+    found, dry = resuming.benchmark(), rehearsing.benchmark()
+    return _with_targets(name, found | {"dry": dry}, [*resuming.targets(found), *rehearsing.targets(dry)])
 
 
 def _samples(options: Mapping[str, str]) -> int:

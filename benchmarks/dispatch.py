@@ -2,7 +2,8 @@
 
 Both use the same actors, with as many calls in flight, in turn. The bare loop is the least that one can write with
 `ray.wait`: each answer sends the next call. It runs twice: with the very messages that the driver sends (tasks there, a
-report back), which leaves what queue and driver add, and without any, which is what Ray can do at most.
+report back), which leaves what queue and driver add, and without any, which is what Ray can do at most. Then the same
+driver with metrics and without (`benchmarks.overhead`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import overhead
 from benchmarks.alternation import Alternation
 from benchmarks.comparison import compare
 from benchmarks.local_cluster import local_cluster
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from synood_ray.farm.driver import Driver
 
 
-def benchmark(units: int = 500, slices: int = 20, workers: int = 8, in_flight: int = 2) -> dict[str, Any]:
-    """Units and calls a second. units: of one slice."""
+def benchmark(
+    units: int = 500, slices: int = 20, workers: int = 8, in_flight: int = 2, farm: int = 16
+) -> dict[str, Any]:
+    """Units and calls a second. units: of one slice. farm: workers with a set time a unit, for metrics."""
     from synood_ray.farm.actors import Actors
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.plan import Plan
@@ -42,11 +46,18 @@ def benchmark(units: int = 500, slices: int = 20, workers: int = 8, in_flight: i
         settings = stub_settings(workers, in_flight=in_flight)
         driver = Driver(settings, store, plan, CLASSES, actors=Actors(sampler=StubSampler))
         driven, same, idle = Alternation(units, slices, [same_calls, idle_calls]).run(driver)
+        metrics = overhead.measure(Path(folder) / "idle", workers, units, slices)
+        busy = overhead.measure(Path(folder) / "farm", farm, 4 * farm, slices, overhead.FARM_LATENCY)
     return {
         "workers": workers,
         "in_flight": in_flight,
         "same_message": compare(driven, same).as_dict(),
         "no_message": compare(driven, idle).as_dict(),
+        "metrics": {
+            "workers": farm,
+            "farm": busy.as_dict(),
+            "idle": metrics.as_dict() | {"milliseconds": overhead.milliseconds(metrics)},
+        },
     }
 
 
@@ -55,6 +66,7 @@ def targets(figures: dict[str, Any]) -> list[Target]:
     return [
         Target(f"{what} with the same message", figures["same_message"]["ratio"], 0.8),
         Target(f"{what} without a message", figures["no_message"]["ratio"], 0.8),
+        *overhead.targets(figures["metrics"]),
     ]
 
 

@@ -26,7 +26,8 @@ try:
     runpy.run_path(sys.argv[0], run_name="__main__")
 except SystemExit as end:
     loaded = [name for name in ("ray", "torch", "vllm", "diffusers") if name in sys.modules]
-    print(json.dumps({"code": end.code, "loaded": loaded}))
+    from benchmarks.resuming import peak_mb
+    print(json.dumps({"code": end.code, "loaded": loaded, "peak_mb": peak_mb()}))
 """
 
 
@@ -114,10 +115,10 @@ def resume(manifest: bytes, units: int, committed: int) -> dict[str, Any]:
         tasks += len(plan.unit(lease.unit))
     assert tasks == (units - committed) * UNIT_SIZE, "exactly the units that are not committed are left"
     cpu = time.process_time()  # of the whole process; a machine that others use too shows in the wall time alone
-    return {"seconds_in_driver": ready - begin, "cpu_seconds": cpu, "tasks_left": tasks, "peak_mb": _peak_mb()}
+    return {"seconds_in_driver": ready - begin, "cpu_seconds": cpu, "tasks_left": tasks, "peak_mb": peak_mb()}
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
     """Peak resident memory of this process, 10^6 bytes. Not from getrusage, which counts the parent's before exec."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM"):

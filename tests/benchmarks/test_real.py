@@ -13,6 +13,7 @@ from benchmarks import (
     dispatch,
     fullsize,
     placement,
+    rehearsing,
     reporting,
     resuming,
     sampling,
@@ -37,6 +38,8 @@ def test_plan() -> None:
     assert found["resume"]["tasks_left"] == 30 * resuming.UNIT_SIZE
     assert found["finished"]["code"] == 0 and found["finished"]["loaded"] == []
     assert resuming.targets(found)[-1].met
+    dry = rehearsing.benchmark(images=600)
+    assert dry["parquet"]["code"] == dry["folder"]["code"] == 0 and len(rehearsing.targets(dry)) == 4
 
 
 @pytest.mark.skipif(find_chromium() is None, reason="chromium is not installed (Debian package chromium)")
@@ -54,8 +57,11 @@ def test_a_job_that_imports_ray_is_seen(tmp_path: Path) -> None:
 
 
 def test_dispatch_and_busy_share() -> None:
-    found = dispatch.benchmark(units=20, slices=2, workers=2)
+    found = dispatch.benchmark(units=20, slices=2, workers=2, farm=2)
     assert all(len(found[side]["ours"]) == 2 and found[side]["ratio"] > 0 for side in ("same_message", "no_message"))
+    farm, idle = found["metrics"]["farm"], found["metrics"]["idle"]
+    assert len(farm["ours"]) == len(idle["bare"]) == 2 and farm["ratio"] > 0
+    assert [target.at for target in dispatch.targets(found)] == ["least", "least", "least", "most"]
     share = busy.benchmark(workers=2, latency=0.02, units_each=10)
     assert 0 < share["busy"] <= 1 and share["seconds"] >= 0.15
 

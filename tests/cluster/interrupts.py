@@ -1,0 +1,81 @@
+"""Ctrl-C and SIGTERM at many moments of a run: ``python -m tests.cluster.interrupts --moments 20``.
+
+Each time the command must end with 130 and say that it is interrupted, and leave no process; the same command then
+comes to the very bytes of a run that nobody interrupted. Workers are those of `tests.cluster.job`; each run starts Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import signal
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from synood_ray.storage.stores import open_store
+from tests.cluster.nodes import TAG, living
+from tests.cluster.runs import Command, contents, inspect, samples, wait_for
+from tests.farm.local_ray import make_images
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MOST = 0.9
+"""Of the length of a calm run, the last moment; a later one may be over before."""
+ORPHANS = 30.0
+"""Seconds in which the processes that a command has started must be gone with it."""
+
+
+def interrupt(command: Command, log: Path, number: signal.Signals, due: Callable[[], bool]) -> int:
+    """Start the command and send it a signal once it is due; returns its exit code when nothing of it is left.
+
+    Fails if a process stays, and if the command ends before.
+    """
+    tag = uuid.uuid4().hex
+    process = command.start(log, {TAG: tag})
+    while not due():
+        assert process.poll() is None, f"it ended before: {log.read_text(errors='replace')[-2000:]}"
+        time.sleep(0.02)
+    process.send_signal(number)
+    code = process.wait(timeout=120)
+    wait_for(lambda: not living(tag), "no process is left", limit=ORPHANS)
+    return code
+
+
+def main() -> int:
+    """The command; 1 if anything was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moments", type=int, default=20, help="from the start of a run to its end, equally spread")
+    moments = parser.parse_args().moments
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs have it ignored: so would ours
+    wrong = list[str]()
+    with tempfile.TemporaryDirectory(prefix="interrupts-") as name:
+        folder = Path(name)
+        calm = Command(make_images(folder / "images", 25), str(folder / "calm"), "work-100")
+        begin = time.monotonic()
+        assert calm.start(folder / "calm.log", {}).wait() == 0, (folder / "calm.log").read_text()
+        length = time.monotonic() - begin
+        print(f"a run takes {length:.1f} s", flush=True)
+        expected = open_store(calm.output)
+        for moment, number in zip(range(moments), itertools.cycle(SIGNALS), strict=False):
+            at = MOST * length * (moment + 0.5) / moments
+            command = Command(calm.images, str(folder / f"run-{moment}"), calm.words)
+            log, until = folder / f"{moment}.log", time.monotonic() + at
+            code = interrupt(command, log, number, lambda until=until: time.monotonic() >= until)  # type: ignore[misc]
+            told = log.read_text(errors="replace")
+            said = "interrupted; nothing that was committed is lost, the same command resumes" in told
+            resumed = command.start(log, {}).wait()
+            whole = resumed == 0 and not inspect(open_store(command.output), contents(expected), samples(expected))
+            right = code == 130 and said and "Traceback" not in told and whole
+            print(f"{number.name} after {at:.1f} s: {code}{', said' * said}{', whole' * whole}", flush=True)
+            if not right:
+                wrong.append(f"{number.name} after {at:.1f} s:\n{log.read_text(errors='replace')[-3000:]}")
+    print(f"{moments} moments, {len(wrong)} wrong")
+    print("\n".join(wrong), end="")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
