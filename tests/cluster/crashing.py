@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
+from synood_ray.storage.stores.base import Store
 from synood_ray.storage.stores.local import LocalStore
+from synood_ray.storage.stores.s3 import S3Store
 
 Victim = Literal["self", "driver", "node", "engine"]
 """Who dies: the process that comes to the point, the driver, the node (raylet and all its workers), or the engine
@@ -65,14 +67,17 @@ class CrashPoint:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def arm(self) -> None:
-        """Watch the writes and deletions of every local store of this process."""
-        put_new, delete, link = LocalStore.put_new, LocalStore.delete, os.link
+        """Watch the writes of every store of this process, and what else a local one does."""
+        delete, link = LocalStore.delete, os.link
 
-        def watched_put(store: LocalStore, key: str, data: bytes) -> Any:
-            self.reached("before", key)
-            result = put_new(store, key, data)
-            self.reached("after", key)
-            return result
+        def watched_put(put_new: Callable[[Any, str, bytes], Any]) -> Callable[[Any, str, bytes], Any]:
+            def put(store: Store, key: str, data: bytes) -> Any:
+                self.reached("before", key)
+                result = put_new(store, key, data)
+                self.reached("after", key)
+                return result
+
+            return put
 
         def watched_link(source: Path, target: Path) -> None:
             self.reached("written", str(target))
@@ -84,7 +89,8 @@ class CrashPoint:
             self.reached("deleted", key)
 
         for owner, name, watched in (
-            (LocalStore, "put_new", watched_put),
+            (LocalStore, "put_new", watched_put(LocalStore.put_new)),
+            (S3Store, "put_new", watched_put(S3Store.put_new)),
             (LocalStore, "delete", watched_delete),
             (os, "link", watched_link),
         ):

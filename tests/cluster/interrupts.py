@@ -29,7 +29,7 @@ ORPHANS = 30.0
 
 
 def interrupt(command: Command, log: Path, number: signal.Signals, due: Callable[[], bool]) -> int | None:
-    """Start the command and send it a signal once it is due; returns its exit code when nothing of it is left, None if it
+    """Start the command, send it a signal once it is due, return its exit code when nothing of it is left; None if it
     had ended before. Fails if a process stays.
     """
     tag = uuid.uuid4().hex

@@ -15,14 +15,22 @@ from tests.cluster.runs import Command, contents, inspect, samples, wait_for
 from tests.farm.local_ray import make_images
 from tests.faultproxy import Fault, FaultProxy
 from tests.storage.conftest import use_s3
-from tests.storage.seaweed import Seaweed
+from tests.storage.seaweed import AWS_ENVIRONMENT, Seaweed
 
 pytestmark = pytest.mark.real
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
-    with Nodes(2) as found:  # and the head
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    found = Seaweed(tmp_path_factory.mktemp("weed"))
+    found.start()
+    yield found
+    found.kill()
+
+
+@pytest.fixture(scope="module")
+def nodes(seaweed: Seaweed) -> Iterator[Nodes]:
+    with Nodes(2, environment={**AWS_ENVIRONMENT, "AWS_ENDPOINT_URL": seaweed.endpoint}) as found:  # and the head
         yield found
 
 
@@ -45,12 +53,16 @@ def _check(command: Command, nodes: Nodes, calm: Command) -> None:
     wait_for(lambda: not nodes.actors(), "no actor is left")
 
 
-def test_a_node_with_workers_in_the_middle_of_units(nodes: Nodes, calm: Command, tmp_path: Path) -> None:
-    """A sampler pulls the plug of its node, with everything on it, as it is about to commit."""
+def test_a_node_with_workers_in_the_middle_of_units(
+    nodes: Nodes, calm: Command, seaweed: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sampler pulls the plug of its node, with everything on it, as it is about to commit. Two nodes that share a
+    store, and no folder for the output; the bytes are those of the calm run, whose output is a folder."""
     marker, log = tmp_path / "killed", tmp_path / "log"
+    output = use_s3(monkeypatch, seaweed.endpoint)
     crash = CrashPoint("node", "before", layout.part_key(3), marker)
     spread = ("--farm.samplers.max", "3", "--farm.samplers.cpus", "1")  # on both nodes
-    command = Command(calm.images, str(tmp_path / "run"), str(crash), spread)
+    command = Command(calm.images, output, str(crash), spread)
     _finish(command, nodes, log)
     assert marker.exists()
     told = log.read_text()
@@ -60,10 +72,10 @@ def test_a_node_with_workers_in_the_middle_of_units(nodes: Nodes, calm: Command,
 
 
 def test_the_store_dies_with_a_write_under_way(
-    nodes: Nodes, calm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, calm: Command, seaweed: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has the part, but its answer never comes; it is back before the workers lose patience."""
-    seaweed, killed = Seaweed(tmp_path / "weed"), list[str]()
+    killed = list[str]()
 
     def choose(method: str, path: str) -> Fault | None:
         if method == "PUT" and layout.part_key(3) in path and not killed:
@@ -75,15 +87,11 @@ def test_the_store_dies_with_a_write_under_way(
             seaweed.start()
         return None
 
-    seaweed.start()
-    try:
-        use_s3(monkeypatch, seaweed.endpoint)
-        with FaultProxy(seaweed.endpoint, choose) as proxy:
-            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-            with Nodes(1) as others:
-                command = Command(calm.images, "s3://synood-test/run")
-                _finish(command, others, tmp_path / "log")
-                _check(command, others, calm)
-        assert killed[1:] == ["dead"]
-    finally:
-        seaweed.kill()
+    output = use_s3(monkeypatch, seaweed.endpoint)
+    with FaultProxy(seaweed.endpoint, choose) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        with Nodes(1) as others:
+            command = Command(calm.images, output)
+            _finish(command, others, tmp_path / "log")
+            _check(command, others, calm)
+    assert killed[1:] == ["dead"]
