@@ -47,4 +47,4 @@ class Portions:
 
     def unit_size(self, stage: StageName) -> float:
         """Mean number of samples of the units that have any to be made."""
-        return self.total(stage) / max(np.count_nonzero(self._sizes[stage]), 1)
+        return self.total(stage) / max(int(np.count_nonzero(self._sizes[stage])), 1)

@@ -14,6 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from synood_ray.storage.stores import open_store
@@ -43,6 +44,11 @@ def interrupt(command: Command, log: Path, number: signal.Signals, due: Callable
     return None if early else code
 
 
+def _due(log: Path, until: float) -> bool:
+    """Not while Python still imports what a test command needs, before signals are watched for and anything is said."""
+    return time.monotonic() >= until and log.stat().st_size > 0
+
+
 def main() -> int:
     """The command; 1 if anything was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,8 +67,8 @@ def main() -> int:
         for moment, number in zip(range(moments), itertools.cycle(SIGNALS), strict=False):
             at = MOST * length * (moment + 0.5) / moments
             command = Command(calm.images, str(folder / f"run-{moment}"), calm.words)
-            log, until = folder / f"{moment}.log", time.monotonic() + at
-            code = interrupt(command, log, number, lambda until=until: time.monotonic() >= until)  # type: ignore[misc]
+            log = folder / f"{moment}.log"
+            code = interrupt(command, log, number, partial(_due, log, time.monotonic() + at))
             told = log.read_text(errors="replace")
             said = "interrupted; nothing that was committed is lost, the same command resumes" in told
             resumed = command.start(log, {}).wait()
