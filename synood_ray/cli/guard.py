@@ -22,6 +22,7 @@ INTERRUPTED = 130
 same command goes on."""
 CLOSING = 5.0
 """Seconds in which an interrupted command leaves its Ray cluster."""
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main_guard(main: Callable[[list[str]], int | None], argv: Sequence[str]) -> int:
@@ -128,7 +129,7 @@ class _Signals:
     def __enter__(self) -> _Signals:
         global _signals
         _signals = self
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        self._before = {number: signal.getsignal(number) for number in _ENDING}
         for number, handler in self._before.items():
             if handler is not signal.SIG_IGN:
                 signal.signal(number, self._interrupt)
@@ -164,8 +165,11 @@ _signals: _Signals | None = None
 
 def leave(code: int) -> NoReturn:
     """End this process. An interrupted one ends without the clean-ups of libraries, which crash where they are half
-    started; what it has started ends with it."""
+    started; what it has started ends with it. So does one that is interrupted in these clean-ups: its work is done."""
     if code != INTERRUPTED:
+        for number in _ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: os._exit(code))
         sys.exit(code)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         closing = threading.Thread(target=_close_ray, daemon=True)

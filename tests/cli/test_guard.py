@@ -94,6 +94,26 @@ def test_a_signal_ends_a_job_cleanly(number: int) -> None:
     assert err.startswith("\ninterrupted") and "Traceback" not in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_libraries_clean_up_ends_that_and_not_the_exit_code(number: int) -> None:
+    script = (
+        "import atexit, time; from synood_ray.cli.guard import leave, main_guard\n"
+        "@atexit.register\n"
+        "def clean_up():\n"
+        "    print('leaving', flush=True)\n"
+        "    for _ in range(600):\n"
+        "        time.sleep(0.1)\n"
+        "leave(main_guard(lambda argv: 3, []))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout and job.stdout.readline() == "leaving\n"
+        job.send_signal(number)
+        _, err = job.communicate(timeout=30)
+    assert (job.returncode, err) == (3, "")
+
+
 def test_nohup_still_holds() -> None:
     previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from synood_ray.cli import synthesize as command
 from synood_ray.cli.arguments import parse
-from synood_ray.cli.guard import main_guard
+from synood_ray.cli.guard import leave, main_guard
 from tests.cluster.actors import stand_ins
 from tests.cluster.crashing import CrashPoint
 
@@ -32,4 +32,4 @@ def main(words: list[str], arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1].split(), sys.argv[2:]))
+    leave(main(sys.argv[1].split(), sys.argv[2:]))
