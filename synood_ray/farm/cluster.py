@@ -155,12 +155,11 @@ def autoscaling() -> Autoscaling | None:
 
     A head that does not answer, or in other words than this version's, is no reason to end a run: nothing is known.
     """
-    from google.protobuf.message import DecodeError
     from ray.exceptions import RayError
 
     try:
         return _autoscaling()
-    except (RayError, TimeoutError, DecodeError, ValueError, AttributeError, ImportError) as error:
+    except (RayError, TimeoutError, ValueError, AttributeError, ImportError) as error:
         _warn_once(f"{type(error).__name__}: {first_line(error)}")
         return Autoscaling(known=False)
 
