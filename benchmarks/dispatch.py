@@ -32,9 +32,17 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    units: int = 500, slices: int = 20, workers: int = 8, in_flight: int = 2, farm: int = 16
+    units: int = 500,
+    slices: int = 20,
+    workers: int = 8,
+    in_flight: int = 2,
+    farm: int = 16,
+    latency: float = 0.25,
 ) -> dict[str, Any]:
-    """Units and calls a second. units: of one slice. farm: workers with a set time a unit, for metrics."""
+    """Units and calls a second. units: of one slice. farm: workers that take `latency` seconds a unit, for metrics.
+
+    They are as much to a driver as 64 at a second.
+    """
     from synood_ray.farm.actors import Actors
     from synood_ray.farm.driver import Driver
     from synood_ray.farm.plan import Plan
@@ -47,7 +55,7 @@ def benchmark(
         driver = Driver(settings, store, plan, CLASSES, actors=Actors(sampler=StubSampler))
         driven, same, idle = Alternation(units, slices, [same_calls, idle_calls]).run(driver)
         metrics = overhead.measure(Path(folder) / "idle", workers, units, slices)
-        busy = overhead.measure(Path(folder) / "farm", farm, 4 * farm, slices, overhead.FARM_LATENCY)
+        busy = overhead.measure(Path(folder) / "farm", farm, 4 * farm, slices, latency)
     return {
         "workers": workers,
         "in_flight": in_flight,
@@ -55,6 +63,7 @@ def benchmark(
         "no_message": compare(driven, idle).as_dict(),
         "metrics": {
             "workers": farm,
+            "latency": latency,
             "farm": busy.as_dict(),
             "idle": metrics.as_dict() | {"milliseconds": overhead.milliseconds(metrics)},
         },

@@ -30,8 +30,6 @@ from synood_ray.storage.stores.counted import CountedStore
 
 SAMPLES = 32
 """Of a unit: the default farm.unit_size."""
-FARM_LATENCY = 0.25
-"""Seconds a unit in the farm of stub workers; 16 of them then are as much to a driver as 64 at a second."""
 
 
 def with_metrics(unit: int, units: int) -> bool:
@@ -72,7 +70,8 @@ def milliseconds(found: Comparison) -> float:
 
 def targets(figures: dict[str, Any]) -> list[Target]:
     farm, idle = figures["farm"], figures["idle"]
-    what = f"units per second with metrics / without, {figures['workers']} stub workers at {FARM_LATENCY:g} s a unit"
+    workers = f"{figures['workers']} stub workers at {figures['latency']:g} s a unit"
+    what = f"units per second with metrics / without, {workers}"
     return [
         Target(what, farm["ratio"], 0.99, interval=(farm["low"], farm["high"])),
         Target(f"ms that metrics take of a unit of {SAMPLES} samples", idle["milliseconds"], 10.0, "most"),

@@ -57,7 +57,7 @@ def test_a_job_that_imports_ray_is_seen(tmp_path: Path) -> None:
 
 
 def test_dispatch_and_busy_share() -> None:
-    found = dispatch.benchmark(units=20, slices=2, workers=2, farm=2)
+    found = dispatch.benchmark(units=20, slices=2, workers=2, farm=2, latency=0.02)
     assert all(len(found[side]["ours"]) == 2 and found[side]["ratio"] > 0 for side in ("same_message", "no_message"))
     farm, idle = found["metrics"]["farm"], found["metrics"]["idle"]
     assert len(farm["ours"]) == len(idle["bare"]) == 2 and farm["ratio"] > 0
