@@ -26,7 +26,7 @@ from tests.farm.local_ray import make_images
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 DONE = "computed now"
 """In the last line that a run prints."""
-ORPHANS = 30.0
+ORPHANS = 120.0
 """Seconds in which the processes that a command has started must be gone with it."""
 
 
@@ -40,7 +40,7 @@ def interrupt(command: Command, log: Path, number: signal.Signals, due: Callable
         time.sleep(0.02)
     early = process.poll() is not None
     process.send_signal(number)
-    code = process.wait(timeout=120)
+    code = process.wait(timeout=300)
     wait_for(lambda: not living(tag), "no process is left", limit=ORPHANS)
     return None if early else code
 

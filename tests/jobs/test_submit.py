@@ -75,7 +75,7 @@ def jobs(cluster: dict[str, str]) -> dict[str, dict[str, str]]:
     """Metadata of the cluster's jobs by their type: those submitted, and a driver that joins to ask."""
     asked = {**cluster, "RAY_ADDRESS": cluster["HEAD"]}
     found = subprocess.run(
-        [sys.executable, "-c", JOBS], cwd=ROOT, env=asked, text=True, capture_output=True, timeout=120
+        [sys.executable, "-c", JOBS], cwd=ROOT, env=asked, text=True, capture_output=True, timeout=300
     )
     assert found.returncode == 0, found.stderr
     return json.loads(found.stdout.splitlines()[-1])  # type: ignore[no-any-return]
