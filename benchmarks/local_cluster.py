@@ -12,8 +12,11 @@ LOGICAL_CPUS = 4  # actors ask for fractions of them; how many cores they really
 
 
 @contextmanager
-def local_cluster(cpus: int = LOGICAL_CPUS) -> Iterator[None]:
-    """Start Ray on this machine, without its dashboard. UserError in a process that has joined a cluster already."""
+def local_cluster(cpus: int = LOGICAL_CPUS, niceness: int | None = None) -> Iterator[None]:
+    """Start Ray on this machine, without its dashboard. niceness: of its workers over this process's; None: Ray's own.
+
+    UserError in a process that has joined a cluster already.
+    """
     import ray
 
     if ray.is_initialized():
@@ -26,6 +29,7 @@ def local_cluster(cpus: int = LOGICAL_CPUS) -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
+        _system_config=None if niceness is None else {"worker_niceness": niceness},
     )
     try:
         yield

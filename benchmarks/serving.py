@@ -53,7 +53,7 @@ def benchmark(settings: Settings, run: str, images: int = 384, blocks: int = 16,
     before = torch.get_num_threads()
     torch.set_num_threads(cores)
     try:
-        with local_cluster(cores):
+        with local_cluster(cores, niceness=0):  # as `synood serve` has it, and as calls in this process have
             start(served, lambda line: print(line, flush=True))
             deploy(run, served, settings.log, lambda line: print(line, flush=True))
             return {"cores": cores, **measure(served, Detector.load(run), data, blocks)}

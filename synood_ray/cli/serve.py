@@ -10,7 +10,7 @@ from synood_ray.locations import without_credentials
 
 def run(arguments: Arguments) -> int:
     from synood_ray.farm.cluster import connect, is_local
-    from synood_ray.serving.running import check_port, deploy, find_detector, start, stay, take_down
+    from synood_ray.serving.running import check_port, deploy, find_detector, keep_priority, start, stay, take_down
 
     def say(line: str) -> None:
         print(line, flush=True)
@@ -21,6 +21,7 @@ def run(arguments: Arguments) -> int:
     settings = arguments.over(find_detector(uri)).serving
     if is_local():
         check_port(settings)
+        keep_priority()
     say(connect())
     start(settings, say)
     try:

@@ -68,6 +68,12 @@ def check_port(settings: ServingSettings) -> None:
         raise UserError(f"serving.port: cannot listen on {host}:{port} ({why}); choose another") from error
 
 
+def keep_priority() -> None:
+    """Before Ray starts on this machine: its workers get this process's priority. By Ray's default they stand behind
+    whatever else runs here (niceness 15), and requests would wait for that."""
+    os.environ.setdefault("RAY_worker_niceness", "0")
+
+
 def start(settings: ServingSettings, say: Callable[[str], None]) -> None:
     """Start Serve on the cluster that is connected, without the application.
 

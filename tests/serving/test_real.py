@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 from PIL import Image
@@ -109,6 +110,13 @@ def test_one_after_the_other(served: Served) -> None:
     about = httpx.get(served.address, timeout=60).json()
     assert about["classes"] == ["cat", "dog"] and about["limits"]["urls"] == "public"
     assert httpx.get(f"{served.address}/healthz", timeout=60).json() == {"status": "ok"}
+
+
+def test_replicas_have_the_priority_of_the_command(served: Served) -> None:
+    command = psutil.Process(served.process.pid)
+    names = {one: "".join(one.cmdline()[:1]) for one in command.children(recursive=True)}
+    replicas = [one for one, name in names.items() if name.startswith("ray::ServeReplica")]
+    assert [one.nice() for one in replicas] == [command.nice()]
 
 
 def test_many_at_once_among_broken_ones(served: Served) -> None:
