@@ -109,7 +109,7 @@ class Turns:
 class _InOrder(random.Random):
     """Where a driver of a run that has begun goes on: at the first unit that waits, not at a random one."""
 
-    def randrange(self, *arguments: int) -> int:
+    def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
         return 0
 
 
