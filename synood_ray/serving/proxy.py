@@ -1,7 +1,9 @@
-"""What Ray Serve's proxy says itself, where no replica has answered, in the form of our own refusals.
+"""What Ray Serve's proxy says itself, where no replica has answered, in the form of our own refusals, and no limits but
+ours.
 
-The proxy says it as plain text. It takes middleware only by the name of a function in its environment, which the one
-who starts Serve gives it through the controller: `synood serve` does, and cluster/kuberay/service.yaml.
+The proxy says it as plain text, and lets clients lift its time limit. It takes middleware only by the name of a
+function in its environment, which the one who starts Serve gives it through the controller: `synood serve` does, and
+cluster/kuberay/service.yaml.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ CONTROLLER: dict[str, Any] = {
 """Serve's ``controller_options``; its proxies inherit them."""
 RETRY_AFTER = 1.0
 """Seconds after which who was refused for want of a free replica may come again: a batch takes less."""
+_LIFTING = (b"x-request-timeout-seconds", b"x-request-disconnect-disabled")
+"""Headers by which a client takes as long as it likes, and keeps a replica busy that nobody listens to."""
 _OWN = "/-/"
 """Before Serve's own pages, which load balancers read."""
 _SAID = {
@@ -32,7 +36,20 @@ _SAID = {
 
 def middleware() -> list[Middleware]:
     """Called by each proxy when it starts."""
-    return [Middleware(ErrorsAsJson)]
+    return [Middleware(OwnLimits), Middleware(ErrorsAsJson)]
+
+
+class OwnLimits:
+    """Serve does not see headers that lift its limits."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if "headers" in scope:
+            kept = [header for header in scope["headers"] if bytes(header[0]).lower() not in _LIFTING]
+            scope = {**scope, "headers": kept}
+        await self.app(scope, receive, send)
 
 
 class ErrorsAsJson:

@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ray.serve._private.http_util import call_function_from_import_path, convert_object_to_asgi_messages
+from ray.serve._private.http_util import (
+    call_function_from_import_path,
+    convert_object_to_asgi_messages,
+    parse_disconnect_disabled_header,
+    parse_request_timeout_header,
+)
 from ray.serve.config import ControllerOptions
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
-from synood_ray.serving.proxy import CONTROLLER, ErrorsAsJson
+from synood_ray.serving.proxy import CONTROLLER, ErrorsAsJson, OwnLimits
 
 
 def answered(app: Any, path: str = "/score") -> Any:
@@ -61,5 +66,15 @@ def test_a_request_that_nobody_answers_is_a_defect() -> None:
 
 def test_serve_finds_it_by_its_name() -> None:
     (path,) = ControllerOptions.model_validate(CONTROLLER).runtime_env["env_vars"].values()
-    (found,) = call_function_from_import_path(path)
-    assert found.cls is ErrorsAsJson
+    assert [one.cls for one in call_function_from_import_path(path)] == [OwnLimits, ErrorsAsJson]
+
+
+def test_a_client_cannot_lift_the_time_limit() -> None:
+    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        found = [parse_request_timeout_header(headers, 30.0), parse_disconnect_disabled_header(headers)]
+        await JSONResponse([*found, headers[b"x-mine"].decode()])(scope, receive, send)
+
+    asked = {"X-Request-Timeout-Seconds": "-1", "X-Request-Disconnect-Disabled": "?1", "X-Mine": "kept"}
+    assert TestClient(OwnLimits(timed)).post("/score", headers=asked).json() == [30.0, False, "kept"]
+    assert TestClient(timed).post("/score", headers=asked).json() == [None, True, "kept"]

@@ -173,9 +173,8 @@ def test_too_many_at_a_time(served: Served) -> None:
     for one in refused:
         assert (one.status_code, one.json()) == (503, {"error": "No replica is free; try again."})
         assert one.headers["Retry-After"] == "1"
-    in_no_time = {**PNG, "X-Request-Timeout-Seconds": "0.001"}  # Serve's own
-    late = httpx.post(f"{served.address}/score", content=served.images[0], headers=in_no_time, timeout=60)
-    assert (late.status_code, late.json()) == (408, {"error": "The request took longer than the service allows."})
+    own = {**PNG, "X-Request-Timeout-Seconds": "0.001"}  # by which Serve's proxy lets clients choose the limit
+    assert httpx.post(f"{served.address}/score", content=served.images[0], headers=own, timeout=60).status_code == 200
 
 
 def test_the_benchmark_measures_it(served: Served) -> None:
