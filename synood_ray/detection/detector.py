@@ -69,7 +69,7 @@ class Explanation:
 
     name: the nearest ID class; negative: the nearest negative label; similarity, negative_similarity: cosines of the
     projected image with their texts. probability, score, threshold, is_ood: as in `DetectorOutput`. parts: what the
-    score is made of, by name, such as the four of ``fused``, in standard deviations from the mean of held-out ID
+    score is made of, by name, such as the six of ``fused``, in standard deviations from the mean of held-out ID
     images.
     """
 
