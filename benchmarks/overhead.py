@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -123,18 +122,10 @@ class _MemoryStore(ListedStore):
 class ReportingSampler(StubSampler):
     """units: of one slice."""
 
-    def __init__(
-        self,
-        settings: dict[str, Any],
-        output: str,
-        class_names: list[str],
-        scorers: Sequence[Any],
-        latency: float = 0.0,
-        units: int = 1,
-    ) -> None:
-        super().__init__(settings, output, class_names, scorers, latency)
+    def __init__(self, *arguments: Any, units: int, **more: Any) -> None:
+        super().__init__(*arguments, **more)
         self.units, self.data = units, bytes(1000)
-        self.bare = _MemoryStore(output, 0, objects={"prompts": self.data})
+        self.bare = _MemoryStore(str(self.output), 0, objects={"prompts": self.data})
         self.counted = CountedStore(self.bare)
 
     def sample(

@@ -187,7 +187,7 @@ def note_reading() -> int:
         ["git", "rev-parse", "--short", "HEAD"], cwd=READS.parent, capture_output=True, text=True, check=False
     ).stdout.strip()
     with READS.open("a", encoding="utf-8") as file:
-        file.write(f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M}\t{commit or 'no commit'}\n")
+        file.write(f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M}\t{commit or 'no commit'}\n")
     return count_reads()
 
 

@@ -13,9 +13,8 @@ SPLITS = frozenset(("train", "training", "test", "testing", "val", "valid", "val
 _SPLIT_FILE = re.compile(r"(?:.*/)?(train|test|val|dev|eval|holdout)[a-z]{0,7}(?:[-_.\d].*)?\.parquet", re.IGNORECASE)
 _ID = re.compile(r"(?:class|cls|category|cat|label|group|id|n|c)?[\s_.-]*\d+|[0-9a-f]{8,}|[0-9a-f-]{36}")
 _NUMBERED = re.compile(r"\d+[\s_.-]+(?=[^\W\d_])")  # "002.Laysan_Albatross"
-_SIZE = re.compile(
-    r"\d{2,}\s*[x×]\s*\d{2,}(@\d+x)?", re.IGNORECASE
-)  # "256x256", "48x48@2x": folders of icons and thumbnails
+# "256x256", "48x48@2x": folders of icons and thumbnails
+_SIZE = re.compile(r"\d{2,}\s*[x×]\s*\d{2,}(@\d+x)?", re.IGNORECASE)
 _MARKED = re.compile(r".+#\d+", re.DOTALL)
 _BRACKETS = re.compile(r"[(\[]([^()\[\]]*)[)\]]")
 _BETWEEN = re.compile(r"\s*[,;/|]\s*|\s+or\s+", re.IGNORECASE)

@@ -110,6 +110,11 @@ class UnitQuarantined(Event):
         return f"unit {self.unit} ({self.stage}) is quarantined"
 
 
+def role_of(worker: str) -> str:
+    """describer, sampler or scorer, of a worker's name."""
+    return worker.rpartition("-")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerEvent(Event):
     """Something about one worker, named by its role and a number: "sampler-3"."""
@@ -118,8 +123,7 @@ class WorkerEvent(Event):
 
     @property
     def role(self) -> str:
-        """describer, sampler or scorer."""
-        return self.worker.rpartition("-")[0]
+        return role_of(self.worker)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from synood_ray.config.pools import PoolSettings
-from synood_ray.farm.observers import ActorCounts, KindChanged, Observer, WorkerCreated, WorkerLeft
+from synood_ray.farm.observers import ActorCounts, KindChanged, Observer, WorkerCreated, WorkerLeft, role_of
 from synood_ray.farm.queue import Lease
 
 
@@ -56,7 +56,7 @@ class Worker:
     @property
     def role(self) -> str:
         """Its pool's."""
-        return self.name.rpartition("-")[0]
+        return role_of(self.name)
 
     @property
     def idle(self) -> bool:

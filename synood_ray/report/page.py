@@ -136,7 +136,7 @@ def _environment() -> Environment:
 
 
 def _asset(name: str) -> str:
-    return files("synood_ray.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("synood_ray.report").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
 def _mean_rounds(samples: Samples) -> float | None:

@@ -75,6 +75,17 @@ def test_rays_way_to_leave_on_sigterm_counts_as_interrupted() -> None:
     assert guard(lambda argv: sys.exit(signal.SIGTERM)) == 130
 
 
+def interrupted(script: str, word: str, number: int) -> tuple[int, str]:
+    """Exit code and error output of a program that gets the signal once it has said the word."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout and job.stdout.readline() == f"{word}\n"
+        job.send_signal(number)
+        _, err = job.communicate(timeout=30)
+    return job.returncode, err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_job_cleanly(number: int) -> None:
     script = (
@@ -84,13 +95,8 @@ def test_a_signal_ends_a_job_cleanly(number: int) -> None:
         "    time.sleep(60)\n"
         "sys.exit(main_guard(main, []))"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as job:
-        assert job.stdout and job.stdout.readline() == "ready\n"
-        job.send_signal(number)
-        _, err = job.communicate(timeout=30)
-    assert job.returncode == 130
+    code, err = interrupted(script, "ready", number)
+    assert code == 130
     assert err.startswith("\ninterrupted") and "Traceback" not in err
 
 
@@ -105,13 +111,7 @@ def test_a_signal_while_libraries_clean_up_ends_that_and_not_the_exit_code(numbe
         "        time.sleep(0.1)\n"
         "leave(main_guard(lambda argv: 3, []))"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as job:
-        assert job.stdout and job.stdout.readline() == "leaving\n"
-        job.send_signal(number)
-        _, err = job.communicate(timeout=30)
-    assert (job.returncode, err) == (3, "")
+    assert interrupted(script, "leaving", number) == (3, "")
 
 
 def test_nohup_still_holds() -> None:
