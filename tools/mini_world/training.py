@@ -8,10 +8,11 @@ from synood_ray.mini import ROOT
 
 
 class Curve:
-    """A training curve in ``curves/NAME.json``: a list of rows, the first key the seconds trained so far."""
+    """A training curve in ``curves/NAME.json``, or in another folder: a list of rows, the first key the seconds trained
+    so far."""
 
-    def __init__(self, name: str) -> None:
-        self.path = ROOT / "curves" / f"{name}.json"
+    def __init__(self, name: str, folder: Path = ROOT / "curves") -> None:
+        self.path = folder / f"{name}.json"
         self.rows: list[dict[str, float]] = []
         if self.path.exists():
             self.rows = json.loads(self.path.read_text(encoding="utf-8"))
@@ -23,7 +24,7 @@ class Curve:
     def add(self, seconds: float, **values: float) -> None:
         row = {"seconds": round(seconds, 1)} | {k: round(v, 4) for k, v in values.items()}
         self.rows.append(row)
-        self.path.parent.mkdir(exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("[\n " + ",\n ".join(json.dumps(r) for r in self.rows) + "\n]\n", encoding="utf-8")
         print(json.dumps(row), flush=True)
 
