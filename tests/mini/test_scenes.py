@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from synood_ray.errors import UserError
 from synood_ray.mini.world import STYLES, load_world
-from tools.mini_world.between import Between
 from tools.mini_world.scenes import Layout, SceneComposer
 
 
@@ -57,11 +56,3 @@ def test_unknown_style_and_missing_sprites(composer: SceneComposer, tmp_path: Pa
         composer.batch(["bear"], 0)
     with pytest.raises(UserError, match=r"tools\.mini_world\.render"):
         SceneComposer(tmp_path / "nothing")
-
-
-def test_a_subject_between_two_others(composer: SceneComposer) -> None:
-    pair = Between("fox", "wolf", 0.5)
-    scenes = composer.batch([pair, "fox"], 3)
-    assert scenes.names == [pair, "fox"] and scenes.alpha.amax((1, 2, 3)).min() > 0.9
-    with pytest.raises(KeyError, match="bear"):
-        composer.batch([Between("fox", "bear", 0.5)], 0)

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from synood_ray.errors import UserError
 from synood_ray.mini.world import STYLES, TRAINING_STYLES, World, load_world
-from tools.mini_world.between import Between, between
 from tools.mini_world.render import CACHE
 
 SIDE = 64
@@ -38,7 +37,7 @@ class Scenes:
     alpha: torch.Tensor  # float32 [B, 1, 64, 64] in [0, 1]: the subject's silhouette (zero without a subject)
     boxes: torch.Tensor  # int64 [B, 4]: x0, y0, x1, y1 in px (end exclusive) around the silhouette; where the
     # subject would stand when it is left out
-    names: list[str | Between | None]  # the subject, None when left out
+    names: list[str | None]  # the subject, None when left out
     styles: list[str]
     contexts: list[list[str]] = field(default_factory=list)  # names of the context objects, in drawing order
 
@@ -64,15 +63,15 @@ class SceneComposer:
 
     def batch(
         self,
-        names: Sequence[str | Between | None],
+        names: Sequence[str | None],
         seed: int,
         styles: Sequence[str] = TRAINING_STYLES,
         layout: Layout | None = None,
     ) -> Scenes:
         """Compose one scene per name (None: a scene without a subject).
 
-        Each scene's style is drawn among those of ``styles`` that have the subject, or both that it is between. Raises
-        KeyError for a name that none of them draws.
+        Each scene's style is drawn among those of ``styles`` that have the subject. Raises KeyError for a name that
+        none of them draws.
         """
         layout = layout or Layout()
         count = len(names)
@@ -83,7 +82,8 @@ class SceneComposer:
 
         chosen = [self._style(name, styles, u) for name, u in zip(names, uniform(count).tolist(), strict=True)]
         present = torch.tensor([name is not None for name in names])
-        sprite = self._sprites(names, chosen) * present[:, None, None, None]
+        index = torch.tensor([self._big[s, n] if n is not None else 0 for s, n in zip(chosen, names, strict=True)])
+        sprite = premultiplied(self.big[index]) * present[:, None, None, None]
 
         side = layout.subject[0] + uniform(count) * (layout.subject[1] - layout.subject[0])
         centre = SIDE / 2 + (uniform(count, 2) * 2 - 1) * (SIDE - side[:, None]) / 2 * 0.7
@@ -124,23 +124,8 @@ class SceneComposer:
             contexts=contexts,
         )
 
-    def _sprites(self, names: Sequence[str | Between | None], styles: Sequence[str]) -> torch.Tensor:
-        """The subjects' drawings, premultiplied [B, 4, s, s]; any for None."""
-        both = [(one.own, one.other) if isinstance(one, Between) else (one, one) for one in names]
-        own, other = (
-            torch.tensor([self._big[s, n] if n is not None else 0 for s, n in zip(styles, side, strict=True)])
-            for side in zip(*both, strict=True)
-        )
-        sprites = premultiplied(self.big[own])
-        rows = [i for i, one in enumerate(names) if isinstance(one, Between)]
-        if rows:
-            shares = torch.tensor([one.share for one in names if isinstance(one, Between)])
-            sprites[rows] = between(sprites[rows], premultiplied(self.big[other[rows]]), shares)
-        return sprites
-
-    def _style(self, name: str | Between | None, styles: Sequence[str], u: float) -> str:
-        needed = (name.own, name.other) if isinstance(name, Between) else () if name is None else (name,)
-        able = [s for s in styles if all((s, one) in self._big for one in needed)]
+    def _style(self, name: str | None, styles: Sequence[str], u: float) -> str:
+        able = [s for s in styles if name is None or (s, name) in self._big]
         if not able:
             raise KeyError(f"{name!r} is drawn in none of {tuple(styles)}")
         return able[int(u * len(able))]

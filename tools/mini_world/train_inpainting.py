@@ -15,7 +15,6 @@ from typing import Any
 from synood_ray.mini import model_path
 from synood_ray.mini.world import World
 from tools.mini_world import inpainting
-from tools.mini_world.between import Between
 from tools.mini_world.muon import Muon
 from tools.mini_world.render import CACHE
 from tools.mini_world.scenes import SIDE, Layout, Scenes
@@ -28,9 +27,6 @@ STYLES = ("noto", "noto", "noto", "fluent-emoji-flat")  # the first learnt thric
 ID_SHARE = 0.52  # of the subjects; the others are near classes: every name about as often
 LAYOUT = Layout(subject=(37.0, 42.0), rotation=0.0, flip=0.0)
 SUBJECTLESS = 0.12  # share of scenes without a subject, captioned by their contexts alone
-NEAR_BETWEEN = 0.4  # near subjects that are between two others, over the share among ID ones: runs blend ID names
-ACROSS = 0.2  # share of pairs whose two are of different subgroups
-SHARES = (0.4, 0.6)  # of the second of the two
 EMPTY_CAPTION = 0.08  # for classifier-free guidance
 OUTSIDE_WEIGHT = 0.2  # loss weight of latents outside the mask
 # The pool of encoded scenes: at the start, at most, and what is added every REFILL_STEPS.
@@ -72,13 +68,13 @@ def caption(subject: str | None, contexts: list[str], covered: bool, rng: random
 class Pool:
     """Encoded scenes: latents, latents of the masked image, masks, and what the captions are made of."""
 
-    def __init__(self, composer: Any, vae: Any, rng: random.Random, between: float = 0.0) -> None:
+    def __init__(self, composer: Any, vae: Any, rng: random.Random) -> None:
         import torch
 
-        self.composer, self.vae, self.rng, self.between = composer, vae, rng, between
+        self.composer, self.vae, self.rng = composer, vae, rng
         self.latents = torch.empty(MOST_SCENES, 4, SIDE // 4, SIDE // 4)
         self.conditions = torch.empty(MOST_SCENES, 5, SIDE // 4, SIDE // 4)  # mask, masked image's latent
-        self.truths: list[tuple[str | Between | None, list[str], bool]] = []
+        self.truths: list[tuple[str | None, list[str], bool]] = []
         self.next = 0
 
     def add(self, count: int) -> None:
@@ -104,58 +100,20 @@ class Pool:
             self.truths[row : row + 1] = [truth]
         self.next += count
 
-    def subject(self, world: World) -> str | Between | None:
+    def subject(self, world: World) -> str | None:
         if self.rng.random() < SUBJECTLESS:
             return None
-        names = world.id if self.rng.random() < ID_SHARE else world.near
-        name = self.rng.choice(names)
-        share = self.between if names is world.id else NEAR_BETWEEN * self.between
-        if not share or self.rng.random() >= share:  # without: the same draws as before there were any
-            return name
-        group, across = world.concepts[name].group, self.rng.random() < ACROSS
-        styles = set(STYLES).intersection(world.concepts[name].styles)
-        others = [
-            other
-            for other in names
-            if other != name
-            and (world.concepts[other].group != group) == across
-            and styles.intersection(world.concepts[other].styles)
-        ]
-        return Between(name, self.rng.choice(others), self.rng.uniform(*SHARES)) if others else name
+        return self.rng.choice(world.id if self.rng.random() < ID_SHARE else world.near)
 
-    def caption(self, row: int) -> tuple[str, str, float]:
-        """Two captions that are blended, and the second's share; twice the same for a scene of one subject or none."""
+    def caption(self, row: int) -> str:
         subject, contexts, covered = self.truths[row]
-        if not isinstance(subject, Between):
-            text = caption(subject, contexts, covered, self.rng)
-            return text, text, 0.0
-        state = self.rng.getstate()
-        own = caption(subject.own, contexts, covered, self.rng)
-        self.rng.setstate(state)  # the two differ in the name alone
-        return own, caption(subject.other, contexts, covered, self.rng), subject.share
+        return caption(subject, contexts, covered, self.rng)
 
-    def draw(self, count: int) -> tuple[Any, Any, list[tuple[str, str, float]]]:
+    def draw(self, count: int) -> tuple[Any, Any, list[str]]:
         import torch
 
         rows = torch.tensor(self.rng.choices(range(len(self.truths)), k=count))
         return self.latents[rows], self.conditions[rows], [self.caption(r) for r in rows.tolist()]
-
-
-def conditions(text: Any, token: Any, captions: list[tuple[str, str, float]]) -> Any:
-    """What the UNet is told [B, LENGTH, TEXT_WIDTH]: both captions' embeddings, blended as `Prompts.blend` does."""
-    import torch
-
-    def encode(texts: list[str]) -> Any:
-        tokens = token(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return text(tokens).last_hidden_state
-
-    states = encode([own for own, _, _ in captions])
-    rows = [i for i, (own, other, _) in enumerate(captions) if own != other]
-    if not rows:
-        return states
-    shares = torch.tensor([captions[i][2] for i in rows])[:, None, None].to(states.dtype)
-    blended = torch.lerp(states[rows], encode([captions[i][1] for i in rows]), shares)
-    return states.index_copy(0, torch.tensor(rows), blended)
 
 
 def learn_to_read(model: Any, token: Any, pool: Pool, world: World) -> None:
@@ -196,16 +154,7 @@ def learn_to_read(model: Any, token: Any, pool: Pool, world: World) -> None:
             print(f"reading, step {step + 1}: loss {loss.item():.4f}", flush=True)
 
 
-def train(
-    minutes: float,
-    cache: Path,
-    destination: Path,
-    seed: int,
-    shipped: bool,
-    threads: int,
-    share_of_rates: float,
-    between: float,
-) -> None:
+def train(minutes: float, cache: Path, destination: Path, seed: int, shipped: bool, threads: int) -> None:
     import math
 
     import torch
@@ -230,8 +179,7 @@ def train(
         parts = {"unet": UNet2DConditionModel(**inpainting.UNET), "text": inpainting.new_text_encoder(token)}
     model = torch.nn.ModuleDict(parts)
     average: Any = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.996))
-    rates = RATES[0] * share_of_rates, RATES[1] * share_of_rates
-    optimiser = Muon(model.named_parameters(), rates)
+    optimiser = Muon(model.named_parameters(), RATES)
     path = cache / "inpainting.safetensors"
     step = load_checkpoint(path, model, average.module, optimiser)
     average.n_averaged += step
@@ -242,7 +190,7 @@ def train(
         curve.rows = []
     rng = random.Random(seed * 7919 + step)
     torch.manual_seed(seed * 7919 + step)
-    pool = Pool(composer, vae, rng, between)
+    pool = Pool(composer, vae, rng)
     for _ in range(FIRST_SCENES // NEW_SCENES):
         pool.add(NEW_SCENES)
     print(f"step {step}, {len(pool.truths)} scenes encoded", flush=True)
@@ -265,15 +213,16 @@ def train(
         if step % REFILL_STEPS == 0:
             pool.add(NEW_SCENES)
         done = elapsed / (minutes * 60)
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        for group, rate in zip(optimiser.param_groups, RATES, strict=True):
             group["lr"] = rate * min(1.0, (step + 1) / 200) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * done))
         latents, condition, captions = pool.draw(BATCH)
+        tokens = token(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
         times = ((torch.randperm(BATCH) + torch.rand(BATCH)) / BATCH * 1000).long()  # stratified over the batch
         noise = torch.randn_like(latents)
         noisy = scheduler.add_noise(latents, noise, times)
         target = scheduler.get_velocity(latents, noise, times)
         with torch.autocast("cpu", torch.bfloat16):
-            states = conditions(model["text"], token, captions)
+            states = model["text"](tokens).last_hidden_state
             output = model["unet"](torch.cat([noisy, condition], 1), times, states).sample
         weight = OUTSIDE_WEIGHT + (1 - OUTSIDE_WEIGHT) * condition[:, :1]
         loss = ((output.float() - target).square() * weight).mean() / weight.mean()
@@ -301,10 +250,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--shipped", action="store_true", help="without a checkpoint: go on from the shipped weights")
-    parser.add_argument("--rates", type=float, default=1.0, help="share of the learning rates; with --shipped .35")
-    parser.add_argument("--between", type=float, default=0.0, help="share of ID subjects that are between two others")
     args = parser.parse_args()
-    train(args.minutes, args.cache, args.output, args.seed, args.shipped, args.threads, args.rates, args.between)
+    train(args.minutes, args.cache, args.output, args.seed, args.shipped, args.threads)
 
 
 if __name__ == "__main__":
