@@ -299,7 +299,7 @@ def held_out(composer: Any) -> Tensor:
 def train(minutes: float, cache: Path, vae_folder: Path, output: Path, seed: int) -> None:
     torch.set_num_threads(1)
     trainer = Trainer(cache, vae_folder, seed)
-    curve = Curve("decoder")
+    curve = Curve("decoder", output)
     if not trainer.step:
         curve.rows = []
         curve.add(0.0, step=0, **trainer.measure())

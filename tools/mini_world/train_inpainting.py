@@ -184,8 +184,7 @@ def train(minutes: float, cache: Path, destination: Path, seed: int, shipped: bo
     step = load_checkpoint(path, model, average.module, optimiser)
     average.n_averaged += step
     scheduler: Any = DDIMScheduler(**inpainting.SCHEDULER)
-    shipping = destination == model_path("inpainting")
-    curve = Curve("inpainting") if shipping else Curve("inpainting", cache)
+    curve = Curve("inpainting", destination)
     if not step:
         curve.rows = []
     rng = random.Random(seed * 7919 + step)

@@ -8,11 +8,15 @@ from synood_ray.mini import ROOT
 
 
 class Curve:
-    """A training curve in ``curves/NAME.json``, or in another folder: a list of rows, the first key the seconds trained
-    so far."""
+    """A training curve: a list of rows, the first key the seconds trained so far.
 
-    def __init__(self, name: str, folder: Path = ROOT / "curves") -> None:
-        self.path = folder / f"{name}.json"
+    It lies with the models that it is of, in ``curves/NAME.json``: in the package, or in the ``output`` of a trial,
+    which leaves the shipped one's alone.
+    """
+
+    def __init__(self, name: str, output: Path = ROOT) -> None:
+        shipped = output.resolve().is_relative_to(ROOT.resolve())
+        self.path = (ROOT if shipped else output) / "curves" / f"{name}.json"
         self.rows: list[dict[str, float]] = []
         if self.path.exists():
             self.rows = json.loads(self.path.read_text(encoding="utf-8"))
